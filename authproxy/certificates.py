@@ -1,0 +1,261 @@
+"""Reads the client certificate that proves an application's identity.
+
+Rules come from what `azure.identity.ClientCertificateCredential` takes: one
+RSA key (its assertions are signed with RS256), the key's certificate first,
+the rest of the chain after it. Files in the wild are less tidy, so what is
+handed on is put in that order, whatever the order or the format of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate
+
+from authproxy.errors import CertificateError
+
+#: One armoured block (RFC 7468); the text around blocks means nothing.
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
+_CERTIFICATE_LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
+
+#: Far above any chain, far below what hurts when the path is a mistake.
+_MAX_FILE_BYTES = 1024 * 1024
+
+_EXPORT = (
+    "Export the certificate again together with its private key, as .pem or .pfx, "
+    "and let AAD_CLIENT_CERTIFICATE_PATH name that file"
+)
+_PASSWORD = "AAD_CLIENT_CERTIFICATE_PASSWORD or AAD_CLIENT_CERTIFICATE_PASSWORD_FILE"
+
+
+class UnusableCertificate(CertificateError):
+    """A certificate file that cannot be used: what is wrong, and what mends it.
+
+    `password` tells that the password is at fault rather than the file.
+    """
+
+    def __init__(self, problem: str, mend: str, *, password: bool = False) -> None:
+        super().__init__(f"{problem}. {mend}.")
+        self.problem = problem
+        self.mend = f"{mend}."
+        self.password = password
+
+
+@dataclass(frozen=True)
+class ClientCertificate:
+    """A certificate with its private key, ready for azure-identity.
+
+    `data` is PEM, in clear: the key, its certificate, the rest of the chain.
+    It needs no password any more, so `password` is always None; both fit
+    `ClientCertificateCredential(certificate_data=..., password=...)`.
+    """
+
+    data: bytes = field(repr=False)
+    subject: str
+    thumbprint: str
+    not_before: datetime
+    not_after: datetime
+    password: None = field(default=None, repr=False)
+
+    def require_valid(self, now: datetime) -> None:
+        """Raise UnusableCertificate where `now` (with time zone) is outside its validity."""
+        if now > self.not_after:
+            raise UnusableCertificate(
+                f"the certificate {self.subject} expired on {_utc(self.not_after)}",
+                "Issue a new one, add it to the application registration and replace the file",
+            )
+        if now < self.not_before:
+            raise UnusableCertificate(
+                f"the certificate {self.subject} is not valid before {_utc(self.not_before)}",
+                "Wait until then or use another one, and check this machine's clock",
+            )
+
+
+def load_certificate(path: str | os.PathLike[str], password: str | None) -> ClientCertificate:
+    """Read a PEM or PKCS#12 file (told apart by content) with its private key.
+
+    A password that the file does not need is not used. The dates are not
+    judged: see `ClientCertificate.require_valid`.
+
+    Raises UnusableCertificate, a CertificateError, whose message names neither
+    the password nor anything of the key.
+    """
+    data = _read(Path(path))
+    secret = password.encode() if password else None
+    if b"-----BEGIN" in data:
+        key, certificates = _from_pem(data, secret)
+    else:
+        key, certificates = _from_pkcs12(data, secret)
+    if not isinstance(key, RSAPrivateKey):
+        raise UnusableCertificate(
+            "its private key is not an RSA key, and Entra ID takes only RSA here",
+            "Issue a certificate with an RSA key of 2048 bits or more",
+        )
+    leaf = _leaf(key, certificates)
+    chain = [leaf, *(one for one in dict.fromkeys(certificates) if one != leaf)]
+    clear_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ClientCertificate(
+        data=clear_key + b"".join(one.public_bytes(Encoding.PEM) for one in chain),
+        subject=leaf.subject.rfc4514_string(),
+        # SHA-1 names a certificate in the Azure portal; nothing is secured by it.
+        thumbprint=leaf.fingerprint(SHA1()).hex().upper(),
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UnusableCertificate("it is a directory", "Name the .pem or .pfx file in it")
+        if not stat.S_ISREG(mode):
+            raise UnusableCertificate("it is not a regular file", "Name a .pem or .pfx file")
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise UnusableCertificate(
+            "there is no such file", "Correct the path, or mount the file there"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UnusableCertificate(
+            f"it cannot be read ({reason})",
+            f"Let user id {os.geteuid()}, which authproxy runs as, read the file",
+        ) from None
+    if not data:
+        raise UnusableCertificate("the file is empty", _EXPORT)
+    if len(data) > _MAX_FILE_BYTES:
+        raise UnusableCertificate("the file is larger than 1 MiB", _EXPORT)
+    return data
+
+
+def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    blocks = [(match[1], match[0]) for match in _PEM_BLOCK.finditer(data)]
+    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
+    armoured = [block for label, block in blocks if label in _CERTIFICATE_LABELS]
+    if not keys:
+        raise UnusableCertificate("it holds no private key", _EXPORT)
+    if len(keys) > 1:
+        raise UnusableCertificate(
+            f"it holds {len(keys)} private keys", "Leave only the certificate's own in the file"
+        )
+    if not armoured:
+        raise UnusableCertificate("it holds a private key but no certificate", _EXPORT)
+    try:
+        certificates = [x509.load_pem_x509_certificate(block) for block in armoured]
+    except ValueError:
+        raise UnusableCertificate("a certificate in it is damaged", _EXPORT) from None
+    return _pem_key(keys[0], password), certificates
+
+
+def _pem_key(block: bytes, password: bytes | None) -> object:
+    encrypted = b"BEGIN ENCRYPTED" in block or b"Proc-Type: 4,ENCRYPTED" in block
+    try:
+        return load_pem_private_key(block, password if encrypted else None)
+    except TypeError:
+        raise _password_missing() from None
+    except (ValueError, UnsupportedAlgorithm):
+        if encrypted:
+            raise _password_wrong() from None
+        raise UnusableCertificate("the private key in it is damaged", _EXPORT) from None
+
+
+def _from_pkcs12(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    # "No password" and "an empty one" differ in PKCS#12, and tools write either.
+    attempts = (password, None, b"") if password else (None, b"")
+    for attempt in attempts:
+        try:
+            store = pkcs12.load_pkcs12(data, attempt)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        if store.key is None:
+            raise UnusableCertificate("it holds no private key", _EXPORT)
+        bags: list[PKCS12Certificate] = [*store.additional_certs]
+        if store.cert is not None:
+            bags.insert(0, store.cert)
+        if not bags:
+            raise UnusableCertificate("it holds a private key but no certificate", _EXPORT)
+        return store.key, [bag.certificate for bag in bags]
+    raise _not_opened(data, password)
+
+
+def _not_opened(data: bytes, password: bytes | None) -> UnusableCertificate:
+    if _is_der_certificate(data):
+        return UnusableCertificate("it holds a certificate without its private key", _EXPORT)
+    if not _looks_like_pkcs12(data):
+        return UnusableCertificate("it is neither a PEM nor a PKCS#12 (.pfx) file", _EXPORT)
+    return _password_wrong() if password else _password_missing()
+
+
+def _is_der_certificate(data: bytes) -> bool:
+    try:
+        x509.load_der_x509_certificate(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _looks_like_pkcs12(data: bytes) -> bool:
+    """Whether `data` begins as a PFX does: a SEQUENCE, then version 3 (RFC 7292 section 4)."""
+    if data[:1] != b"\x30" or len(data) < 2:
+        return False
+    length_octets = data[1] & 0x7F if data[1] & 0x80 else 0
+    return data[2 + length_octets :].startswith(b"\x02\x01\x03")
+
+
+def _leaf(key: RSAPrivateKey, certificates: Sequence[x509.Certificate]) -> x509.Certificate:
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for certificate in certificates:
+        if _public_bytes(certificate) == public:
+            return certificate
+    raise UnusableCertificate(
+        "its private key does not belong to its certificate",
+        "Put the key and the certificate that were issued together into one file",
+    )
+
+
+def _public_bytes(certificate: x509.Certificate) -> bytes:
+    try:
+        public = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return b""  # a kind of key that cannot be the RSA one looked for
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _password_missing() -> UnusableCertificate:
+    return UnusableCertificate(
+        "the certificate's private key is encrypted and no password is given",
+        f"Give the password in {_PASSWORD}",
+        password=True,
+    )
+
+
+def _password_wrong() -> UnusableCertificate:
+    return UnusableCertificate(
+        "the password does not open the certificate's private key",
+        f"Correct the password in {_PASSWORD}",
+        password=True,
+    )
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
