@@ -1,0 +1,81 @@
+# Two of these are all that most people need: `make demo` and `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The Python that makes .venv: 3.10 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(VENV)/.installed ## Make .venv with .venv/bin/authproxy, from the locked dependencies
+
+# Made anew from nothing when the lock or the metadata changes, so that nothing
+# that left the lock lingers.
+$(VENV)/.installed: requirements/dev.txt setup.cfg setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "authproxy needs Python 3.10 or later, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	         "Name another one: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: demo
+demo: install ## See it work: a stand-in Entra and metrics store, the real proxy between
+	$(BIN)/authproxy demo
+
+.PHONY: test
+test: install system-deps ## Run the tests
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+.PHONY: soak
+soak: install system-deps ## Run the long and heavy tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+.PHONY: check
+check: install ## Check form, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict authproxy
+
+.PHONY: format
+format: install ## Put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: system-deps
+system-deps: ## Install the real programs that tests drive (Debian, as root), or say what is missing
+	@scripts/system-deps
+
+.PHONY: docs
+docs: install ## Write docs/settings.md anew from the settings' declaration
+	$(BIN)/authproxy settings --markdown > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+
+# One lock for all supported versions and platforms; no trace of the index it
+# was made from. `make lock LOCK_ARGS=--upgrade` takes the newest of everything.
+LOCK_ARGS ?=
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+    --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links \
+    --no-annotate $(LOCK_ARGS)
+
+.PHONY: lock
+lock: install ## Write requirements/*.txt anew from setup.cfg and requirements/*.in
+	$(LOCK) setup.cfg --output-file requirements/runtime.txt
+	$(LOCK) requirements/build.in --output-file requirements/build.txt
+	$(LOCK) setup.cfg --extra demo requirements/dev.in --constraint requirements/runtime.txt \
+	    --constraint requirements/build.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
