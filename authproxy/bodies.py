@@ -1,0 +1,65 @@
+"""Receiving a request's body whole, so that it can be sent more than once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
+
+from authproxy.errors import BadRequest, RequestBodyTooLarge
+from authproxy.transport import RequestBody
+
+#: Bodies up to this size stay in memory, longer ones go to a temporary file
+#: (waitress keeps the same bound for what it receives).
+MEMORY_BYTES = 512 * 1024
+
+_READ_BYTES = 64 * 1024
+
+
+def receive_body(environ: Mapping[str, Any], limit: int) -> RequestBody | None:
+    """Return the request's body, or None where it has none.
+
+    waitress has received it already. Other servers stream it, chunked ones
+    without CONTENT_LENGTH (mod_wsgi): those are read to their end here.
+    Raises RequestBodyTooLarge beyond `limit` bytes, and BadRequest where the
+    client went away within its body.
+    """
+    declared: str = environ.get("CONTENT_LENGTH") or ""
+    if not declared and "HTTP_TRANSFER_ENCODING" not in environ:
+        return None
+    length = int(declared) if declared else None
+    if length is not None and length > limit:
+        raise RequestBodyTooLarge(_too_large(limit))
+    stream: BinaryIO = environ["wsgi.input"]
+    if length is not None and _is_replayable(stream):
+        return RequestBody(stream, length)
+    return _spool(stream, length, limit)
+
+
+def _is_replayable(stream: BinaryIO) -> bool:
+    seekable = getattr(stream, "seekable", None)
+    return bool(seekable and seekable())
+
+
+def _spool(stream: BinaryIO, length: int | None, limit: int) -> RequestBody:
+    spool = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  # lives with the request
+    received = 0
+    while length is None or received < length:
+        wanted = _READ_BYTES if length is None else min(_READ_BYTES, length - received)
+        try:
+            piece = stream.read(wanted)
+        except OSError as error:
+            raise BadRequest("the request's body could not be read") from error
+        if not piece:
+            break
+        received += len(piece)
+        if received > limit:
+            raise RequestBodyTooLarge(_too_large(limit))
+        spool.write(piece)
+    if length is not None and received < length:
+        raise BadRequest("the request's body ended too early")
+    return RequestBody(cast(BinaryIO, spool), received)
+
+
+def _too_large(limit: int) -> str:
+    return f"the request's body is longer than MAX_REQUEST_BODY_BYTES ({limit})"

@@ -1,0 +1,168 @@
+"""The error hierarchy, and how an error turns into a reply.
+
+Three families: what stops the program from starting (`SettingsError`), what
+keeps it from getting a token (`CredentialError`), and what a client is told
+(`RequestError`, one subclass per code of the contract).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import ceil
+
+
+class AuthProxyError(Exception):
+    """Root of every error that authproxy raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with one setting.
+
+    `value` is what the operator gave, already masked if it is secret; `None`
+    where nothing was given.
+    """
+
+    setting: str
+    value: str | None
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        given = "" if self.value is None else f"={self.value!r}"
+        return f"{self.setting}{given}: {self.problem}. {self.mend}"
+
+
+class SettingsError(AuthProxyError):
+    """The settings have faults; all of them are in `faults`."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class CertificateError(AuthProxyError):
+    """A client certificate file cannot be used; the message says why."""
+
+
+class CredentialError(AuthProxyError):
+    """No token could be fetched.
+
+    `retry_after` is the wait in seconds that the identity endpoint asked for,
+    if it asked.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestError(AuthProxyError):
+    """A request that the proxy answers itself.
+
+    Subclasses fix `status` and, by their name, the `code` that clients see.
+    `retry_after` is in seconds and becomes a Retry-After field.
+    """
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    @property
+    def code(self) -> str:
+        return type(self).__name__
+
+    def reply(self, request_id: str | None = None) -> Reply:
+        """Return the JSON reply of the contract (DESIGN section 2)."""
+        return error_reply(self.status, self.code, str(self), self.retry_after, request_id)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole response of the proxy's own making."""
+
+    status: HTTPStatus
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def error_reply(
+    status: HTTPStatus,
+    code: str,
+    message: str,
+    retry_after: float | None = None,
+    request_id: str | None = None,
+) -> Reply:
+    """Return `{"code": ..., "message": ...}` with its header fields."""
+    body = json.dumps({"code": code, "message": message}).encode() + b"\n"
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    if retry_after is not None:
+        headers.append(("Retry-After", str(max(1, ceil(retry_after)))))
+    if request_id is not None:
+        headers.append(("X-Request-ID", request_id))
+    return Reply(status, headers, body)
+
+
+class BadRequest(RequestError):
+    """The request cannot be read as one unambiguous HTTP request."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class NoRoute(RequestError):
+    """Nothing is forwarded at this path."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowed(RequestError):
+    """CONNECT and TRACE make no sense through this proxy."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+
+class RequestBodyTooLarge(RequestError):
+    """More body than MAX_REQUEST_BODY_BYTES."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class AuthenticationTokenNotFound(RequestError):
+    """There is no valid token to send."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class TargetUnreachable(RequestError):
+    """No connection to the target: DNS, TCP or TLS."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class TargetProtocolError(RequestError):
+    """The target closed the connection early or did not speak HTTP."""
+
+    status = HTTPStatus.BAD_GATEWAY
+
+
+class TargetTimeout(RequestError):
+    """The target was silent for too long."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class TargetRefusedIdentity(RequestError):
+    """The target refused the proxy's identity; the sender should try later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class ShuttingDown(RequestError):
+    """The grace for requests in flight is over."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE

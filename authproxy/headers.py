@@ -1,0 +1,139 @@
+"""Pure rules: which header fields cross the proxy, each way.
+
+WSGI hands request fields over without order or case, so the canonical case is
+sent (`x-foo` becomes `X-Foo`); values are never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+Field = tuple[str, str]
+
+#: Fields that end at this hop (RFC 9110 section 7.6.1; the Proxy- ones are
+#: from section 11.7 and from practice).
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+#: Request fields that never pass as they came: every inbound credential, what
+#: this proxy writes itself, and Expect, which the server in front of us has
+#: already answered (RFC 9110 section 10.1.1).
+_ENDS_HERE = HOP_BY_HOP | {
+    "authorization",
+    "x-authproxy-token",
+    "host",
+    "content-length",
+    "x-forwarded-for",
+    "expect",
+}
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def is_token(text: str) -> bool:
+    """Tell whether `text` can name a field or a method (RFC 9110 section 5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=512)
+def canonical(name: str) -> str:
+    """Return a field name in its usual case, from any case or a CGI name."""
+    return "-".join(part.capitalize() for part in name.replace("_", "-").split("-"))
+
+
+def list_members(value: str) -> list[str]:
+    """Return the lower-case members of a comma-separated field value."""
+    return [member for part in value.split(",") if (member := part.strip(" \t").lower())]
+
+
+def received_fields(environ: Mapping[str, Any]) -> list[Field]:
+    """Return the request's header fields as the WSGI server passed them on."""
+    fields = [
+        (canonical(key[5:]), value) for key, value in environ.items() if key.startswith("HTTP_")
+    ]
+    if content_type := environ.get("CONTENT_TYPE"):
+        fields.append(("Content-Type", content_type))
+    return fields
+
+
+def client_address(environ: Mapping[str, Any]) -> str | None:
+    """Return the client's IP address, or None behind a Unix socket.
+
+    An IPv4 client of a dual-stack socket gets its plain IPv4 address.
+    """
+    try:
+        address = ip_address(environ.get("REMOTE_ADDR") or "")
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def forwardable(
+    fields: Sequence[Field], *, overrides: Mapping[str, str], client: str | None
+) -> list[Field]:
+    """Return the request fields that go on to the target.
+
+    Left out are hop-by-hop fields, those that Connection names, every inbound
+    credential, and the fields that `overrides` replaces. `overrides` has
+    canonical names and is added whole, as is `client`, the client's address,
+    at the end of X-Forwarded-For. Connection can name away only what came
+    from the client, never what is added here or by the sender of the request.
+    """
+    left_out = _ENDS_HERE.union(name.lower() for name in overrides)
+    if named := [m for name, value in fields if name == "Connection" for m in list_members(value)]:
+        left_out = left_out.union(named)
+    kept = [field for field in fields if field[0].lower() not in left_out]
+    kept += overrides.items()
+    if "X-Forwarded-For" not in overrides:
+        came_by = [
+            v for name, v in fields if name == "X-Forwarded-For" and name.lower() not in named
+        ]
+        if hops := ", ".join([*came_by, client] if client else came_by):
+            kept.append(("X-Forwarded-For", hops))
+    return kept
+
+
+def returnable(fields: Iterable[Field]) -> list[Field]:
+    """Return the response fields that go back to the client, in order, repeats kept.
+
+    Left out are hop-by-hop fields and those that Connection names.
+    """
+    fields = list(fields)
+    left_out: frozenset[str] = HOP_BY_HOP
+    if named := [
+        member
+        for name, value in fields
+        if name.lower() == "connection"
+        for member in list_members(value)
+    ]:
+        left_out = left_out.union(named)
+    return [field for field in fields if field[0].lower() not in left_out]
+
+
+def is_remote_write(fields: Iterable[Field]) -> bool:
+    """Tell a Prometheus remote write, by its version field or by its content.
+
+    See the Prometheus remote-write specification, "Protocol": a snappy-packed
+    protobuf body with X-Prometheus-Remote-Write-Version.
+    """
+    by_name = {name.lower(): value.lower() for name, value in fields}
+    if "x-prometheus-remote-write-version" in by_name:
+        return True
+    is_protobuf = by_name.get("content-type", "").startswith("application/x-protobuf")
+    return is_protobuf and by_name.get("content-encoding") == "snappy"

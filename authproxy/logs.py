@@ -1,0 +1,89 @@
+"""Log set-up: one line per event on standard error, as logfmt or JSON.
+
+Events are logged through the standard library everywhere, with their keys in
+`extra={"fields": {...}}`. The logfmt line is the retired proxy's (logrus's
+text form): time, level and msg first, values quoted where they need it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from authproxy.settings import Settings
+
+_BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
+
+#: What looks like a token never reaches the log, whoever wrote the line.
+_TOKEN = re.compile(r"(?i)(bearer\s+)[\w.~+/-]{16,}=*|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
+
+#: Libraries whose debug output shows request headers, or that warn of what is
+#: ordinary here (a full pool or queue).
+_QUIET = {
+    "azure": logging.ERROR,
+    "msal": logging.ERROR,
+    "urllib3": logging.ERROR,
+    "waitress.queue": logging.ERROR,
+    "werkzeug": logging.ERROR,
+}
+
+
+def masked(text: str) -> str:
+    """Return `text` with everything that looks like a token masked."""
+    return _TOKEN.sub(lambda match: f"{match[1] or ''}***", text)
+
+
+def _event(record: logging.LogRecord) -> dict[str, Any]:
+    fields: Mapping[str, Any] = getattr(record, "fields", {})
+    event: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+        "level": record.levelname.lower(),
+        "msg": masked(record.getMessage()),
+    }
+    for key, value in fields.items():
+        if value is not None:
+            event[key] = masked(value) if isinstance(value, str) else value
+    if record.exc_info:
+        traceback = logging.Formatter().formatException(record.exc_info)
+        event["Traceback"] = masked(traceback)
+    return event
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_event(record), default=str)
+
+
+class LogfmtFormatter(logging.Formatter):
+    """`key=value` pairs; a value is quoted and escaped where it is not one plain word."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = _event(record)
+        # Always quoted, so that one pattern finds a message of one word as well.
+        message = json.dumps(event.pop("msg"))
+        head = f'time="{event.pop("time")}" level={event.pop("level")} msg={message}'
+        return " ".join([head, *(f"{key}={_logfmt_value(value)}" for key, value in event.items())])
+
+
+def _logfmt_value(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if _BARE_VALUE.fullmatch(text) else json.dumps(text)
+
+
+def configure(settings: Settings) -> None:
+    """Send every log line of this process to standard error in the form asked for."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter() if settings.log_format == "json" else LogfmtFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("authproxy").setLevel(settings.level)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)

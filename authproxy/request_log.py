@@ -1,0 +1,79 @@
+"""What the log tells of each request, in the retired proxy's words."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from authproxy.errors import RequestError
+from authproxy.excerpt import BodyExcerpt
+from authproxy.target import Exchange
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+
+class RequestStory:
+    """What the log tells of one request; it ends in one line, or one more for an error body."""
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self.method: str = environ["REQUEST_METHOD"]
+        self.url: str | None = None
+        self._request_id: str | None = environ.get("HTTP_X_REQUEST_ID")
+        self._start = time.monotonic()
+
+    def _fields(self, attempts: int | None = None) -> dict[str, Any]:
+        return {
+            "RequestID": self._request_id,
+            "DurationMs": round((time.monotonic() - self._start) * 1000),
+            "Method": self.method,
+            "Attempts": attempts,
+        }
+
+    def failed(self, error: RequestError) -> None:
+        """The proxy answers the request itself."""
+        level = (
+            logging.ERROR if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
+        )
+        fields = {
+            "Request": self.url,
+            "StatusCode": int(error.status),
+            "Code": error.code,
+            "Error": str(error),
+            **self._fields(),
+        }
+        log.log(level, "Request failed", extra={"fields": fields})
+
+    def answered(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
+        """The target's answer was passed on, or read in the client's place."""
+        status = exchange.answer.status
+        fields = {
+            "ContentLength": sent,
+            "Request": self.url,
+            "StatusCode": status,
+            **self._fields(exchange.attempts),
+        }
+        message = "Successfully sent request, returning response back."
+        log.info(message, extra={"fields": fields})
+        if excerpt is not None:
+            fields = {
+                "Encoding": exchange.answer.field("content-encoding"),
+                "Request": self.url,
+                "StatusCode": status,
+            }
+            log.error("Error response body: %s", excerpt.text(), extra={"fields": fields})
+
+    def broken(self, exchange: Exchange, sent: int, why: str) -> None:
+        """The answer was cut short after its head had gone to the client."""
+        fields = {
+            "ContentLength": sent,
+            "Request": self.url,
+            "StatusCode": exchange.answer.status,
+            "Error": why,
+            **self._fields(exchange.attempts),
+        }
+        log.error("Response cut short", extra={"fields": fields})

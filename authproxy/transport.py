@@ -1,0 +1,276 @@
+"""The pooled connections to the target: one exchange of bytes on one of them.
+
+The Session owns the adapter, the adapter the connection pool with its one
+TLS context; urllib3 opens and checks connections, also through HTTPS_PROXY.
+What urllib3 and requests would do to a request on its way (quote the target
+again, add fields, decode, follow, keep cookies) is gone around: the head goes
+out as it was built, and the answer comes back as it arrived.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, BinaryIO, cast
+
+from requests import Session
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError
+from urllib3.util import Timeout
+
+from authproxy.errors import (
+    AuthProxyError,
+    RequestError,
+    TargetProtocolError,
+    TargetTimeout,
+    TargetUnreachable,
+)
+from authproxy.headers import Field
+from authproxy.http1 import NoResponse, TargetResponse
+from authproxy.urls import TargetURL
+
+#: Bytes of a request body that go out at a time.
+WRITE_BYTES = 256 * 1024
+
+#: Bytes of an unwanted answer that are read to keep its connection.
+DISCARD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class RequestBody:
+    """A body that was received whole and can be sent more than once."""
+
+    stream: BinaryIO
+    length: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body from its start."""
+        self.stream.seek(0)
+        left = self.length
+        while left and (piece := self.stream.read(min(left, WRITE_BYTES))):
+            left -= len(piece)
+            yield piece
+
+
+@dataclass(frozen=True)
+class OutboundRequest:
+    """A request as it goes to the target, short of its Authorization."""
+
+    method: str
+    target: str
+    fields: Sequence[Field]
+    body: RequestBody | None = None
+
+    def head(self, authorization: str) -> bytes:
+        """Return the request line and header fields as they go on the wire.
+
+        The framing is our own: one Content-Length where there was a body,
+        none where there was not (RFC 9112 section 6).
+        """
+        lines = [f"{self.method} {self.target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in self.fields]
+        lines.append(f"Authorization: {authorization}")
+        if self.body is not None:
+            lines.append(f"Content-Length: {self.body.length}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class DeadConnection(AuthProxyError):
+    """A pooled connection had been closed: not a byte was answered on it."""
+
+
+class Answer:
+    """The target's answer; its connection goes back to the pool when it is read."""
+
+    def __init__(
+        self, response: TargetResponse, connection: HTTPConnection, pool: HTTPConnectionPool
+    ) -> None:
+        self._response = response
+        self._connection = connection
+        self._pool = pool
+        self._released = False
+        self.status = response.status
+        self.reason = response.reason
+        self.fields = response.fields
+        #: Length of the body in bytes, None where only its end will tell.
+        self.length = response.length
+        if response.complete:
+            self._release()
+
+    def field(self, name: str) -> str | None:
+        """Return the values of a header field, joined; `name` in lower case."""
+        values = [value for key, value in self.fields if key.lower() == name]
+        return ", ".join(values) if values else None
+
+    def body(self) -> Iterator[bytes]:
+        """Yield the body as it arrives.
+
+        Raises TargetTimeout or TargetProtocolError where it ends too early.
+        """
+        try:
+            yield from self._response.pieces()
+        except TimeoutError as error:
+            raise TargetTimeout("the target stopped sending within its answer") from error
+        except (HTTPException, OSError, ValueError) as error:
+            raise TargetProtocolError("the target's answer ended too early") from error
+        finally:
+            self._release()
+
+    def discard(self) -> None:
+        """Give the answer up, keeping its connection where little is left to read."""
+        read = 0
+        try:
+            for piece in self.body():
+                read += len(piece)
+                if read > DISCARD_BYTES:
+                    break
+        except RequestError:
+            pass  # nobody wants the rest of this answer, nor its connection
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the exchange; a connection with unread bytes is closed."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._released:
+            return
+        self._released = True
+        if not self._response.complete or self._response.will_close:
+            self._response.close()
+            self._connection.close()
+        self._pool._put_conn(self._connection)
+
+
+class TargetAdapter(HTTPAdapter):
+    """Connections to one target, and the exchange of one request on one of them.
+
+    Timeouts are in seconds; `read_timeout` is the longest silence. `proxy` is
+    the URL of a forward proxy to tunnel through.
+    """
+
+    def __init__(
+        self,
+        url: TargetURL,
+        *,
+        pool_size: int,
+        connect_timeout: float,
+        read_timeout: float,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=pool_size)
+        self._read_timeout = read_timeout
+        manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        pool_options: dict[str, Any] = {"timeout": Timeout(connect=connect_timeout)}
+        if ssl_context:
+            pool_options["ssl_context"] = ssl_context
+        self._pool: HTTPConnectionPool = manager.connection_from_host(
+            url.host, url.port, url.scheme, pool_options
+        )
+
+    def exchange(
+        self, request: OutboundRequest, authorization: str, *, reconnect: bool = False
+    ) -> Answer:
+        """Send one request and return its answer, whose body is still to be read.
+
+        `reconnect` forbids a connection that was used before. Raises
+        DeadConnection where a pooled connection turned out closed before a
+        byte of an answer; TargetUnreachable, TargetTimeout or
+        TargetProtocolError otherwise.
+        """
+        connection = cast(HTTPConnection, self._pool._get_conn())
+        if reconnect:
+            connection.close()
+        try:
+            reused = not connection.is_closed
+            if not reused:
+                self._connect(connection)
+            response = self._converse(connection, request, authorization, reused)
+        except BaseException:
+            connection.close()
+            self._pool._put_conn(connection)
+            raise
+        return Answer(response, connection, self._pool)
+
+    def close(self) -> None:
+        """Close the pooled connections; those in use end with their answers."""
+        self._pool.close()
+        super().close()
+
+    def _connect(self, connection: HTTPConnection) -> None:
+        try:
+            if self._pool.proxy:
+                self._pool._prepare_proxy(connection)
+            else:
+                connection.connect()
+        except (HTTPError, HTTPException, OSError) as error:
+            raise TargetUnreachable(f"cannot connect to the target: {error}") from error
+        connection.sock.settimeout(self._read_timeout)
+
+    def _converse(
+        self, connection: HTTPConnection, request: OutboundRequest, authorization: str, reused: bool
+    ) -> TargetResponse:
+        try:
+            sent = _send(connection, request, authorization)
+            response = TargetResponse(connection.sock, method=request.method)
+            response.begin()
+        except NoResponse as error:
+            if reused:
+                raise DeadConnection(str(error)) from error
+            raise TargetProtocolError(f"the target {error}") from error
+        except TimeoutError as error:
+            raise TargetTimeout(f"the target was silent for {self._read_timeout:g} s") from error
+        except (HTTPException, OSError) as error:
+            raise TargetProtocolError(f"the target sent no valid answer: {error}") from error
+        response.will_close = response.will_close or not sent
+        return response
+
+
+def _send(connection: HTTPConnection, request: OutboundRequest, authorization: str) -> bool:
+    """Send a whole request; False where the target closed while it was sent.
+
+    A target may answer before it has read everything (413, say) and close:
+    then the answer is worth more than the error.
+    """
+    pending = request.head(authorization)
+    try:
+        if request.body is not None:
+            for piece in request.body.pieces():
+                connection.sock.sendall(pending + piece)
+                pending = b""
+        if pending:
+            connection.sock.sendall(pending)
+    except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return False
+    return True
+
+
+def environment_proxy(url: TargetURL) -> str | None:
+    """Return the forward proxy that HTTPS_PROXY and NO_PROXY ask for, if any.
+
+    Only TLS goes through one: a token never passes a proxy in clear.
+    """
+    if url.scheme != "https":
+        return None
+    proxy = get_environ_proxies(url.origin).get("https")
+    if not proxy or "://" in proxy:
+        return proxy
+    return f"http://{proxy}"
+
+
+def open_session(url: TargetURL, adapter: TargetAdapter) -> Session:
+    """Return the Session that owns the connections to the target.
+
+    It takes nothing from the environment: a .netrc would replace our token.
+    """
+    session = Session()
+    session.trust_env = False
+    session.mount(f"{url.origin}/", adapter)
+    return session

@@ -1,0 +1,124 @@
+"""Pure rules about URLs: the target's, the request's, and how they join."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from authproxy.errors import BadRequest
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+@dataclass(frozen=True)
+class TargetURL:
+    """Where requests are forwarded to."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+    query: str = ""
+
+    @classmethod
+    def parse(cls, value: str, *, allow_http: bool = False) -> TargetURL:
+        """Read `host`, `host:port` or a URL.
+
+        The scheme is https whatever the value says, as the retired proxy had
+        it, unless `allow_http`. Raises ValueError with a sentence that says
+        what is wrong with the value (never quoting it: it may hold a password).
+        """
+        if any(not "!" <= char <= "~" for char in value):
+            raise ValueError("it holds blanks, control or non-ASCII characters")
+        parts = urlsplit(value if _SCHEME.match(value) else f"https://{value}")
+        if parts.scheme not in _DEFAULT_PORTS:
+            raise ValueError(f"its scheme {parts.scheme!r} is neither https nor http")
+        if "@" in parts.netloc:
+            raise ValueError("it holds user information (the part before '@')")
+        if parts.fragment:
+            raise ValueError("it has a fragment (the part after '#')")
+        try:
+            port = parts.port
+        except ValueError:
+            raise ValueError("its port is not a number from 1 to 65535") from None
+        if port == 0 or parts.netloc.endswith(":"):
+            raise ValueError("its port is not a number from 1 to 65535")
+        if not parts.hostname or not _HOST.fullmatch(parts.hostname):
+            raise ValueError("it names no host")
+        scheme = parts.scheme if allow_http else "https"
+        return cls(scheme, parts.hostname, port or _DEFAULT_PORTS[scheme], parts.path, parts.query)
+
+    @property
+    def authority(self) -> str:
+        """The value of Host: the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority, without a trailing slash."""
+        return f"{self.scheme}://{self.authority}"
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.path}" + (f"?{self.query}" if self.query else "")
+
+    def join(self, request_target: str) -> str:
+        """Return the request target to send for the one that came in.
+
+        Paths meet in exactly one slash and queries in one `&`, as in Go's
+        `httputil.NewSingleHostReverseProxy`, with one difference: a request
+        for `/` alone reaches the target's own path with no slash added, so
+        that a whole ingestion endpoint can be the target. Without a path or
+        query of the target's own, every byte stays as it came.
+        """
+        if not self.path and not self.query:
+            return request_target
+        path, mark, query = request_target.partition("?")
+        if path == "/" and self.path:
+            path = self.path
+        elif self.path:
+            path = f"{self.path.removesuffix('/')}/{path.removeprefix('/')}"
+        if self.query:
+            query = f"{self.query}&{query}" if query else self.query
+            mark = "?"
+        return f"{path}{mark}{query}"
+
+
+def request_target(environ: Mapping[str, Any]) -> str:
+    """Return the raw request target in origin form: the one reading of it.
+
+    Everything that decides on a path decides on this, never on PATH_INFO,
+    which servers decode and normalise each in their own way. Of an absolute
+    form only path and query count (RFC 9112 section 3.2.2); `//host/x` is a
+    path. Where the application is mounted below SCRIPT_NAME, that part is
+    taken off.
+
+    Raises BadRequest where the server passes no raw target on.
+    """
+    raw: str | None = environ.get("REQUEST_URI") or environ.get("RAW_URI")
+    if raw is None:
+        raise BadRequest("the WSGI server provides no REQUEST_URI")
+    if not raw.startswith("/") and raw != "*":
+        absolute = _SCHEME.match(raw)
+        if not absolute:
+            raise BadRequest("the request target is neither a path nor a URL")
+        rest = raw[absolute.end() :]
+        path_at = re.search(r"[/?#]", rest)
+        raw = rest[path_at.start() :] if path_at else "/"
+        if not raw.startswith("/"):
+            raw = f"/{raw}"
+    mount: str = environ.get("SCRIPT_NAME", "")
+    if mount and (raw == mount or raw.startswith((f"{mount}/", f"{mount}?"))):
+        raw = raw[len(mount) :]
+        raw = raw if raw.startswith("/") else f"/{raw}"
+    return raw
+
+
+def path_of(target: str) -> str:
+    """Return a request target without its query."""
+    return target.partition("?")[0]
