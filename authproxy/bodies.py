@@ -42,7 +42,16 @@ def _is_replayable(stream: BinaryIO) -> bool:
 
 
 def _spool(stream: BinaryIO, length: int | None, limit: int) -> RequestBody:
-    spool = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  # lives with the request
+    spool = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  # RequestBody closes it
+    try:
+        received = _copy(stream, cast(BinaryIO, spool), length, limit)
+    except BaseException:
+        spool.close()
+        raise
+    return RequestBody(cast(BinaryIO, spool), received)
+
+
+def _copy(stream: BinaryIO, spool: BinaryIO, length: int | None, limit: int) -> int:
     received = 0
     while length is None or received < length:
         wanted = _READ_BYTES if length is None else min(_READ_BYTES, length - received)
@@ -58,7 +67,7 @@ def _spool(stream: BinaryIO, length: int | None, limit: int) -> RequestBody:
         spool.write(piece)
     if length is not None and received < length:
         raise BadRequest("the request's body ended too early")
-    return RequestBody(cast(BinaryIO, spool), received)
+    return received
 
 
 def _too_large(limit: int) -> str:

@@ -89,13 +89,15 @@ class Forwarder:
         )
         received = received_fields(environ)
         passed = forwardable(received, overrides=self._overrides, client=client_address(environ))
-        outbound = OutboundRequest(
-            method=story.method,
-            target=outbound_target,
-            fields=[("Host", self._url.authority), *passed],
-            body=receive_body(environ, self._body_limit),
-        )
-        exchange = self._target.send(outbound)
+        fields = [("Host", self._url.authority), *passed]
+        body = receive_body(environ, self._body_limit)
+        try:
+            exchange = self._target.send(
+                OutboundRequest(story.method, outbound_target, fields, body)
+            )
+        finally:
+            if body is not None:
+                body.close()
         answer_stream = AnswerStream(exchange, story)
         if (
             self._retry_auth_failures

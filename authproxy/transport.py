@@ -56,6 +56,10 @@ class RequestBody:
             left -= len(piece)
             yield piece
 
+    def close(self) -> None:
+        """Free the body: its answer has begun, it will not be sent again."""
+        self.stream.close()
+
 
 @dataclass(frozen=True)
 class OutboundRequest:

@@ -35,7 +35,10 @@ class TargetURL:
         """
         if any(not "!" <= char <= "~" for char in value):
             raise ValueError("it holds blanks, control or non-ASCII characters")
-        parts = urlsplit(value if _SCHEME.match(value) else f"https://{value}")
+        try:
+            parts = urlsplit(value if _SCHEME.match(value) else f"https://{value}")
+        except ValueError:  # unbalanced brackets
+            raise ValueError("it names no host") from None
         if parts.scheme not in _DEFAULT_PORTS:
             raise ValueError(f"its scheme {parts.scheme!r} is neither https nor http")
         if "@" in parts.netloc:

@@ -1,0 +1,107 @@
+"""Receiving a request's body from any WSGI server."""
+
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from authproxy.bodies import MEMORY_BYTES, receive_body
+from authproxy.errors import BadRequest, RequestBodyTooLarge
+from authproxy.transport import RequestBody
+
+LIMIT = 10_000_000
+
+
+class Unseekable:
+    """A stream as mod_wsgi gives it: read once, in pieces of its own choosing."""
+
+    def __init__(self, content: bytes, breaks: bool = False) -> None:
+        self._content = io.BytesIO(content)
+        self._breaks = breaks
+
+    def read(self, size: int) -> bytes:
+        piece = self._content.read(min(size, 1007))
+        if not piece and self._breaks:
+            raise OSError("failed to read request data")
+        return piece
+
+
+def environ(stream: object, length: int | None = None, chunked: bool = False) -> dict[str, object]:
+    made: dict[str, object] = {"wsgi.input": stream}
+    if length is not None:
+        made["CONTENT_LENGTH"] = str(length)
+    if chunked:
+        made["HTTP_TRANSFER_ENCODING"] = "chunked"
+    return made
+
+
+Receive = Callable[[dict[str, object]], RequestBody]
+
+
+@pytest.fixture
+def receive() -> Iterator[Receive]:
+    """Receive a body that is there, and free it in the end."""
+    bodies: list[RequestBody] = []
+
+    def receive_one(environ: dict[str, object]) -> RequestBody:
+        body = receive_body(environ, LIMIT)
+        assert body is not None
+        bodies.append(body)
+        return body
+
+    yield receive_one
+    for body in bodies:
+        body.close()
+
+
+def test_a_request_without_framing_has_no_body() -> None:
+    assert receive_body({"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": ""}, LIMIT) is None
+
+
+def test_an_empty_body_is_still_a_body(receive: Receive) -> None:
+    body = receive(environ(io.BytesIO(), 0))
+    assert (body.length, list(body.pieces())) == (0, [])
+
+
+def test_what_the_server_has_received_already_is_not_copied(receive: Receive) -> None:
+    stream = io.BytesIO(b"abc")
+    assert receive(environ(stream, 3)).stream is stream
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_streamed_body_can_be_sent_twice(receive: Receive, chunked: bool) -> None:
+    content = bytes(range(256)) * 20
+    body = receive(environ(Unseekable(content), None if chunked else len(content), chunked))
+    assert body.length == len(content)
+    assert b"".join(body.pieces()) == b"".join(body.pieces()) == content
+
+
+def test_no_more_than_the_declared_length_is_read(receive: Receive) -> None:
+    stream = Unseekable(b"abcNEXT")
+    assert b"".join(receive(environ(stream, 3)).pieces()) == b"abc"
+    assert stream.read(10) == b"NEXT"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_limit_itself_is_allowed_and_a_byte_more_is_not(chunked: bool) -> None:
+    def receive_of(size: int) -> RequestBody | None:
+        return receive_body(environ(Unseekable(bytes(size)), None if chunked else size, chunked), 9)
+
+    allowed = receive_of(9)
+    assert allowed is not None
+    allowed.close()
+    with pytest.raises(RequestBodyTooLarge, match="9"):
+        receive_of(10)
+
+
+def test_a_long_body_goes_to_a_file(receive: Receive) -> None:
+    body = receive(environ(Unseekable(bytes(MEMORY_BYTES + 1)), None, True))
+    assert body.stream._rolled  # type: ignore[attr-defined]
+    assert sum(map(len, body.pieces())) == MEMORY_BYTES + 1
+
+
+def test_a_client_that_goes_away_within_its_body_is_told_from_a_whole_one() -> None:
+    with pytest.raises(BadRequest, match="too early"):
+        receive_body(environ(Unseekable(b"abc"), 4), LIMIT)
+    with pytest.raises(BadRequest, match="could not be read"):
+        receive_body(environ(Unseekable(b"abc", breaks=True), 4), LIMIT)

@@ -1,0 +1,92 @@
+"""The form of log lines, and what may never be in one."""
+
+import json
+import logging
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authproxy.logs import JSONFormatter, LogfmtFormatter, masked
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
+
+
+def record(message: str, *args: object, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("authproxy.x", logging.INFO, "x.py", 1, message, args, None)
+    made.created = 1767323045.0
+    made.fields = fields
+    return made
+
+
+def test_a_line_has_the_retired_proxys_form() -> None:
+    fields = {
+        "ContentLength": 0,
+        "Request": "https://metrics.example.com/api/v1/write?a=b",
+        "StatusCode": 200,
+        "RequestID": None,
+    }
+    made = record("Successfully sent request, returning response back.", **fields)
+    assert LogfmtFormatter().format(made) == (
+        'time="2026-01-02T03:04:05Z" level=info '
+        'msg="Successfully sent request, returning response back." ContentLength=0 '
+        'Request="https://metrics.example.com/api/v1/write?a=b" StatusCode=200'
+    )
+
+
+def test_the_same_event_as_json() -> None:
+    made = json.loads(JSONFormatter().format(record("It is %s", "done", StatusCode=200, Ok=True)))
+    assert made == {
+        "time": "2026-01-02T03:04:05Z",
+        "level": "info",
+        "msg": "It is done",
+        "StatusCode": 200,
+        "Ok": True,
+    }
+
+
+@given(st.text())
+def test_no_value_can_start_a_line_or_a_key_of_its_own(value: str) -> None:
+    line = LogfmtFormatter().format(record("m %s", value, Key=value, End=1))
+    assert line.isprintable()
+    assert line.endswith(" End=1")
+    assert line.count(" Key=") == 1 or "Key=" in value
+
+
+OPAQUE = "abcdefghijklmnopqrstuvwxyz0123"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [TOKEN, f"Authorization: Bearer {TOKEN}", f"bearer {OPAQUE}", f"{{'Bearer': '{TOKEN}'}}"],
+)
+@pytest.mark.parametrize("formatter", [LogfmtFormatter(), JSONFormatter()])
+def test_what_looks_like_a_token_is_masked_wherever_it_stands(
+    text: str, formatter: logging.Formatter
+) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        made = record("%s", text, Key=text)
+        made.exc_info = sys.exc_info()
+    line = formatter.format(made)
+    assert "***" in line
+    assert "eyJhdWQ" not in line
+    assert OPAQUE not in line
+
+
+def test_ordinary_words_are_not_masked() -> None:
+    text = "the bearer of bad news: eyJ is not a token"
+    assert masked(text) == text
+
+
+def test_a_traceback_stays_on_its_line() -> None:
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        made = record("Failed")
+        made.exc_info = sys.exc_info()
+    line = LogfmtFormatter().format(made)
+    assert "\n" not in line
+    assert "ValueError: boom" in line
