@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import InternalServerError
 from werkzeug.routing import Rule
 
+from authproxy.answer import AnswerStream, StreamedResponse, own_response
 from authproxy.bodies import receive_body
 from authproxy.errors import (
     MethodNotAllowed,
@@ -27,7 +28,6 @@ from authproxy.headers import (
 )
 from authproxy.lifecycle import Lifecycle
 from authproxy.request_log import RequestStory
-from authproxy.responses import AnswerStream, StreamedResponse, own_response
 from authproxy.settings import Settings
 from authproxy.target import Target
 from authproxy.transport import OutboundRequest
