@@ -1,0 +1,148 @@
+"""Reading requests: waitress's parser, made as strict as RFC 9112 asks.
+
+What the parser accepts is framed anew on the way to the target, so nothing
+can be smuggled by copying. The strictness keeps both ends, and any proxy
+before us, of one mind about where a request begins and ends.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
+from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
+from waitress.receiver import ChunkedReceiver
+from waitress.utilities import BadRequest
+
+from authproxy import errors, urls
+
+#: A chunk's size line with its extensions, and all trailers, in bytes.
+MAX_CHUNK_LINE = 1024
+MAX_TRAILERS = 16 * 1024
+
+#: Small chunks are decoded in pieces of this size, as waitress copies the rest
+#: of what it was given for each chunk.
+_PIECE = 4096
+
+#: Any byte from 0x80 on may stand in a target: it goes on as it came.
+_REQUEST_LINE = re.compile(
+    rb"(?P<method>[!#$%&'*+\-.^_`|~0-9A-Za-z]+) (?P<target>[!-~\x80-\xff]+)"
+    rb" (?P<version>HTTP/1\.[01])"
+)
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n(?![ \t])")
+
+
+class BoundedChunkedReceiver(ChunkedReceiver):
+    """Decodes a chunked body; its lines and trailers have bounds.
+
+    waitress keeps an unfinished line or trailer however long it grows, and
+    looks through the whole of it again at each read.
+    """
+
+    error: BadRequest | None = None
+
+    def received(self, s: bytes) -> int:
+        consumed = 0
+        while consumed < len(s) and not self.completed and not self.error:
+            piece = s[consumed : consumed + max(_PIECE, self.chunk_remainder)]
+            consumed += super().received(piece)
+            if len(self.control_line) > MAX_CHUNK_LINE or len(self.trailer) > MAX_TRAILERS:
+                self.error = BadRequest("A chunk line or trailer is too long")
+        return consumed
+
+
+class RequestParser(HTTPRequestParser):
+    """Collects one request.
+
+    `problem` says in words of ours, safe to show, why a request was refused.
+    """
+
+    problem: str | None = None
+    error: Any = None  # one of waitress's, or a RequestError
+
+    def __init__(self, adj: Adjustments) -> None:
+        super().__init__(adj)
+        self.began = time.monotonic()
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        if self.completed:
+            # Nothing is left to wait for. waitress would answer 100 to a
+            # request without body, and then take it for unfinished for ever;
+            # and to one refused for its length, and then read the body.
+            self.expect_continue = False
+        return consumed
+
+    @property
+    def body_bytes_received(self) -> int:
+        """Bytes of decoded body, those of the chunk that has begun included.
+
+        The limit is on the body; waitress would count chunk framing too.
+        """
+        receiver: Any = self.body_rcv
+        return 0 if receiver is None else len(receiver) + getattr(receiver, "chunk_remainder", 0)
+
+    @body_bytes_received.setter
+    def body_bytes_received(self, value: int) -> None:
+        """waitress adds what it read, framing included: not wanted."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read request line and fields; raises ParsingError, which means 400."""
+        first_line, _, fields = header_plus.partition(b"\r\n")
+        line = _REQUEST_LINE.fullmatch(first_line)
+        if line is None:
+            self._refuse("The request line is not a method, a target and HTTP/1.0 or HTTP/1.1.")
+        # Also keeps waitress's regular expression for fields from quadratic
+        # time: with blanks before a control character it backtracks.
+        if _CONTROL.search(fields.replace(b"\r\n", b"")):
+            self._refuse("The header holds a control character.")
+        # waitress gets a harmless target: its urlsplit refuses bytes beyond
+        # ASCII, and raises an error that nothing catches for `http://[`.
+        try:
+            super().parse_header(b"%b / %b\r\n%b" % (line["method"], line["version"], fields))
+        except ValueError:  # a Content-Length of more digits than int() reads
+            self._refuse("Content-Length is not a number that makes sense.")
+        self._set_target(line["target"].decode("latin-1"))
+        self._check_fields(b"\r\n" + fields.lower())
+        if self.chunked:
+            self.body_rcv = BoundedChunkedReceiver(OverflowableBuffer(self.adj.inbuf_overflow))
+        self._join_cookies(fields)
+
+    def _set_target(self, target: str) -> None:
+        self.request_uri = target
+        try:
+            origin_form = urls.request_target({"REQUEST_URI": target})
+        except errors.BadRequest:  # CONNECT's host:port, or nonsense: the application answers
+            origin_form = target
+        path, _, self.query = origin_form.partition("?")
+        self.path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+
+    def _check_fields(self, lowered: bytes) -> None:
+        hosts = lowered.count(b"\r\nhost:")
+        if hosts > 1 or (hosts == 0 and self.version == "1.1"):  # RFC 9112 section 3.2
+            self._refuse("HTTP/1.1 needs exactly one Host field.")
+        encodings = lowered.count(b"\r\ntransfer-encoding:")
+        if not encodings:
+            return
+        if self.version == "1.0":  # RFC 9112 section 6.1
+            self._refuse("HTTP/1.0 knows no Transfer-Encoding.")
+        if "CONTENT_LENGTH" in self.headers:
+            self._refuse("Content-Length and Transfer-Encoding exclude each other.")
+        if encodings > 1 or not _CHUNKED.search(lowered):
+            self._refuse("Transfer-Encoding is not chunked, once.")
+
+    def _join_cookies(self, fields: bytes) -> None:
+        """Join several Cookie fields with `; ` (RFC 9113 section 8.2.3), not a comma."""
+        if ", " in self.headers.get("COOKIE", ""):
+            lines = [line for line in get_header_lines(fields) if line[:7].lower() == b"cookie:"]
+            values = [line[7:].strip(b" \t").decode("latin-1") for line in lines]
+            self.headers["COOKIE"] = "; ".join(values)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        self.problem = problem
+        raise ParsingError(problem)
