@@ -1,0 +1,295 @@
+"""A stand-in Entra: managed identities over HTTP, the v2.0 endpoints over TLS.
+
+It speaks to the real azure-identity and says no where the real one would, in
+the same words. Tokens are JWTs that `signing_key.verify` accepts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from authproxy.demo import refusals
+from authproxy.demo.assertions import check_assertion
+from authproxy.demo.certificates import EphemeralAuthority
+from authproxy.demo.directory import (
+    METRICS_INGESTION,
+    METRICS_QUERY,
+    TENANT,
+    Application,
+    ManagedIdentity,
+    new_id,
+)
+from authproxy.demo.loopback import Answer, Request
+from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_in import StandIn
+
+MANAGED_IDENTITY_PATH = "/msi/token"
+_V2_PATH = re.compile(
+    r"/(?P<tenant>[^/]+)"
+    r"/(?P<what>v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token|discovery/v2\.0/keys)"
+)
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@dataclass(frozen=True)
+class IssuedToken:
+    """A token that was handed out, with what it says."""
+
+    value: str = field(repr=False)
+    claims: dict[str, Any]
+
+
+class StandInEntra(StandIn):
+    """One tenant, on two loopback ports chosen by the system unless given.
+
+    What tests turn, at any time:
+
+    - `lifetime`: seconds that tokens live from now on.
+    - `refresh_in`: seconds after which Entra asks for a refresh (v2.0 only).
+    - `applications`, `user_assigned` (by client id), `system_assigned`,
+      `resources`: who exists and for what; see `register` and `assign`.
+    - the faults of StandIn. Token requests of both protocols have `/token` in
+      their path, discovery has not.
+
+    `issued` has every token handed out, `requests` every request.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity_port: int = 0,
+        authority_port: int = 0,
+        authority: EphemeralAuthority | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.tenant = TENANT
+        self.lifetime: float = 3600
+        self.refresh_in: float | None = None
+        self.system_assigned: ManagedIdentity | None = ManagedIdentity()
+        self.user_assigned: dict[str, ManagedIdentity] = {}
+        self.applications: dict[str, Application] = {}
+        self.resources = {METRICS_INGESTION, METRICS_QUERY}
+        self.issued: list[IssuedToken] = []
+        self.signing_key = SigningKey()
+        self.authority = authority or EphemeralAuthority()
+        self._identity_header = secrets.token_hex(16)
+        self._clock = clock
+        self._identity = self.listen(self._answer_managed_identity, port=identity_port)
+        self._v2 = self.listen(
+            self._answer_v2, port=authority_port, tls=self.authority.server_context()
+        )
+
+    @property
+    def identity_endpoint(self) -> str:
+        """The managed identity endpoint's URL, as IDENTITY_ENDPOINT has it."""
+        return self._identity.url + MANAGED_IDENTITY_PATH
+
+    @property
+    def authority_host(self) -> str:
+        """The v2.0 endpoints' base URL, as AAD_AUTHORITY_HOST has it."""
+        return self._v2.url
+
+    def register(self, application: Application) -> Application:
+        """Add an app registration, or change the one with the same client id."""
+        self.applications[application.client_id] = application
+        return application
+
+    def assign(self, identity: ManagedIdentity | None = None) -> ManagedIdentity:
+        """Assign one more user-assigned identity to the machine."""
+        identity = identity or ManagedIdentity()
+        self.user_assigned[identity.client_id] = identity
+        return identity
+
+    def managed_identity_environment(self) -> dict[str, str]:
+        """Return the variables by which azure-identity finds the endpoint."""
+        return {
+            "IDENTITY_ENDPOINT": self.identity_endpoint,
+            "IDENTITY_HEADER": self._identity_header,
+        }
+
+    def application_environment(self, application: Application, ca_file: Path) -> dict[str, str]:
+        """Return the variables for an application, all but its proof of identity.
+
+        Writes the CA of the v2.0 endpoints to `ca_file`.
+        """
+        return {
+            "AAD_AUTHORITY_HOST": self.authority_host,
+            "AAD_TENANT_ID": self.tenant,
+            "AAD_CLIENT_ID": application.client_id,
+            "REQUESTS_CA_BUNDLE": str(self.authority.write_bundle(ca_file)),
+        }
+
+    def issue(
+        self,
+        resource: str,
+        client_id: str,
+        object_id: str,
+        *,
+        lifetime: float | None = None,
+        **claims: Any,
+    ) -> IssuedToken:
+        """Return a new token for `resource`, without anyone having asked.
+
+        `lifetime` in seconds (negative: expired already) goes before the
+        general one; `claims` are added or replaced.
+        """
+        now = self._clock()
+        issuer = f"https://sts.windows.net/{self.tenant}/"
+        content = {
+            "aud": resource,
+            "iss": issuer,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now + (self.lifetime if lifetime is None else lifetime)),
+            "appid": client_id,
+            "azp": client_id,
+            "idp": issuer,
+            "idtyp": "app",
+            "oid": object_id,
+            "sub": object_id,
+            "tid": self.tenant,
+            "uti": base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("="),
+            "ver": "1.0",
+            **claims,
+        }
+        token = IssuedToken(self.signing_key.sign(content), content)
+        self.issued.append(token)
+        return token
+
+    # -- The App Service protocol (api-version 2019-08-01) ---------------------
+
+    def _answer_managed_identity(self, request: Request) -> Answer:
+        if request.path.rstrip("/") != MANAGED_IDENTITY_PATH or request.method != "GET":
+            return _app_service_error(404, "Not found.")
+        given = request.headers.get("X-IDENTITY-HEADER", "")
+        if not hmac.compare_digest(given.encode(), self._identity_header.encode()):
+            return _app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
+        if request.query.get("api-version") != "2019-08-01":
+            return _app_service_error(400, "The api-version is not supported.")
+        client_id = request.query.get("client_id")
+        if client_id is None:
+            identity = self.system_assigned
+            if identity is None:
+                return _app_service_error(400, "Unable to load requested managed identity.")
+        else:
+            identity = self.user_assigned.get(client_id)
+            if identity is None:
+                return _app_service_error(
+                    400,
+                    "No User Assigned or Delegated Managed Identity found for specified "
+                    "ClientId/ResourceId/PrincipalId.",
+                )
+        resource = request.query.get("resource", "")
+        if resource.rstrip("/") not in self.resources:
+            return _app_service_error(
+                500, "An unexpected error occured while fetching the AAD Token."
+            )
+        token = self.issue(resource, identity.client_id, identity.object_id)
+        return Answer.of_json(
+            200,
+            {
+                "access_token": token.value,
+                "expires_on": str(token.claims["exp"]),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": identity.client_id,
+            },
+        )
+
+    # -- The v2.0 endpoints ----------------------------------------------------
+
+    def _answer_v2(self, request: Request) -> Answer:
+        path = _V2_PATH.fullmatch(request.path)
+        if path is None:
+            return Answer(404)
+        try:
+            if path["tenant"] != self.tenant:
+                raise refusals.tenant_not_found(path["tenant"])
+            if path["what"].startswith("v2.0/"):
+                return Answer.of_json(200, self._discovery())
+            if path["what"].startswith("discovery/"):
+                return Answer.of_json(200, self.signing_key.jwks())
+            return self._answer_token(request)
+        except refusals.Refusal as refusal:
+            return refusal.answer(self._clock(), request.headers.get("client-request-id"))
+
+    def _discovery(self) -> dict[str, Any]:
+        tenant = f"{self.authority_host}/{self.tenant}"
+        return {
+            "issuer": f"{tenant}/v2.0",
+            "authorization_endpoint": f"{tenant}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{tenant}/oauth2/v2.0/token",
+            "jwks_uri": f"{tenant}/discovery/v2.0/keys",
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "response_types_supported": ["code"],
+            "subject_types_supported": ["pairwise"],
+        }
+
+    def _answer_token(self, request: Request) -> Answer:
+        form = request.form
+        if form.get("grant_type") != "client_credentials":
+            raise refusals.unsupported_grant(form.get("grant_type", ""))
+        client_id = form.get("client_id", "")
+        application = self.applications.get(client_id)
+        if application is None:
+            raise refusals.application_not_found(client_id, self.tenant)
+        self._authenticate(application, form)
+        scope = form.get("scope", "")
+        if not scope.endswith("/.default"):
+            raise refusals.scope_without_default(scope)
+        resource = scope.removesuffix("/.default")
+        if resource.rstrip("/") not in self.resources:
+            raise refusals.resource_not_found(resource, self.tenant)
+        token = self.issue(
+            resource,
+            client_id,
+            application.object_id,
+            appidacr="1" if "client_secret" in form else "2",
+            **_asked_for(request.claims),
+        )
+        lifetime = int(token.claims["exp"] - self._clock())
+        content = {
+            "token_type": "Bearer",
+            "expires_in": lifetime,
+            "ext_expires_in": lifetime,
+            "access_token": token.value,
+        }
+        if self.refresh_in is not None:
+            content["refresh_in"] = int(self.refresh_in)
+        return Answer.of_json(200, content, {"Cache-Control": "no-store"})
+
+    def _authenticate(self, application: Application, form: dict[str, str]) -> None:
+        if "client_secret" in form:
+            given, expected = form["client_secret"], application.secret
+            if expected is None or not hmac.compare_digest(given.encode(), expected.encode()):
+                raise refusals.invalid_secret(application.client_id)
+        elif form.get("client_assertion_type") == _JWT_BEARER and form.get("client_assertion"):
+            discovery = self._discovery()
+            audiences = frozenset((discovery["token_endpoint"], discovery["issuer"]))
+            check_assertion(application, form["client_assertion"], audiences, self._clock())
+        else:
+            raise refusals.no_credential()
+
+
+def _asked_for(claims: Any) -> dict[str, Any]:
+    """Return what of a claims request shows in the token: the client's capabilities."""
+    match claims:
+        case {"access_token": {"xms_cc": {"values": [*capabilities]}}}:
+            return {"xms_cc": capabilities}
+    return {}
+
+
+def _app_service_error(status: int, message: str) -> Answer:
+    return Answer.of_json(
+        status, {"statusCode": status, "message": message, "correlationId": new_id()}
+    )

@@ -1,0 +1,255 @@
+"""A small HTTP/1.1 server for one handler, on loopback, with or without TLS.
+
+The standard library's server, plus what a stand-in for a production endpoint
+needs: kept-alive connections, TLS handshakes outside the accepting thread, and
+a `stop` that ends open connections too, as a crash would.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import Message
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+LOOPBACK = "127.0.0.1"
+
+#: More than any remote write that a demonstration or a test sends.
+_LONGEST_BODY = 512 * 1024 * 1024
+
+
+class PortInUse(OSError):
+    """Another program listens on the port that was asked for."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is in use by another program")
+        self.port = port
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, read whole."""
+
+    method: str
+    target: str
+    headers: Message = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @cached_property
+    def path(self) -> str:
+        """The path, still percent-encoded."""
+        return urlsplit(self.target).path
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """The query's parameters, decoded; the last one counts."""
+        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
+
+    @cached_property
+    def form(self) -> dict[str, str]:
+        """The parameters of a form-encoded body; empty for any other body."""
+        if self.headers.get_content_type() != "application/x-www-form-urlencoded":
+            return {}
+        return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+    @cached_property
+    def claims(self) -> Any:
+        """The JSON in the `claims` parameter of a token request, or None."""
+        text = self.form.get("claims") or self.query.get("claims")
+        return None if text is None else json.loads(text)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response, written whole."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_json(
+        cls, status: int, content: object, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Return `content` as a JSON response."""
+        fields = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        return cls(status, json.dumps(content).encode(), fields)
+
+
+class LoopbackServer:
+    """Serves `answer` for every request, each connection in a thread of its own.
+
+    `port` 0 lets the system choose, once: after a `stop`, `start` takes the
+    same port again. `answer` returning None closes the connection unanswered.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Answer | None],
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._answer = answer
+        self._port = port
+        self._tls = tls
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port; known once the server has been started."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, without a trailing slash."""
+        return f"{'https' if self._tls else 'http'}://{LOOPBACK}:{self._port}"
+
+    def start(self) -> None:
+        """Listen. Raises PortInUse."""
+        try:
+            server = _Server((LOOPBACK, self._port), _Handler)
+        except OSError as error:
+            raise PortInUse(self._port) from error
+        server.answer = self._answer
+        server.tls = self._tls
+        self._port = server.server_port
+        self._server = server
+        self._thread = threading.Thread(
+            target=server.serve_forever, args=(0.02,), name=f"loopback-{self._port}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and end every connection; nothing to do if not started."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server.end_connections()
+        self._server = self._thread = None
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+    answer: Callable[[Request], Answer | None]
+    tls: ssl.SSLContext | None = None
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        self._ended = False
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        # Runs in the connection's own thread, so that a peer which is slow at
+        # the handshake keeps nobody else waiting. The handshake comes after
+        # the wrapped socket is known, so that `end_connections` can cut it.
+        connection: socket.socket = request
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(
+                request, server_side=True, do_handshake_on_connect=False
+            )
+        with connection:
+            with self._lock:
+                if self._ended:
+                    return
+                self._connections.add(connection)
+            try:
+                super().finish_request(connection, client_address)
+            except OSError:
+                # The peer left, or never meant to speak TLS: its own affair.
+                return
+            finally:
+                with self._lock:
+                    self._connections.discard(connection)
+
+    def end_connections(self) -> None:
+        with self._lock:
+            self._ended = True
+            for connection in self._connections:
+                with suppress(OSError):
+                    # The plain socket's way: SSLSocket.shutdown forgets the TLS
+                    # state under the thread that is still writing.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: that looks the host's name up, which can take seconds.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def handle(self) -> None:
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.do_handshake()
+        super().handle()
+
+    def _serve(self) -> None:
+        try:
+            body = self._read_body()
+        except ValueError as error:
+            self.send_error(400, str(error))
+            self.close_connection = True
+            return
+        answer = self.server.answer(Request(self.command, self.path, self.headers, body))
+        if answer is None:
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if answer.status != 204:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _serve
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return self._read_chunks()
+        length = int(self.headers.get("Content-Length", 0))
+        return self._read_exactly(length)
+
+    def _read_chunks(self) -> bytes:
+        chunks = []
+        while size := int(self.rfile.readline(100).partition(b";")[0], 16):
+            chunks.append(self._read_exactly(size))
+            self.rfile.readline(100)
+        while self.rfile.readline(1000) not in (b"\r\n", b"\n", b""):
+            pass  # trailer fields
+        return b"".join(chunks)
+
+    def _read_exactly(self, length: int) -> bytes:
+        if not 0 <= length <= _LONGEST_BODY:
+            raise ValueError("the length of the body makes no sense")
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionError("the body was cut short")
+        return body
+
+    def version_string(self) -> str:
+        return "authproxy-demo"
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing: the proxy's log is the one to read."""
