@@ -1,0 +1,82 @@
+"""A WSGI application of a test's own behind the real server, in this process."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from authproxy.connection import Timeouts
+from authproxy.limits import Limits
+from authproxy.listening import listen_tcp
+from authproxy.main_loop import Server, StopRequest
+from tests.support.wire import DEADLINE, Client, Response, exchange, message
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class RecordedLifecycle:
+    """Notes what the server told, with an event to wait for each."""
+
+    def __init__(self) -> None:
+        self.draining = threading.Event()
+        self.refusing = threading.Event()
+
+    def begin_drain(self) -> None:
+        self.draining.set()
+
+    def refuse(self) -> None:
+        self.refusing.set()
+
+
+class Serving:
+    """The server on a port of its own; leaving stops it, and it must drain in time."""
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._sockets = listen_tcp(host, 0)
+        self.address = self._sockets[0].getsockname()[:2]
+        self.lifecycle = RecordedLifecycle()
+        self.stop = StopRequest()
+        server = Server(
+            application,
+            self._sockets,
+            self.lifecycle,
+            self.stop,
+            limits or Limits(threads=4, shutdown_grace=DEADLINE),
+            timeouts or Timeouts(),
+        )
+        self._thread = threading.Thread(target=server.run)
+
+    def __enter__(self) -> Serving:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self.wait_until_ended()
+
+    def wait_until_ended(self) -> None:
+        self._thread.join(2 * DEADLINE)
+        assert not self._thread.is_alive(), "the server does not end"
+
+    def connect(self) -> Client:
+        return Client(self.address)
+
+    def ask(self, raw: bytes) -> Response:
+        """Send a whole request on a connection of its own; return the answer."""
+        return exchange(self.address, raw)
+
+    def get(self, target: str, *lines: bytes | str) -> Response:
+        return self.ask(message(f"GET {target}", *lines))
