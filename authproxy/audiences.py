@@ -1,0 +1,56 @@
+"""Pure rules about audiences: which one a target wants, and the scope to ask for.
+
+Host names: the firewall requirements of Azure Monitor for the public, US
+government and China clouds. Audiences: the ones that Prometheus's own azuread
+support (ingestion) and Grafana and KEDA (queries) ask for in those clouds.
+"""
+
+from __future__ import annotations
+
+_CLOUDS = ("com", "us", "cn")
+
+#: Suffix of a target's host, and the audience that such a target wants.
+_AUDIENCES = {
+    **{f".metrics.ingest.monitor.azure.{top}": f"https://monitor.azure.{top}" for top in _CLOUDS},
+    **{
+        f".prometheus.monitor.azure.{top}": f"https://prometheus.monitor.azure.{top}"
+        for top in _CLOUDS
+    },
+}
+
+_DEFAULT = "/.default"
+
+#: What an operator can expect to be derived, for messages and documentation.
+DERIVABLE_HOSTS = tuple(f"*{suffix}" for suffix in _AUDIENCES)
+
+
+def scope_for_host(host: str) -> str | None:
+    """Return the scope that a target's host implies, or None where no rule fits.
+
+    Case does not matter, nor does the dot that ends a fully qualified name. A
+    rule fits whole labels only: `evilprometheus.monitor.azure.com` has none.
+    """
+    name = host.lower().removesuffix(".")
+    for suffix, audience in _AUDIENCES.items():
+        if name.endswith(suffix) and not name.startswith("."):
+            return scope_of(audience)
+    return None
+
+
+def scope_of(audience: str) -> str:
+    """Return the scope for a scope or resource: `/.default` where it is missing.
+
+    A resource keeps its own trailing slash (`https://x/` gives
+    `https://x//.default`): Entra ID takes all before `/.default` literally.
+    """
+    return audience if audience.endswith(_DEFAULT) else f"{audience}{_DEFAULT}"
+
+
+def check_audience(audience: str) -> str:
+    """Return `audience`, or raise ValueError with what is wrong with it."""
+    if any(not "!" <= char <= "~" for char in audience):
+        raise ValueError("it holds blanks or non-ASCII characters")
+    resource, found, rest = audience.partition(_DEFAULT)
+    if found and (rest or not resource):
+        raise ValueError(f"{_DEFAULT!r} belongs once, at the end, behind the resource")
+    return audience

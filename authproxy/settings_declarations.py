@@ -1,0 +1,63 @@
+"""The declared settings as a list, for whoever shows, reads or documents all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from authproxy import settings_values as values
+from authproxy.settings_model import Settings
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One setting as declared, for whoever lists them."""
+
+    name: str
+    group: str
+    secret: bool
+    also: str
+    shown: str
+    field: FieldInfo
+
+    @property
+    def variable(self) -> str:
+        return self.name.upper()
+
+    @property
+    def doc(self) -> str:
+        return self.field.description or ""
+
+    @property
+    def default(self) -> str:
+        """The default, in words where a value does not say it."""
+        return self.shown or values.shown(self.field.default)
+
+    @property
+    def takes(self) -> str:
+        """What the setting takes, from its type and range; empty where any text will do."""
+        schema = Settings.model_json_schema()["properties"][self.variable]
+        shape = schema.get("anyOf", [schema])[0]
+        if "enum" in shape:
+            return f"one of: {', '.join(shape['enum'])}"
+        match shape:
+            case {"type": "boolean"}:
+                return "true or false"
+            case {"type": "integer", "minimum": least, "maximum": most}:
+                return f"a whole number from {least} to {most}"
+            case {"type": "number", "minimum": least, "maximum": most}:
+                return f"a number of seconds from {least:g} to {most:g}"
+            case {"type": "number", "exclusiveMinimum": least, "maximum": most}:
+                return f"a number of seconds above {least:g}, up to {most:g}"
+        return ""
+
+
+def declarations() -> Iterator[Declaration]:
+    """Yield every setting, in the order of the declaration."""
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        about: Any = extra["authproxy"] if isinstance(extra, dict) else {}
+        yield Declaration(name=name, field=field, **about)
