@@ -182,8 +182,7 @@ class Server:
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut()
-        self._dispatcher.set_thread_count(0)
-        if drained:  # else a thread may still pull a trigger
+        if self._threads_ended():  # else one may still pull a trigger
             wasyncore.close_all(self._map)
         log.info("Stopped")
 
@@ -220,6 +219,13 @@ class Server:
             if connection.idle and not expected and not connection.has_unread_bytes():
                 connection.handle_close()
         return not self._connections()
+
+    def _threads_ended(self) -> bool:
+        """End the threads; False if the target still holds one, whose client is gone."""
+        self._dispatcher.set_thread_count(0)
+        ended = self._dispatcher.thread_exit_cv
+        with ended:
+            return bool(ended.wait_for(lambda: not self._dispatcher.threads, _TICK_SECONDS))
 
     def _cut(self) -> None:
         busy = [held for held in self._connections() if held.lingering_since is None]
