@@ -30,6 +30,7 @@ class Services:
         self.tokens = TokenSource(
             TokenFetcher(settings),
             percentage=settings.aad_token_refresh_interval_in_percentage,
+            audience=settings.scope,
         )
         url = settings.target
         adapter = TargetAdapter(
