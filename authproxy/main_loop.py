@@ -182,6 +182,7 @@ class Server:
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut()
+        self._stop.wake = lambda: None
         if self._threads_ended():  # else one may still pull a trigger
             wasyncore.close_all(self._map)
         log.info("Stopped")
