@@ -1,0 +1,129 @@
+"""The test harness itself: what it accepts, a broken proxy could get away with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import actions
+from tests.support.logfmt import parse_line
+from tests.support.upstream import Upstream
+from tests.support.wire import Client, Truncated, WireError, chunks, message, read_exactly
+
+
+@pytest.fixture
+def plain() -> Upstream:
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
+
+
+def ask(upstream: Upstream, raw: bytes, *, request: str = "GET /x"):
+    upstream.respond(actions.then_close(raw))
+    with Client(("127.0.0.1", upstream.port)) as client:
+        client.send(message(request))
+        return client.receive(request.split(" ")[0])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n" + b"\r\n\r\n",
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+        actions.head(200, "Content-Length: 1", "Content-Length: 1") + b"a",
+        actions.head(200, "Content-Length: 1", "Transfer-Encoding: chunked") + chunks(b"a"),
+        actions.head(200, "Transfer-Encoding: chunked") + b"z\r\n",
+        actions.head(200, "Transfer-Encoding: chunked") + b"1\r\nab\r\n0\r\n\r\n",
+    ],
+)
+def test_the_client_refuses_what_is_not_http(plain: Upstream, raw: bytes) -> None:
+    with pytest.raises(WireError):
+        ask(plain, raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200",
+        actions.head(200, "Content-Length: 5") + b"half",
+        actions.head(200, "Transfer-Encoding: chunked") + chunks(b"half", end=False),
+        actions.head(200, "Transfer-Encoding: chunked") + b"5\r\nhalf",
+        actions.head(200, "Transfer-Encoding: chunked") + b"0\r\n",
+    ],
+)
+def test_the_client_tells_a_cut_answer(plain: Upstream, raw: bytes) -> None:
+    with pytest.raises(Truncated):
+        ask(plain, raw)
+
+
+def test_the_client_keeps_interim_answers_and_trailers(plain: Upstream) -> None:
+    final = actions.head(200, "Transfer-Encoding: chunked") + chunks(b"a", trailers=[b"X-Sum: 1"])
+    response = ask(plain, actions.head(103) + final)
+    assert [each.status for each in response.interim] == [103]
+    assert (response.body, response.trailers) == (b"a", [("X-Sum", "1")])
+
+
+def test_the_target_records_bytes_and_connections(plain: Upstream) -> None:
+    raw = message("POST /a%2fb", "X-A:  b ", "x-a: \xe9", body=b"\0\xff")
+    with Client(("127.0.0.1", plain.port)) as client:
+        client.ask(raw)
+        client.ask(message("PUT /y", "Transfer-Encoding: chunked", body=chunks(b"a", b"b")))
+        first, second = plain.wait_for_requests(2)
+    assert first.head + first.body == raw
+    assert (first.target, first.all("X-A")) == (b"/a%2fb", ["b", "\xe9"])
+    assert second.body == b"ab"
+    assert (first.connection, first.ordinal, second.ordinal) == (second.connection, 1, 2)
+
+
+def test_gates_hold_and_a_reset_lets_go(plain: Upstream) -> None:
+    gate = plain.gate()
+    plain.respond(actions.raw(actions.head(200, "Content-Length: 2"), b"a", gate, b"b"))
+    with Client(("127.0.0.1", plain.port)) as client:
+        client.send(message("GET /x"))
+        body = client.body_of(client.receive_head())
+        assert read_exactly(body, 1) == b"a"
+        assert not plain.all_idle
+        gate.open()
+        assert read_exactly(body, 1) == b"b"
+        plain.respond(actions.stall(plain.gate()))
+        client.send(message("GET /y"))
+        plain.wait_for_requests(2)
+        plain.reset()
+        assert plain.requests == []
+        assert client.is_closed_by_peer()
+
+
+def test_idle_connections_are_closed_and_spoken_to_on_order(plain: Upstream) -> None:
+    with Client(("127.0.0.1", plain.port)) as one, Client(("127.0.0.1", plain.port)) as other:
+        for client in (one, other):
+            assert client.ask(message("GET /x")).status == 200
+        plain.send_on_idle(actions.answer(408))
+        assert [one.receive().status, other.receive().status] == [408, 408]
+        plain.close_idle()
+        assert one.is_closed_by_peer()
+        assert other.is_closed_by_peer()
+    assert plain.open_connections == 0
+
+
+def test_a_fault_in_a_handler_is_kept(plain: Upstream) -> None:
+    plain.respond(lambda exchange: exchange.request.head.nonsense())
+    with Client(("127.0.0.1", plain.port)) as client:
+        client.send(message("GET /x"))
+        assert client.is_closed_by_peer()
+    plain.wait_for("the fault", lambda: bool(plain.faults))
+    assert "nonsense" in plain.faults[0]
+
+
+@pytest.mark.parametrize("line", ["a=b a=c", 'a="b', "a", 'a=b"c', 'msg="x"y=z', "a=b\nc=d"])
+def test_the_log_reader_refuses_what_is_not_logfmt(line: str) -> None:
+    with pytest.raises(ValueError, match=r"logfmt|twice"):
+        parse_line(line)
+
+
+def test_the_log_reader_unescapes() -> None:
+    assert parse_line(r'a=b c="d \"e\" \\ \n \u00e9" f=') == {
+        "a": "b",
+        "c": 'd "e" \\ \n é',
+        "f": "",
+    }

@@ -1,0 +1,297 @@
+"""The log tells what happened, in the legacy form, and gives nothing away (DESIGN section 5)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from pathlib import Path
+
+import pytest
+
+from authproxy.demo.entra import StandInEntra
+from tests.conftest import Launch
+from tests.support import actions
+from tests.support.identity import SECRET, application_settings
+from tests.support.logfmt import parse_line
+from tests.support.process import ProxyProcess
+from tests.support.upstream import Upstream
+from tests.support.wire import message
+
+SENT = "Successfully sent request"
+
+
+def test_a_request_is_logged_as_the_retired_proxy_did(
+    proxy: ProxyProcess, target: Upstream
+) -> None:
+    target.respond(actions.answer(200, body=b"12345"))
+    mark = proxy.mark()
+    assert proxy.get("/logged/a%2fb?x=1&y=%20", "X-Request-ID: id-1").status == 200
+    line = proxy.wait_for_line(SENT, after=mark)
+    url = re.escape(f"{target.url}/logged/a%2fb?x=1&y=%20")
+    assert re.fullmatch(
+        r'time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ" level=info '
+        r'msg="Successfully sent request, returning response back\." '
+        rf'ContentLength=5 Request="{url}" StatusCode=200 '
+        r"RequestID=id-1 DurationMs=\d+ Method=GET Attempts=1",
+        line,
+    ), line
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 500])
+def test_the_status_of_the_target_is_logged(
+    proxy: ProxyProcess, target: Upstream, status: int
+) -> None:
+    target.respond(actions.answer(status) if status != 204 else actions.head(204))
+    mark = proxy.mark()
+    assert proxy.get("/x").status == status
+    assert proxy.wait_for_event(SENT, after=mark)["StatusCode"] == str(status)
+
+
+def test_the_settings_are_logged_at_the_start_with_secrets_masked(
+    launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    proxy = launch(
+        **application_settings(entra, tmp_path),
+        OVERRIDE_REQUEST_HEADERS='{"X-Api-Key": "of-the-operator"}',
+    )
+    event = parse_line(proxy.wait_for_line("Configuration settings loaded:"))
+    assert event["level"] == "info"
+    assert event["msg"] == "Configuration settings loaded:"
+    assert event["TARGET_HOST"] == target.authority
+    assert event["AAD_CLIENT_SECRET"] == "***"
+    assert SECRET not in proxy.log
+    assert "of-the-operator" not in proxy.log
+
+
+def test_an_own_error_is_logged_with_its_code(proxy: ProxyProcess, target: Upstream) -> None:
+    target.close_idle()
+    target.respond(actions.then_close())
+    mark = proxy.mark()
+    assert proxy.get("/lost").status == 502
+    line = proxy.wait_for_line("TargetProtocolError", after=mark)
+    assert "level=error" in line
+    assert f"{target.url}/lost" in line
+
+
+# -- error bodies ---------------------------------------------------------------------------
+
+
+def error_line(
+    proxy: ProxyProcess, target: Upstream, body: bytes, *lines: str, status: int = 400
+) -> dict[str, str]:
+    """Have the target answer with an error; return the event that tells of its body."""
+    target.respond(actions.answer(status, *lines, body=body))
+    mark = proxy.mark()
+    assert proxy.get("/x").body == body
+    proxy.wait_for_line(SENT, after=mark)
+    return parse_line(proxy.wait_for_line("level=error", after=mark))
+
+
+TEXT = b'{"error": {"code": "InvalidQuery", "message": "no \\"such\\" thing"}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (TEXT, []),
+        (gzip.compress(TEXT), ["Content-Encoding: gzip"]),
+        (gzip.compress(TEXT), ["Content-Encoding: GZip"]),
+        (zlib.compress(TEXT), ["Content-Encoding: deflate"]),
+    ],
+    ids=["plain", "gzip", "gzip-in-any-case", "deflate"],
+)
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_an_error_body_is_logged_decoded(
+    proxy: ProxyProcess, target: Upstream, body: bytes, lines: list[str], status: int
+) -> None:
+    event = error_line(proxy, target, body, *lines, status=status)
+    assert TEXT.decode() in event["msg"] + event.get("Body", "")
+    assert event["StatusCode"] == str(status)
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (b"e" * 100_000, []),
+        (gzip.compress(b"e" * 50_000), ["Content-Encoding: gzip"]),
+        (gzip.compress(b"e" * 100_000_000), ["Content-Encoding: gzip"]),
+    ],
+    ids=["plain", "gzip", "bomb"],
+)
+def test_an_error_body_is_cut_at_two_kibibytes(
+    proxy: ProxyProcess, target: Upstream, body: bytes, lines: list[str]
+) -> None:
+    before = proxy.peak_bytes()
+    event = error_line(proxy, target, body, *lines)
+    longest = max(re.findall("e+", event["msg"] + event.get("Body", "")), key=len)
+    assert len(longest) == 2048
+    assert proxy.peak_bytes() - before < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (b"not gzip at all", ["Content-Encoding: gzip"]),
+        (gzip.compress(TEXT)[:-9], ["Content-Encoding: gzip"]),
+        (b'\x1b[31mred\r\nlevel=info msg="forged"\r\n\0\x85\xe2\x80\xa8', []),
+        (bytes(range(256)), []),
+        (b"\xff\xfe" * 3000, []),
+        (b"\xe2\x82" + "€".encode() * 1000, []),
+        (b"br of something", ["Content-Encoding: br"]),
+        (b"x", ['Content-Encoding: gzip, "odd" x=y']),
+        (b"", []),
+    ],
+    ids=[
+        *("not-gzip", "cut-gzip", "lines-and-colours", "every-byte", "not-utf-8", "cut-utf-8"),
+        *("brotli", "odd-encoding", "empty"),
+    ],
+)
+def test_any_error_body_makes_one_clean_line(
+    proxy: ProxyProcess, target: Upstream, body: bytes, lines: list[str]
+) -> None:
+    mark = proxy.mark()
+    error_line(proxy, target, body, *lines)
+    for line in proxy.log.split("\n")[mark:]:
+        assert parse_line(line)["msg"] != "forged"
+        assert line.isascii()
+        assert line.isprintable()
+
+
+# -- what must not be there -------------------------------------------------------------------
+
+
+FORGERIES = [
+    '/x"%20level=error%20msg="forged',
+    '/x\\"?\\n=\\',
+    "/x%0atime=now%20level=info%20msg=forged",
+    "/caf\xe9\x9b31m?\x85",
+]
+
+
+@pytest.mark.parametrize("path", FORGERIES, ids=["quote", "backslash", "encoded-lines", "controls"])
+def test_a_path_forges_no_log_line(proxy: ProxyProcess, target: Upstream, path: str) -> None:
+    mark = proxy.mark()
+    assert proxy.get(path).status == 200
+    event = proxy.wait_for_event(SENT, after=mark)
+    assert event["Request"] == f"{target.url}{path}"
+    lines = proxy.log.split("\n")[mark:]
+    assert len(lines) == 1
+    assert lines[0].isascii()
+
+
+def test_a_request_id_forges_no_log_line(proxy: ProxyProcess, target: Upstream) -> None:
+    identifier = 'x" level=error msg="forged" StatusCode=999 \x9b31m\xe9\\'
+    mark = proxy.mark()
+    assert proxy.get("/x", f"X-Request-ID: {identifier}").status == 200
+    event = proxy.wait_for_event(SENT, after=mark)
+    assert event["RequestID"] == identifier
+    assert (event["level"], event["StatusCode"]) == ("info", "200")
+
+
+@pytest.fixture(scope="module")
+def discreet(launch_for_module: Launch) -> ProxyProcess:
+    return launch_for_module(LOG_QUERY="false", LOG_LEVEL="debug")
+
+
+@pytest.mark.parametrize("ending", ["answered", "refused", "lost", "cut"])
+def test_queries_can_be_kept_out_of_the_log(
+    discreet: ProxyProcess, target: Upstream, ending: str
+) -> None:
+    target.close_idle()
+    handler = {
+        "answered": actions.raw(actions.answer(200)),
+        "refused": actions.raw(actions.answer(403, body=b"no")),
+        "lost": actions.then_close(),
+        "cut": actions.then_close(actions.head(200, "Content-Length: 9"), b"half"),
+    }[ending]
+    target.respond(handler)
+    mark = discreet.mark()
+    with discreet.connect() as client:
+        client.send(message(f"GET /{ending}?customer=in-confidence"))
+        client.receive_head()
+    line = discreet.wait_for_line(f"/{ending}", after=mark)
+    assert "customer" not in line
+    assert "in-confidence" not in discreet.log
+
+
+def test_no_secret_reaches_the_log_at_any_level(
+    launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    proxy = launch(
+        **application_settings(entra, tmp_path),
+        OVERRIDE_REQUEST_HEADERS='{"X-Api-Key": "of-the-operator"}',
+        LOG_LEVEL="debug",
+    )
+    credentials = (
+        "Authorization: Bearer of-the-client-a",
+        "Proxy-Authorization: Basic of-the-client-b",
+        "X-Authproxy-Token: of-the-client-c",
+        "Cookie: session=of-the-client-d",
+    )
+    target.respond(actions.answer(200, "Set-Cookie: session=of-the-target"))
+    assert proxy.ask(message("POST /x", *credentials, body=b"of-the-client-e")).status == 200
+    target.respond(actions.answer(401, ("WWW-Authenticate", "Bearer"), body=b"no"))
+    assert proxy.ask(message("POST /x", *credentials, body=b"of-the-client-e")).status == 401
+    target.respond(actions.then_close())
+    target.close_idle()
+    assert proxy.ask(message("POST /x", *credentials, body=b"of-the-client-e")).status == 502
+    echoing = actions.answer(400, body=f"you sent Bearer {entra.issued[-1].value}".encode())
+    target.respond(echoing)
+    assert proxy.get("/x").status == 400
+    proxy.wait_for_line("you sent")
+    log = proxy.log
+    for token in entra.issued:
+        assert token.value not in log
+        assert token.value.split(".")[1][:40] not in log
+    for secret in (SECRET, "of-the-client", "of-the-operator", "of-the-target"):
+        assert secret not in log
+    assert "client_secret" not in log
+
+
+# -- form ------------------------------------------------------------------------------------
+
+
+def traffic(proxy: ProxyProcess, target: Upstream) -> None:
+    """Have some of everything logged."""
+    for path in FORGERIES:
+        assert proxy.get(path, 'X-Request-ID: "\xe9"').status == 200
+    target.respond(actions.answer(500, body=bytes(range(256))))
+    assert proxy.get("/x").status == 500
+    target.close_idle()
+    target.respond(actions.then_close())
+    assert proxy.get("/x").status == 502
+    target.respond(actions.then_close(actions.head(200, "Content-Length: 9"), b"half"))
+    with proxy.connect() as client:
+        client.send(message("GET /cut"))
+        client.receive_head()
+    assert proxy.ask(message("TRACE /x")).status == 405
+    assert proxy.ask(message("GET /x", "no colon")).status == 400
+    proxy.wait_for_line("/cut")
+
+
+def test_every_line_is_logfmt(launch: Launch, target: Upstream) -> None:
+    proxy = launch(LOG_LEVEL="debug")
+    traffic(proxy, target)
+    for line in proxy.log.split("\n"):
+        event = parse_line(line)
+        assert list(event)[:3] == ["time", "level", "msg"], line
+        assert event["level"] in ("debug", "info", "warning", "error"), line
+
+
+def test_every_line_is_json_where_that_is_asked_for(launch: Launch, target: Upstream) -> None:
+    proxy = launch(LOG_FORMAT="json", LOG_LEVEL="debug")
+    traffic(proxy, target)
+    for line in proxy.log.split("\n"):
+        event = json.loads(line)
+        assert {"time", "level", "msg"} <= set(event)
+    sent = [json.loads(line) for line in proxy.log.split("\n") if SENT in line]
+    assert {type(event["StatusCode"]) for event in sent} == {int}
+    assert f"{target.url}{FORGERIES[0]}" in [event["Request"] for event in sent]
+
+
+def test_a_higher_level_hides_the_lower_ones(launch: Launch, target: Upstream) -> None:
+    proxy = launch(LOG_LEVEL="error")
+    traffic(proxy, target)
+    assert {parse_line(line)["level"] for line in proxy.log.split("\n")} == {"error"}

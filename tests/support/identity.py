@@ -1,0 +1,32 @@
+"""Settings that give the proxy an identity at a stand-in Entra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from authproxy.demo.directory import Application
+from authproxy.demo.entra import StandInEntra
+
+#: A resource that the stand-in knows.
+AUDIENCE = "https://monitor.azure.com"
+SECRET = "kept~under~wraps"
+
+
+def identity_settings(entra: StandInEntra) -> dict[str, str]:
+    """Return the settings of a machine with a system-assigned identity."""
+    return {
+        "IDENTITY_TYPE": "systemassigned",
+        "AUDIENCE": AUDIENCE,
+        **entra.managed_identity_environment(),
+    }
+
+
+def application_settings(entra: StandInEntra, folder: Path) -> dict[str, str]:
+    """Return the settings of an application that proves itself with a secret."""
+    application = entra.register(Application(secret=SECRET))
+    return {
+        "IDENTITY_TYPE": "aadapplication",
+        "AUDIENCE": AUDIENCE,
+        "AAD_CLIENT_SECRET": SECRET,
+        **entra.application_environment(application, folder / "entra-ca.pem"),
+    }

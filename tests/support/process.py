@@ -1,0 +1,286 @@
+"""The real proxy as a process of its own, driven through its front door."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import authproxy
+from tests.support.logfmt import parse_line
+from tests.support.wire import DEADLINE, Address, Client, Response, WireError, exchange, message
+
+#: Where the package under test is imported from, here and in the process.
+SOURCE = Path(authproxy.__file__).resolve().parent.parent
+
+#: How long a start may take on a slow, busy machine.
+START_DEADLINE = 40.0
+STOP_DEADLINE = 20.0
+
+
+def free_port() -> int:
+    """Return a port that the system had free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def clean_environment(home: str) -> dict[str, str]:
+    """Return an environment without any setting of whoever runs the tests."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+    return {
+        **kept,
+        **coverage,
+        "HOME": home,
+        "PYTHONPATH": str(SOURCE),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+class ProxyProcess:
+    """`authproxy serve` with the given settings, on a port or Unix socket of its own.
+
+    A context manager: on leaving, the process is stopped and must have ended
+    with `exit_status`, and must not have logged a traceback.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        *,
+        options: Sequence[str] = (),
+        unix_socket: Path | None = None,
+        exit_status: int | None = 0,
+        tracebacks: bool = False,
+    ) -> None:
+        self.settings = dict(settings)
+        self.options = list(options)
+        self.unix_socket = unix_socket
+        self.exit_status = exit_status
+        self.tracebacks = tracebacks
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._home = tempfile.TemporaryDirectory(prefix="authproxy-test-")
+        self._process: subprocess.Popen[str] | None = None
+
+    # -- its life ------------------------------------------------------------
+
+    def __enter__(self) -> ProxyProcess:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop(strict=kind is None)
+
+    def start(self, *, ready: bool = True) -> ProxyProcess:
+        """Start the process and return once it listens; and, if `ready`, is ready.
+
+        A port that another process takes at the same moment is exchanged for
+        a new one.
+        """
+        for _ in range(5):
+            self._spawn()
+            if self._wait_until_listening():
+                break
+            self._reap()
+        else:
+            raise AssertionError(f"no port to be had:\n{self.log}")
+        if ready:
+            self.wait_ready()
+        return self
+
+    def _spawn(self) -> None:
+        environment = clean_environment(self._home.name)
+        if self.unix_socket is not None:
+            self.address: Address = str(self.unix_socket)
+            environment["LISTENING_SOCKET"] = str(self.unix_socket)
+        else:
+            self.port = free_port()
+            self.address = ("127.0.0.1", self.port)
+            environment["LISTENING_PORT"] = str(self.port)
+        environment |= self.settings
+        with self._changed:
+            self.lines, self._ended = [], False
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "authproxy", "serve", *self.options],
+            env=environment,
+            cwd=self._home.name,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+        )
+        self._reader = threading.Thread(target=self._read_lines, daemon=True)
+        self._reader.start()
+
+    def _read_lines(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        with self._process.stderr as stderr:
+            for line in stderr:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _wait_until_listening(self) -> bool:
+        """Return True once it accepts connections, False if the port was taken."""
+        give_up = time.monotonic() + START_DEADLINE
+        while time.monotonic() < give_up:
+            try:
+                Client(self.address).close()
+            except OSError:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._ended, timeout=0.05)
+                    if not self._ended:
+                        continue
+                if "in use" in self.log:
+                    return False
+                raise AssertionError(f"the proxy ended:\n{self.log}") from None
+            return not self._ended  # Else someone else listens there.
+        raise AssertionError(f"the proxy does not listen:\n{self.log}")
+
+    def wait_ready(self) -> None:
+        """Return once /ready answers 200."""
+        give_up = time.monotonic() + START_DEADLINE
+        while (response := self.get("/ready")).status != 200:
+            if time.monotonic() > give_up:
+                raise AssertionError(f"not ready: {response.body!r}\n{self.log}")
+            with self._changed:
+                self._changed.wait(timeout=0.05)
+
+    def stop(self, *, strict: bool = True) -> None:
+        """End the process; with `strict`, insist on how it ended."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        status = self._reap()
+        self._home.cleanup()
+        if not strict:
+            return
+        assert status is not None, f"the proxy did not end on SIGTERM:\n{self.log}"
+        if self.exit_status is not None:
+            assert status == self.exit_status, f"exit status {status}:\n{self.log}"
+        if not self.tracebacks:
+            assert "Traceback" not in self.log, self.log
+
+    def _reap(self) -> int | None:
+        """Wait for the end; kill what does not end, and return None then."""
+        assert self._process is not None
+        try:
+            status: int | None = self._process.wait(STOP_DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            status = None
+        self._reader.join(STOP_DEADLINE)
+        return status
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Return the exit status once the process has ended by itself."""
+        status = self._reap()
+        assert status is not None, f"the proxy did not end:\n{self.log}"
+        return status
+
+    # -- its log -------------------------------------------------------------
+
+    @property
+    def log(self) -> str:
+        with self._changed:
+            return "\n".join(self.lines)
+
+    def mark(self) -> int:
+        """Return a place in the log, for `after`."""
+        with self._changed:
+            return len(self.lines)
+
+    def wait_for_line(self, pattern: str, *, after: int = 0) -> str:
+        """Return the first line that `pattern` is found in, once there is one."""
+        found: list[str] = []
+
+        def search() -> bool:
+            found[:] = [line for line in self.lines[after:] if re.search(pattern, line)]
+            return bool(found) or self._ended
+
+        with self._changed:
+            self._changed.wait_for(search, timeout=DEADLINE)
+        if not found:
+            raise AssertionError(f"no line with {pattern!r} in:\n{self.log}")
+        return found[0]
+
+    def wait_for_event(self, text: str, *, after: int = 0) -> dict[str, str]:
+        """Return the keys and values of the first event whose msg holds `text`."""
+        return parse_line(self.wait_for_line(f"msg=.*{re.escape(text)}", after=after))
+
+    # -- its front door ------------------------------------------------------
+
+    def connect(self, *, timeout: float = DEADLINE) -> Client:
+        return Client(self.address, timeout=timeout)
+
+    def ask(self, raw: bytes) -> Response:
+        """Send a whole request on a connection of its own; return the answer."""
+        return exchange(self.address, raw)
+
+    def get(self, target: str, *lines: bytes | str) -> Response:
+        return self.ask(message(f"GET {target}", *lines))
+
+    # -- its memory ----------------------------------------------------------
+
+    def resident_bytes(self) -> int:
+        """Return the process's resident memory, without what it shares with others."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        match = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
+        if not match:
+            raise WireError("the system does not tell RssAnon")
+        return int(match[1]) * 1024
+
+    def peak_bytes(self) -> int:
+        """Return the most resident memory that the process has had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        if not match:
+            raise WireError("the system does not tell VmHWM")
+        return int(match[1]) * 1024
+
+
+def wait_until(what: str, condition: Callable[[], bool], *, deadline: float = DEADLINE) -> None:
+    """Return once `condition` holds, for state that nothing announces."""
+    give_up = time.monotonic() + deadline
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > give_up:
+            raise AssertionError(f"{what}: not in time")
+        pause.wait(0.02)
