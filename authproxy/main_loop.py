@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -72,6 +73,12 @@ class _Listener(BaseWSGIServer):
     draining = False
     timeouts = DEFAULT_TIMEOUTS
     _paused_until = 0.0
+    _trigger_closed = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A signal handler may pull while the main thread closes: re-entrant.
+        self._trigger_lock = threading.RLock()
+        super().__init__(*args, **kwargs)
 
     def maintenance(self, now: float) -> None:
         """Left to `Server`, which goes on when this listener is closed."""
@@ -100,6 +107,17 @@ class _Listener(BaseWSGIServer):
     def stop_accepting(self) -> None:
         """Close the socket, but not the trigger that connections still pull."""
         wasyncore.dispatcher.close(self)
+
+    def pull_trigger(self) -> None:
+        with self._trigger_lock:
+            if not self._trigger_closed:
+                super().pull_trigger()
+
+    def close_trigger(self) -> None:
+        """From now on pulling it does nothing; its descriptor may be another's soon."""
+        with self._trigger_lock:
+            self._trigger_closed = True
+            self.trigger.close()
 
 
 class _TcpListener(_Listener, TcpWSGIServer):
@@ -182,9 +200,10 @@ class Server:
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut()
-        self._stop.wake = lambda: None
-        if self._threads_ended():  # else one may still pull a trigger
-            wasyncore.close_all(self._map)
+        self._end_threads()
+        for listener in self._listeners:
+            listener.close_trigger()
+        wasyncore.close_all(self._map)
         log.info("Stopped")
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
@@ -221,12 +240,12 @@ class Server:
                 connection.handle_close()
         return not self._connections()
 
-    def _threads_ended(self) -> bool:
-        """End the threads; False if the target still holds one, whose client is gone."""
+    def _end_threads(self) -> None:
+        """Let the threads end, and log what they have to; the target may hold some."""
         self._dispatcher.set_thread_count(0)
         ended = self._dispatcher.thread_exit_cv
         with ended:
-            return bool(ended.wait_for(lambda: not self._dispatcher.threads, _TICK_SECONDS))
+            ended.wait_for(lambda: not self._dispatcher.threads, _TICK_SECONDS)
 
     def _cut(self) -> None:
         busy = [held for held in self._connections() if held.lingering_since is None]
