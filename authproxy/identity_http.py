@@ -1,0 +1,127 @@
+"""How azure-identity's requests travel, and what was answered to them.
+
+Trust and forward proxies are those of the rest of the program. And the answers
+are seen: azure-identity folds what a managed identity endpoint says into one
+message of its own, without the status and Retry-After.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+
+from authproxy.tls import client_context
+
+#: Of what an error answer says, this much is kept.
+_TEXT_LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer with an error status, from which host, and its Retry-After as sent."""
+
+    status: int
+    host: str
+    text: str
+    retry_after: str | None
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status} from {self.host}: {self.text}".removesuffix(": ")
+
+
+class IdentitySession(Session):
+    """The session of one token fetch. `refusal` is the last answer, if it was an error.
+
+    HTTPS_PROXY and NO_PROXY are honoured; .netrc is not, for its password would
+    go to Entra as this application's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal: Refusal | None = None
+        self.auth = _no_more_credentials
+        self.mount("https://", _AuthorityAdapter())
+        self.mount("http://", _DirectAdapter())
+        self.hooks["response"].append(self._remember)
+
+    def _remember(self, response: Response, **_: Any) -> None:
+        self.refusal = None
+        if response.status_code >= 400:
+            self.refusal = Refusal(
+                status=response.status_code,
+                host=urlsplit(response.url).hostname or "",
+                text=" ".join(_description(response.text).split())[:_TEXT_LIMIT],
+                retry_after=response.headers.get("Retry-After"),
+            )
+
+
+class _AuthorityAdapter(HTTPAdapter):
+    """TLS with the authorities that `client_context` trusts, also behind a proxy."""
+
+    def __init__(self) -> None:
+        self._context = client_context()
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the context as it is; requests would load certifi into it each time."""
+
+
+class _DirectAdapter(HTTPAdapter):
+    """Plain HTTP, never through a proxy.
+
+    That is only ever a managed identity endpoint on the machine's own link
+    (Entra is always https): a proxy elsewhere would get a token for itself.
+    """
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        kwargs["proxies"] = {}
+        return super().send(request, *args, **kwargs)
+
+
+def retry_after_seconds(value: str | None, now: float) -> float | None:
+    """Read a Retry-After field (RFC 9110 section 10.2.3), at the wall time `now`.
+
+    None where there is none, or where it is neither seconds nor a date.
+    """
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _description(body: str) -> str:
+    """Return what an error body says, in any of the forms that identity endpoints use."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return body
+    if not isinstance(content, Mapping):
+        return body
+    error = content.get("error")
+    if isinstance(error, Mapping):  # Service Fabric
+        content = error
+    for key in ("error_description", "message", "error", "code"):
+        if isinstance(content.get(key), str):
+            return str(content[key])
+    return body
+
+
+def _no_more_credentials(request: PreparedRequest) -> PreparedRequest:
+    return request

@@ -1,0 +1,111 @@
+"""Entra's errors, in the words in which they come, and what they are explained by."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authproxy.entra_errors import explain
+
+IMDS = "ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint."
+CHAIN = "DefaultAzureCredential failed to retrieve a token from the included credentials."
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "mend"),
+    [
+        ("500011", "resource", "AUDIENCE"),
+        ("500133", "validity", "clock"),
+        ("50034", "user", "AAD_TENANT_ID"),
+        ("53003", "Conditional Access", "policies"),
+        ("700016", "no application", "AAD_CLIENT_ID"),
+        ("700024", "time range", "clock"),
+        ("700027", "certificate", "application registration"),
+        ("700030", "subject or issuer", "trustedCertificateSubjects"),
+        ("70021", "federated", "subject"),
+        ("700211", "issuer", "federated credential"),
+        ("700212", "audience", "federated credential"),
+        ("700213", "subject", "federated credential"),
+        ("700082", "expired", "az login"),
+        ("7000112", "disabled", "Enterprise applications"),
+        ("7000215", "secret is wrong", "value, not its ID"),
+        ("7000222", "secret has expired", "new client secret"),
+        ("7000229", "service principal", "az ad sp create"),
+        ("90002", "no such tenant", "AAD_TENANT_ID"),
+        ("900023", "tenant ID", "AAD_TENANT_ID"),
+    ],
+)
+def test_a_code_of_entras_is_explained(code: str, cause: str, mend: str) -> None:
+    explanation = explain(f"Authentication failed: AADSTS{code}: Words. Trace ID: 1 AADSTS")
+    assert explanation is not None
+    assert explanation.code == f"AADSTS{code}"
+    assert cause in explanation.cause
+    assert mend in explanation.mend
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (f"{IMDS} Token request error: (invalid_request) Identity not found", "IdentityNotFound"),
+        (
+            "No User Assigned or Delegated Managed Identity found for specified ClientId",
+            "IdentityNotFound",
+        ),
+        ("(invalid_scope) 400, No managed identity found for x", "IdentityNotFound"),
+        (
+            f"{IMDS} (invalid_request) Multiple user assigned identities exist, please specify",
+            "IdentityAmbiguous",
+        ),
+        (IMDS, "NoIdentityEndpoint"),
+        ("No managed identity endpoint found.", "NoIdentityEndpoint"),
+        (f"{IMDS}\nConnectionRefusedError: connection refused", "NoIdentityEndpoint"),
+        (f"HTTP 410 from 169.254.169.254\n{IMDS}", "IdentityEndpointUpdating"),
+        (f"HTTP 429 from 169.254.169.254\n{IMDS}", "IdentityThrottled"),
+        ("HTTP 503 from login.microsoftonline.com", "IdentityEndpointFailing"),
+        (f"{CHAIN} {IMDS} AzureCliCredential: Azure CLI not found on path", "NoDefaultIdentity"),
+        (f"{CHAIN} AADSTS7000222: expired", "AADSTS7000222"),
+        ("Azure CLI not found on path", "AzureCliNotFound"),
+        ("Please run 'az login' to set up an account", "AzureCliSignedOut"),
+        (
+            "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate "
+            "verify failed: self-signed certificate",
+            "AuthorityNotTrusted",
+        ),
+        ("SSLError(1, '[SSL: WRONG_VERSION_NUMBER]", "AuthorityTLSFailed"),
+        ("Failed to resolve 'login.example.com' ([Errno -2]", "AuthorityNotResolved"),
+        ("Read timed out. (read timeout=30)", "IdentityTimeout"),
+        ("[Errno 111] Connection refused", "IdentityUnreachable"),
+        ("Unable to get authority configuration for https://login.example.com/x", "AADSTS90002"),
+    ],
+)
+def test_an_error_without_a_code_is_known_by_its_words(message: str, code: str) -> None:
+    explanation = explain(message)
+    assert explanation is not None
+    assert explanation.code == code
+
+
+def test_a_longer_code_is_not_taken_for_a_shorter_one() -> None:
+    assert explain("AADSTS700219999: something else") is None
+
+
+def test_a_known_code_is_found_behind_an_unknown_one() -> None:
+    explanation = explain("AADSTS1234567: x. AADSTS90002: y")
+    assert explanation is not None
+    assert explanation.code == "AADSTS90002"
+
+
+def test_an_unknown_error_has_no_explanation() -> None:
+    assert explain("Something quite new") is None
+
+
+def test_an_explanation_reads_as_sentences() -> None:
+    assert str(explain("AADSTS7000215")) == (
+        "The client secret is wrong (AADSTS7000215). "
+        "Put the secret's value, not its ID, in AAD_CLIENT_SECRET[_FILE]."
+    )
+
+
+@given(st.text())
+def test_any_text_can_be_asked_about(message: str) -> None:
+    explain(message)
