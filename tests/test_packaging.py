@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from authproxy import errors
+from authproxy.settings import load_settings
+from authproxy.settings_declarations import declarations
+
 ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -107,14 +112,63 @@ def test_the_yaml_examples_are_yaml() -> None:
     assert {"ServiceAccount", "Deployment", "Service"} <= set(kinds)
 
 
+def containers() -> dict[str, dict[str, str]]:
+    """Return the environments of the README's containers, by kind of their document."""
+    found = {}
+    for code in examples("yaml"):
+        for document in yaml.safe_load_all(code):
+            match document:
+                case {"kind": "Deployment", "spec": {"template": {"spec": pod}}}:
+                    kind = "deployment"
+                case {"prometheus": {"prometheusSpec": pod}}:
+                    kind = "sidecar"
+                case _:
+                    continue
+            found[kind] = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
+    return found
+
+
 def test_the_kubernetes_example_outlives_its_own_drain() -> None:
-    deployment = next(
-        document
-        for code in examples("yaml")
-        for document in yaml.safe_load_all(code)
-        if document.get("kind") == "Deployment"
-    )
-    pod = deployment["spec"]["template"]["spec"]
-    env = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
-    drain = int(env["SHUTDOWN_DELAY_SECONDS"]) + int(env["SHUTDOWN_GRACE_SECONDS"])
-    assert pod["terminationGracePeriodSeconds"] > drain
+    grace = re.search(r"terminationGracePeriodSeconds: (\d+)", README)
+    env = containers()["deployment"]
+    assert grace
+    assert int(grace[1]) > int(env["SHUTDOWN_DELAY_SECONDS"]) + int(env["SHUTDOWN_GRACE_SECONDS"])
+
+
+def test_the_settings_of_the_readme_are_free_of_faults(tmp_path: Path) -> None:
+    assignments = "\n".join(examples("ini"))
+    on_a_vm = {
+        name: value.strip('"') for name, value in re.findall(r"^([A-Z_]+)=(.+)$", assignments, re.M)
+    }
+    # What the workload identity webhook adds.
+    service_account_token = tmp_path / "token"
+    service_account_token.write_text("x.y.z")
+    webhook = {
+        "AZURE_CLIENT_ID": "11111111-1111-1111-1111-111111111111",
+        "AZURE_TENANT_ID": "00000000-0000-0000-0000-000000000000",
+        "AZURE_FEDERATED_TOKEN_FILE": str(service_account_token),
+    }
+    for environ in (on_a_vm, *({**webhook, **env} for env in containers().values())):
+        settings = load_settings(environ=environ, serving=True).settings
+        assert settings.forwards_only_remote_write
+        assert settings.scope == "https://monitor.azure.com/.default"
+
+
+def test_the_readme_shows_settings_and_defaults_as_declared() -> None:
+    declared_ones = {one.variable: one for one in declarations()}
+    table = README[README.index("| variable | default |") :].split("\n\n")[0]
+    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| ([^|]*) \|", table, re.M)
+    assert rows
+    for names, defaults in rows:
+        variables = re.findall(r"`(\w+)`", names)
+        shown = [default.strip(" `") for default in defaults.split(",")] if defaults else []
+        for variable, default in zip(variables, shown or [""] * len(variables), strict=False):
+            assert variable in declared_ones
+            if default:
+                assert declared_ones[variable].default.startswith(default)
+
+
+def test_the_readme_explains_every_error_code_with_its_status() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", README, re.M))
+    codes = {kind.__name__: kind.status.value for kind in errors.RequestError.__subclasses__()}
+    assert codes.items() <= {code: int(status) for code, status in rows.items()}.items()
