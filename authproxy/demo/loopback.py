@@ -28,11 +28,24 @@ _LONGEST_BODY = 512 * 1024 * 1024
 
 
 class PortInUse(OSError):
-    """Another program listens on the port that was asked for."""
+    """Somebody listens on the port that was asked for."""
 
     def __init__(self, port: int) -> None:
-        super().__init__(f"port {port} is in use by another program")
+        super().__init__(f"port {port} is in use already")
         self.port = port
+
+
+def free_port(port: int = 0) -> int:
+    """Return `port`, or for 0 one that is free at the moment. Raises PortInUse."""
+    with socket.socket() as probe:
+        # As servers do, so that connections that just ended are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise PortInUse(port) from error
+        chosen: int = probe.getsockname()[1]
+        return chosen
 
 
 @dataclass(frozen=True)

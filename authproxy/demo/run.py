@@ -1,0 +1,84 @@
+"""`authproxy demo`: the command's shell around the demonstration."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from authproxy.demo.loopback import PortInUse
+
+#: What the optional extra brings; the rest comes with authproxy itself.
+_EXTRA = frozenset({"cramjam", "google", "google.protobuf"})
+
+#: Signals that end the demonstration like Ctrl-C, so that its proxy ends too.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def run_demo(
+    *,
+    once: bool,
+    entra_port: int | None,
+    store_port: int | None,
+    proxy_port: int,
+    echo: Callable[[str], object],
+) -> int:
+    """Show the real proxy between a stand-in Entra and a stand-in metrics store.
+
+    Stays until Ctrl-C unless `once`. Ports that are None, and a `proxy_port`
+    of 0, are chosen by the system. Each line of text goes to `echo`. Returns
+    the exit status: 1 if anything failed, having said what.
+    """
+    try:
+        # Here, since it needs the extra; without it there is a better answer
+        # than a traceback.
+        from authproxy.demo.demonstration import Demonstration, DemonstrationFailed
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        echo(f"The demo needs {error.name}. Install it with: pip install 'authproxy[demo]'")
+        return 1
+
+    options = {entra_port: "--entra-port", store_port: "--store-port", proxy_port: "--proxy-port"}
+    try:
+        with (
+            _ended_by_signals(),
+            Demonstration(
+                entra_port=entra_port or 0,
+                store_port=store_port or 0,
+                proxy_port=proxy_port,
+                echo=echo,
+            ) as demonstration,
+        ):
+            demonstration.show()
+            if not once:
+                demonstration.invite()
+                demonstration.wait()
+    except PortInUse as error:
+        option = options.get(error.port, "--proxy-port")
+        echo(f"Port {error.port} is in use already. Choose another with {option}.")
+        return 1
+    except DemonstrationFailed as error:
+        echo(f"[demo] Failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        echo("[demo] Ended.")
+        # Ended early, `--once` has not shown what it was asked for.
+        return 1 if once else 0
+    return 0
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Treat the signals that end a command like Ctrl-C."""
+    previous = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in _ENDING
+        # nohup ignores SIGHUP, and means it.
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
