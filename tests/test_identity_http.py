@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.identity_http import Refusal, retry_after_seconds
+from authproxy.demo.loopback import Answer
+from authproxy.demo.stand_in import StandIn
+from authproxy.identity_http import IdentitySession, Refusal, retry_after_seconds
 
 #: Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example of a date.
 NOW = 784111777.0
@@ -41,3 +43,37 @@ def test_no_retry_after_breaks_the_reading(value: str) -> None:
 
 def test_a_refusal_without_words_is_still_a_sentence() -> None:
     assert str(Refusal(503, "login.example.com", "", None)) == "HTTP 503 from login.example.com"
+
+
+def test_a_refusal_is_remembered_until_the_next_answer() -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer.of_json(200, {}))
+    service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
+    with service, IdentitySession() as session:
+        session.get(listener.url)
+        assert session.refusal == Refusal(429, "127.0.0.1", "too many", "17")
+        session.get(listener.url)
+        assert session.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"error": "invalid_client", "error_description": "AADSTS1: no"}, "AADSTS1: no"),
+        ({"statusCode": 400, "message": "no"}, "no"),
+        ({"error": {"code": "ManagedIdentityNotFound", "message": "no"}}, "no"),
+        ({"error": {"code": "ManagedIdentityNotFound"}}, "ManagedIdentityNotFound"),
+        ({"error": "busy"}, "busy"),
+        ({}, "{}"),
+        ("<html>no</html>", "<html>no</html>"),
+        ("", ""),
+    ],
+)
+def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: str) -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer(200))
+    service.fail_with(400, body)
+    with service, IdentitySession() as session:
+        session.get(listener.url)
+        assert session.refusal is not None
+        assert session.refusal.text == text

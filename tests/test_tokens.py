@@ -197,6 +197,21 @@ def test_the_same_token_again_is_kept_without_error_and_asked_for_again_at_leisu
     assert source.current().value != "token-1"
 
 
+def test_the_same_token_with_a_second_more_to_live_is_still_the_same(
+    source: TokenSource, issuer: Issuer, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.step()
+    expiry = source.current().expires_at
+    issuer.answer = lambda: FetchedToken("token-1", expiry + 1)  # rounded another way
+    clock.advance(0.95 * HOUR)
+    with caplog.at_level(logging.INFO, "authproxy"):
+        source.step()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Token not refreshed: no newer one was given"
+    ]
+    assert source.current().expires_at == expiry
+
+
 def test_another_token_that_expires_no_later_does_not_replace_a_valid_one(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
@@ -366,9 +381,12 @@ def test_any_other_token_will_do_in_place_of_a_rejected_one(
     assert renewed.value == "shorter"
 
 
-def test_a_newer_token_is_returned_without_asking(running: TokenSource, issuer: Issuer) -> None:
+def test_a_newer_token_is_returned_without_asking(
+    running: TokenSource, issuer: Issuer, clock: FakeClock
+) -> None:
     rejected = running.current()
     running.renew(rejected, None, PATIENCE)
+    clock.advance(31)
     again = running.renew(rejected, None, PATIENCE)
     assert again is running.current()
     assert issuer.calls == 2
