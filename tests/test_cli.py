@@ -1,0 +1,234 @@
+"""The commands as a user runs them: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import authproxy
+from authproxy.cli import cli
+from authproxy.settings_declarations import declarations
+from authproxy.settings_docs import markdown
+from tests.support.process import clean_environment
+
+MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
+
+
+def run(home: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "authproxy", *arguments],
+        env={**clean_environment(str(home)), **environ},
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "settings"])
+def test_faults_are_listed_a_line_each_and_end_the_command_with_2(tmp_path, command):
+    done = run(
+        tmp_path,
+        command,
+        "--threads",
+        "many",
+        TARGET_HOST="https://user:s3cret@a",
+        LOG_LEVEL="loud",
+        AAD_CLIENT_SECRET="s3cret\n",
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("authproxy: ")
+    named = [line.split("=")[0].split(":")[0].strip() for line in lines[1:-1]]
+    listener = ["LISTENING_PORT"] if command == "serve" else []
+    assert named == ["TARGET_HOST", "AAD_CLIENT_SECRET", "THREADS", "LOG_LEVEL", *listener]
+    assert lines[0] == f"authproxy: {len(named)} faults in the settings"
+    assert "docs/settings.md" in lines[-1]
+    assert "s3cret" not in done.stderr
+
+
+def test_faults_end_serve_before_it_opens_a_socket(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run(tmp_path, "serve", **{**MINIMAL, "LISTENING_PORT": port, "WORKERS": "0"})
+    # Bound first, it would have been the port that is complained of, with 1.
+    assert done.returncode == 2
+    assert "WORKERS='0'" in done.stderr
+    assert port not in done.stderr
+
+
+SOCKETS_FORBIDDEN = """
+import sys
+def forbid(event, arguments):
+    if event.startswith("socket."):
+        raise SystemExit("a socket was touched: " + event)
+sys.addaudithook(forbid)
+from authproxy.cli import main
+sys.argv[0] = "authproxy"
+main()
+"""
+
+
+def test_no_socket_is_even_made_while_settings_are_read(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SOCKETS_FORBIDDEN, "serve"],
+        env={**clean_environment(str(tmp_path)), **MINIMAL, "THREADS": "0"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("fault in the settings")) == (2, 1)
+
+
+HEAVY = ("azure", "cryptography", "flask", "waitress", "requests")
+WHAT_WAS_IMPORTED = """
+import sys
+from authproxy.cli import cli
+try:
+    cli(["serve"])
+except SystemExit as end:
+    print(end.code, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_faults_are_told_before_anything_heavy_is_loaded(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WHAT_WAS_IMPORTED],
+        env=clean_environment(str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    status, *modules = done.stdout.split()
+    assert status == "2"
+    assert not set(HEAVY).intersection(modules)
+
+
+def test_settings_prints_each_with_its_value_and_origin_and_masks_secrets(tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("workers: 3\n")
+    done = run(
+        tmp_path,
+        "settings",
+        "--threads=7",
+        "--config",
+        str(config),
+        **MINIMAL,
+        AZURE_CLIENT_ID="abc",
+        AAD_CLIENT_SECRET="s3cret",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
+    assert list(printed) == [one.variable for one in declarations()]
+    assert printed["THREADS"] == ["7", "option"]
+    assert printed["WORKERS"] == ["3", "file"]
+    assert printed["TARGET_HOST"] == ["metrics.example.com", "environment"]
+    assert printed["AAD_CLIENT_ID"] == ["abc", "environment (AZURE_CLIENT_ID)"]
+    assert printed["AAD_CLIENT_SECRET"] == ["***", "environment"]
+    assert printed["AAD_TENANT_ID"] == ["-", "default"]
+    assert printed["TARGET_POOL_SIZE"] == ["7", "default (from THREADS)"]
+    assert "s3cret" not in done.stdout
+
+
+def test_settings_prints_json_for_scripts(tmp_path):
+    done = run(tmp_path, "settings", "--json", **MINIMAL, AAD_CLIENT_SECRET="s3cret")
+    printed = json.loads(done.stdout)
+    assert printed["AUDIENCE"] == {"value": "https://a/.default", "origin": "environment"}
+    assert printed["AAD_CLIENT_SECRET"]["value"] == "***"
+
+
+def test_settings_prints_its_document_whatever_is_set(tmp_path):
+    done = run(tmp_path, "settings", "--markdown", THREADS="many")
+    assert (done.returncode, done.stdout) == (0, markdown())
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "settings"])
+def test_each_setting_but_a_secret_has_an_option_with_its_meaning(command):
+    result = CliRunner().invoke(cli, [command, "--help"])
+    assert result.exit_code == 0
+    words = " ".join(result.output.split())
+    for one in declarations():
+        option = f" --{one.name.replace('_', '-')} "
+        assert words.count(f"{option}VALUE {one.doc}") == (0 if one.secret else 1), one.name
+        assert one.secret == (option not in words), one.name
+
+
+def test_an_unknown_option_ends_with_2(tmp_path):
+    done = run(tmp_path, "serve", "--trheads", "7")
+    assert done.returncode == 2
+    assert "--threads" in done.stderr
+
+
+def test_a_secret_cannot_be_given_where_a_process_list_shows_it(tmp_path):
+    done = run(tmp_path, "settings", "--aad-client-secret", "s3cret", **MINIMAL)
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+
+
+def test_version_is_the_packages(tmp_path):
+    done = run(tmp_path, "--version")
+    assert done.stdout.split()[-1] == authproxy.__version__
+
+
+def test_a_port_in_use_is_no_fault_of_the_settings_and_ends_with_1(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environ = {**MINIMAL, "LISTENING_PORT": port, "LISTENING_HOST": "127.0.0.1"}
+        done = run(tmp_path, "serve", **environ)
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_logs_every_setting_at_start_as_the_retired_proxy_did(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environ = {**MINIMAL, "LISTENING_PORT": port, "LISTENING_HOST": "127.0.0.1"}
+        done = run(tmp_path, "serve", **environ, AAD_CLIENT_SECRET="s3cret")
+    line = next(line for line in done.stderr.splitlines() if "Configuration settings" in line)
+    assert 'level=info msg="Configuration settings loaded:"' in line
+    for one in declarations():
+        assert f" {one.variable}=" in line
+    assert 'AAD_CLIENT_SECRET="***"' in line
+    assert "s3cret" not in done.stderr
+
+
+BLOCKS = """
+import sys
+from authproxy import cli, settings
+def wait(*_, **__):
+    print("waiting", flush=True)
+    import threading
+    threading.Event().wait()
+settings.load_settings = wait
+sys.argv = ["authproxy", "settings"]
+cli.main()
+"""
+
+
+def test_control_c_ends_a_command_without_a_traceback(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", BLOCKS],
+        env=clean_environment(str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors

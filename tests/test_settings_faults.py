@@ -1,0 +1,320 @@
+"""Every fault by itself: which setting, what is shown, what is wrong, what mends it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from authproxy.errors import Fault, SettingsError
+from authproxy.settings import load_settings
+from tests.support.client_certificates import ClientAuthority
+
+MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
+APPLICATION = {
+    **MINIMAL,
+    "IDENTITY_TYPE": "aadApplication",
+    "AAD_CLIENT_ID": "00000000-0000",
+    "AAD_TENANT_ID": "example.com",
+}
+WORKLOAD = {**APPLICATION, "IDENTITY_TYPE": "workloadidentity"}
+
+
+def faults(environ: Mapping[str, str], *, serving: bool = True) -> list[Fault]:
+    try:
+        load_settings({}, environ, serving=serving)
+    except SettingsError as error:
+        return list(error.faults)
+    return []
+
+
+def only_fault(environ: Mapping[str, str], *, serving: bool = True) -> Fault:
+    found = faults(environ, serving=serving)
+    assert len(found) == 1, [str(fault) for fault in found]
+    assert found[0].mend.endswith(".")
+    return found[0]
+
+
+WRONG_VALUES = [
+    ("TARGET_HOST", "https://", "it names no host"),
+    ("TARGET_HOST", "ftp://a", "neither https nor http"),
+    ("TARGET_HOST", "a b", "blanks"),
+    ("TARGET_HOST", "a:99999", "port"),
+    ("TARGET_HOST", "a#b", "fragment"),
+    ("TARGET_ALLOW_HTTP", "maybe", "neither true nor false"),
+    ("TARGET_CONNECT_TIMEOUT_SECONDS", "0", "out of range"),
+    ("TARGET_READ_TIMEOUT_SECONDS", "inf", "not a finite number"),
+    ("TARGET_READ_TIMEOUT_SECONDS", "5s", "not a number"),
+    ("TARGET_POOL_SIZE", "0", "out of range"),
+    ("CLUSTER", "a\x1bb", "control characters"),
+    ("CLUSTER", "a\udcffb", "not UTF-8"),
+    ("AUDIENCE", "https://a https://b", "blanks"),
+    ("AUDIENCE", "/.default", "belongs once, at the end"),
+    ("IDENTITY_TYPE", "managed", "none of the known values"),
+    ("AAD_CLIENT_ID", "<CLIENT-ID>", "characters that no such id has"),
+    ("AAD_TENANT_ID", "a/b", "characters that no such id has"),
+    ("AAD_AUTHORITY_HOST", "http://login.example.com", "it is http"),
+    ("AAD_AUTHORITY_HOST", "https://login.example.com/tenant", "a path or a query"),
+    ("AAD_TOKEN_REFRESH_INTERVAL_IN_PERCENTAGE", "0", "out of range"),
+    ("AAD_TOKEN_REFRESH_INTERVAL_IN_PERCENTAGE", "100", "out of range"),
+    ("AAD_TOKEN_REFRESH_INTERVAL_IN_PERCENTAGE", "10%", "not a whole number"),
+    ("LISTENING_PORT", "0", "out of range"),
+    ("LISTENING_PORT", "65536", "out of range"),
+    ("LISTENING_PORT", "80.5", "not a whole number"),
+    ("LISTENING_PORT", "9" * 5000, "not a whole number"),
+    ("LISTENING_HOST", "http://a", "neither an IP address nor a host name"),
+    ("WORKERS", "0", "out of range"),
+    ("WORKERS", "many", "not a whole number"),
+    ("THREADS", "1025", "out of range"),
+    ("MAX_REQUEST_BODY_BYTES", "64MiB", "not a whole number"),
+    ("MAX_REQUEST_HEADER_BYTES", "1", "out of range"),
+    ("SHUTDOWN_DELAY_SECONDS", "-1", "out of range"),
+    ("SHUTDOWN_GRACE_SECONDS", "nan", "not a finite number"),
+    ("REMOTE_WRITE_RETRY_AUTH_FAILURES", "2", "neither true nor false"),
+    ("LOG_FORMAT", "xml", "none of the known values"),
+    ("LOG_LEVEL", "loud", "none of the known values"),
+    ("LOG_QUERY", "never", "neither true nor false"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "problem"), WRONG_VALUES)
+def test_a_wrong_value_is_a_fault_that_names_setting_value_and_problem(variable, value, problem):
+    fault = only_fault({**MINIMAL, variable: value})
+    assert (fault.setting, fault.value) == (variable, value)
+    assert problem in fault.problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "mend"),
+    [
+        ("LISTENING_PORT", "0", "Give a whole number from 1 to 65535."),
+        ("TARGET_POOL_SIZE", "x", "Give a whole number from 1 to 10000."),
+        ("SHUTDOWN_GRACE_SECONDS", "x", "Give a number of seconds from 0 to 3600."),
+        ("TARGET_READ_TIMEOUT_SECONDS", "x", "Give a number of seconds above 0, up to 3600."),
+        ("LOG_QUERY", "x", "Give true or false."),
+        ("LOG_FORMAT", "x", "Give one of: logfmt, json."),
+        (
+            "IDENTITY_TYPE",
+            "x",
+            "Give one of: default, systemassigned, userassigned, aadapplication, "
+            "workloadidentity, azurecli.",
+        ),
+    ],
+)
+def test_the_mend_says_what_the_setting_takes(variable, value, mend):
+    assert only_fault({**MINIMAL, variable: value}).mend == mend
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("metrics.example.com/api/v1/write", "not a whole https:// URL"),
+        ("https://metrics.example.com", "no path"),
+        ("https://metrics.example.com/", "no path"),
+        ("https:///api/v1/write", "it names no host"),
+    ],
+)
+def test_an_ingestion_url_is_a_whole_url(url, problem):
+    fault = only_fault({"INGESTION_URL": url, "AUDIENCE": "https://a", "LISTENING_PORT": "1"})
+    assert fault.setting == "INGESTION_URL"
+    assert problem in fault.problem
+
+
+@pytest.mark.parametrize("variable", ["TARGET_HOST", "INGESTION_URL", "AAD_AUTHORITY_HOST"])
+def test_user_information_in_a_url_is_a_fault_and_is_masked(variable):
+    environ = dict(MINIMAL)
+    if variable == "INGESTION_URL":
+        del environ["TARGET_HOST"]
+    fault = only_fault({**environ, variable: "https://user:p@ss@metrics.example.com/w"})
+    assert fault.value == "https://***@metrics.example.com/w"
+    assert "ss" not in fault.problem.replace("password", "")
+
+
+MISSING = [
+    ({"TARGET_HOST": ""}, "TARGET_HOST", "nothing says where requests go"),
+    ({"AUDIENCE": ""}, "AUDIENCE", "metrics.example.com does not imply it"),
+    ({"LISTENING_PORT": ""}, "LISTENING_PORT", "nothing says where to listen"),
+    ({"IDENTITY_TYPE": "userAssigned"}, "AAD_CLIENT_ID", "IDENTITY_TYPE=userassigned"),
+]
+
+
+@pytest.mark.parametrize(("change", "variable", "problem"), MISSING)
+def test_what_is_missing_is_a_fault_without_a_value(change, variable, problem):
+    fault = only_fault({**MINIMAL, **change})
+    assert (fault.setting, fault.value) == (variable, None)
+    assert problem in fault.problem
+
+
+def test_a_listener_is_required_only_to_serve():
+    assert faults({**MINIMAL, "LISTENING_PORT": ""}, serving=False) == []
+
+
+@pytest.mark.parametrize("variable", ["AAD_CLIENT_ID", "AAD_TENANT_ID"])
+@pytest.mark.parametrize("base", [APPLICATION, WORKLOAD])
+def test_applications_and_workloads_need_both_ids(base, variable, tmp_path):
+    (tmp_path / "f").write_text("x")
+    also = {"AZURE_FEDERATED_TOKEN_FILE": str(tmp_path / "f"), "AAD_CLIENT_SECRET": "s"}
+    assert only_fault({**base, **also, variable: ""}).setting == variable
+    assert faults({**base, **also, variable: "", variable.replace("AAD", "AZURE"): "a"}) == []
+
+
+def test_an_application_needs_a_certificate_or_a_secret():
+    fault = only_fault(APPLICATION)
+    assert fault.setting == "AAD_CLIENT_CERTIFICATE_PATH"
+    assert "needs a certificate or a secret" in fault.problem
+
+
+@pytest.mark.parametrize("form", ["AAD_CLIENT_SECRET", "AAD_CLIENT_SECRET_FILE"])
+def test_an_application_takes_one_of_certificate_and_secret(tmp_path, form):
+    path = tmp_path / "client.pem"
+    path.write_bytes(ClientAuthority().issue().pem())
+    also = {form: str(path), "AZURE_CLIENT_CERTIFICATE_PATH": str(path)}
+    found = faults({**APPLICATION, **also})
+    ours = [fault for fault in found if fault.setting == "AAD_CLIENT_CERTIFICATE_PATH"]
+    assert f"it is set besides {form}" in ours[0].problem
+    # Nobody set this variable: the fault says which one was read.
+    assert "(from environment (AZURE_CLIENT_CERTIFICATE_PATH))" in ours[0].problem
+
+
+def test_a_workload_needs_the_webhooks_token_file(tmp_path):
+    fault = only_fault(WORKLOAD)
+    assert (fault.setting, fault.value) == ("AZURE_FEDERATED_TOKEN_FILE", None)
+    absent = str(tmp_path / "absent")
+    fault = only_fault({**WORKLOAD, "AZURE_FEDERATED_TOKEN_FILE": absent})
+    assert fault.value == absent
+    assert "azure.workload.identity/use" in fault.mend
+
+
+def test_both_ways_to_name_the_target_at_once_are_a_fault():
+    fault = only_fault({**MINIMAL, "INGESTION_URL": "https://a.example.com/api/v1/write"})
+    assert "besides TARGET_HOST" in fault.problem
+
+
+def test_port_and_socket_at_once_are_a_fault(tmp_path):
+    fault = only_fault({**MINIMAL, "LISTENING_SOCKET": str(tmp_path / "s")})
+    assert "besides LISTENING_PORT" in fault.problem
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("a" * 108, "longer than 107 bytes"),
+        ("/absent/s", "does not exist"),
+        ("/dev/null", "no sock"),
+    ],
+)
+def test_a_socket_that_cannot_be_made_there_is_a_fault(path, problem):
+    fault = only_fault({**MINIMAL, "LISTENING_PORT": "", "LISTENING_SOCKET": path})
+    assert problem in fault.problem
+
+
+# -- files -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["AAD_CLIENT_SECRET", "AAD_CLIENT_CERTIFICATE_PASSWORD"])
+def test_a_secret_by_value_and_by_file_is_a_fault(tmp_path, name):
+    path = tmp_path / "secret"
+    path.write_text("s3cret")
+    fault = only_fault({**MINIMAL, name: "s3cret", f"{name}_FILE": str(path)})
+    assert fault.problem == f"it is set besides {name}"
+    assert "s3cret" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"", "empty"),
+        (b"\r\n\n", "empty"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"s3cret\nmore", "a line break or a NUL"),
+        (b"x" * 65537, "larger than 64 KiB"),
+    ],
+)
+def test_a_secret_file_that_holds_no_secret_is_a_fault(tmp_path, content, problem):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    fault = only_fault({**MINIMAL, "AAD_CLIENT_SECRET_FILE": str(path)})
+    assert fault.value == str(path)
+    assert problem in fault.problem
+    assert "s3cret" not in str(fault)
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "line\r", "nul\0"])
+def test_a_secret_with_a_line_break_is_a_masked_fault(value):
+    fault = only_fault({**MINIMAL, "AAD_CLIENT_SECRET": value})
+    assert fault.value == "***"
+    assert value not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read"),
+        ("", "no PEM certificate"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no PEM certificate"),
+        ("hello", "no PEM certificate"),
+    ],
+)
+def test_a_ca_file_without_a_certificate_is_a_fault(tmp_path, content, problem):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    fault = only_fault({**MINIMAL, "TARGET_CA_FILE": str(path)})
+    assert fault.value == str(path)
+    assert problem in fault.problem
+
+
+def test_a_ca_file_with_a_certificate_is_none(tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_bytes(ClientAuthority().issue().certificates_pem())
+    assert faults({**MINIMAL, "TARGET_CA_FILE": str(path)}) == []
+
+
+def certificate(tmp_path: Path, data: bytes) -> dict[str, str]:
+    path = tmp_path / "client.pem"
+    path.write_bytes(data)
+    return {**APPLICATION, "AAD_CLIENT_CERTIFICATE_PATH": str(path)}
+
+
+def test_an_expired_certificate_is_a_fault_that_says_since_when(tmp_path):
+    expired = ClientAuthority().issue(days=-2, starts_in_days=-9)
+    fault = only_fault(certificate(tmp_path, expired.pem()))
+    today = datetime.datetime.now(datetime.timezone.utc)
+    assert f"expired on {today - datetime.timedelta(days=2):%Y-%m-%d}" in fault.problem
+    assert fault.setting == "AAD_CLIENT_CERTIFICATE_PATH"
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (lambda issued: issued.certificates_pem(), "no private key"),
+        (lambda issued: b"", "empty"),
+        (lambda issued: b"\x30\x00", "neither a PEM nor a PKCS#12"),
+    ],
+)
+def test_a_certificate_that_does_not_load_is_a_fault(tmp_path, data, problem):
+    fault = only_fault(certificate(tmp_path, data(ClientAuthority().issue())))
+    assert fault.setting == "AAD_CLIENT_CERTIFICATE_PATH"
+    assert problem in fault.problem
+
+
+def test_a_missing_or_wrong_password_is_the_passwords_fault(tmp_path):
+    environ = certificate(tmp_path, ClientAuthority().issue().pem(b"s3cret"))
+    secret_file = tmp_path / "password"
+    missing = only_fault(environ)
+    assert (missing.setting, missing.value) == ("AAD_CLIENT_CERTIFICATE_PASSWORD", None)
+    wrong = only_fault({**environ, "AAD_CLIENT_CERTIFICATE_PASSWORD": "wr0ng"})
+    assert (wrong.setting, wrong.value) == ("AAD_CLIENT_CERTIFICATE_PASSWORD", "***")
+    secret_file.write_text("wr0ng\n")
+    in_file = {**environ, "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE": str(secret_file)}
+    assert only_fault(in_file).setting == "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE"
+    secret_file.write_text("s3cret\n")
+    assert faults(in_file) == []
+
+
+def test_a_certificate_is_not_judged_where_no_application_uses_it(tmp_path):
+    assert faults({**MINIMAL, "AAD_CLIENT_CERTIFICATE_PATH": str(tmp_path / "absent")}) == []
