@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Response
 
 from authproxy.errors import Reply, RequestError
-from authproxy.excerpt import RAW_BYTES, BodyExcerpt
+from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import returnable
 from authproxy.request_log import RequestStory
 from authproxy.target import Exchange
@@ -55,17 +55,17 @@ class AnswerStream:
             self._excerpt.feed(piece)
         return piece
 
-    def finish_early(self) -> None:
-        """Read the beginning for the log and let the rest go: nobody is sent it."""
-        assert self._excerpt is not None
-        for piece in self._pieces:
-            self._sent += len(piece)
-            self._excerpt.feed(piece)
-            if self._sent >= RAW_BYTES:
-                break
+    def has_arrived(self) -> bool:
+        """Whether the first piece can be had without waiting."""
+        return self._exchange.answer.has_arrived()
+
+    def read_for_the_log(self) -> None:
+        """Read the beginning, which nobody is sent, and end the story."""
+        beginning = self._exchange.answer.beginning()
+        if self._excerpt is not None:
+            self._excerpt.feed(beginning)
         self._open = False
-        self._exchange.answer.close()
-        self._story.answered(self._exchange, self._sent, self._excerpt)
+        self._story.answered(self._exchange, len(beginning), self._excerpt)
 
     def close(self) -> None:
         """End the exchange (called by the WSGI server in any case)."""
@@ -93,7 +93,9 @@ class StreamedResponse(Response):
         self._body = body
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(self._line, self._fields)
+        write = start_response(self._line, self._fields)
+        if not self._body.has_arrived():
+            write(b"")  # the head goes ahead of a body that takes its time
         return self._body
 
 

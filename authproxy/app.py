@@ -79,7 +79,7 @@ class RawTargetAdapter(MapAdapter):
         super().__init__(app.url_map, "", "/", "", "http", "/", method, None)
         self._environ = environ
 
-    def match(self, *_: Any, **__: Any) -> tuple[Rule, dict[str, Any]]:  # type: ignore[override]
+    def match(self, *_: Any, **__: Any) -> tuple[Rule, dict[str, Any]]:
         """Return the rule to serve; Flask asks for the rule itself."""
         for rule in self.map.iter_rules():
             if rule.methods is not None and self.default_method in rule.methods:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
+from socket import socket
+from ssl import SSLEOFError, SSLWantReadError
 
 from authproxy.headers import Field, list_members
 
@@ -106,6 +108,14 @@ def content_length(fields: list[Field]) -> int | None:
     return int(length)
 
 
+def with_length(fields: list[Field], length: int | None) -> list[Field]:
+    """Return the fields with this one Content-Length, or with none."""
+    if _values(fields, "content-length") == ([] if length is None else [str(length)]):
+        return fields
+    others = [field for field in fields if field[0].lower() != "content-length"]
+    return others if length is None else [*others, ("Content-Length", str(length))]
+
+
 def is_persistent(minor_version: int, fields: list[Field]) -> bool:
     """Tell whether the connection may be used again (RFC 9112 section 9.3)."""
     options = {option for value in _values(fields, "connection") for option in list_members(value)}
@@ -124,6 +134,10 @@ class TargetResponse(HTTPResponse):
 
     fields: list[Field]
 
+    def __init__(self, sock: socket, method: str) -> None:
+        super().__init__(sock, method=method)
+        self._sock = sock
+
     def begin(self) -> None:
         """Read the head, passing over interim responses.
 
@@ -131,8 +145,8 @@ class TargetResponse(HTTPResponse):
         """
         try:
             started = self.fp.peek(1)
-        except ConnectionError as error:
-            raise NoResponse(str(error)) from error
+        except (ConnectionError, SSLEOFError) as error:
+            raise NoResponse("closed the connection without an answer") from error
         if not started:
             raise NoResponse("closed the connection without an answer")
         for _ in range(MAX_INTERIM_RESPONSES + 1):
@@ -153,15 +167,15 @@ class TargetResponse(HTTPResponse):
         self.will_close = not is_persistent(minor, self.fields)
         self.chunked = is_chunked(self.fields)
         self.chunk_left = None
-        self.length = None if self.chunked else content_length(self.fields)
+        self.length = content_length(self.fields)
+        if self.chunked and self.length is not None:  # one of them lies: the chunks count
+            self.length = None
+            self.will_close = True
+        self.fields = with_length(self.fields, self.length)
         if self._method == "HEAD" or self.status in (204, 304):  # type: ignore[attr-defined]
             self.chunked = False
             self.length = 0
-        elif self.chunked:
-            if any(name.lower() == "content-length" for name, _ in self.fields):
-                self.fields = [f for f in self.fields if f[0].lower() != "content-length"]
-                self.will_close = True
-        elif self.length is None:
+        elif self.length is None and not self.chunked:
             self.will_close = True
         if self.length == 0:
             self._close_conn()  # type: ignore[attr-defined]
@@ -188,6 +202,21 @@ class TargetResponse(HTTPResponse):
         if not match or not line.endswith(b"\n"):
             raise ValueError("invalid chunk size")  # http.client makes it IncompleteRead
         return int(match[1], 16)
+
+    def has_arrived(self) -> bool:
+        """Whether bytes of the body, or its end, can be had without waiting."""
+        if self.isclosed():
+            return True
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+        try:
+            return bool(self.fp.peek(1))
+        except (SSLWantReadError, BlockingIOError):
+            return False
+        except OSError:
+            return True  # reading will tell
+        finally:
+            self._sock.settimeout(timeout)
 
     @property
     def complete(self) -> bool:

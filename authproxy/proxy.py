@@ -104,7 +104,7 @@ class Forwarder:
             and exchange.answer.status in _REFUSALS
             and is_remote_write(received)
         ):
-            answer_stream.finish_early()
+            answer_stream.read_for_the_log()
             raise refused_identity(exchange.answer.status)
         return StreamedResponse(exchange, answer_stream)
 

@@ -71,7 +71,7 @@ class Target:
             claims = challenged_claims(answer.field("www-authenticate"))
             fresh = self._tokens.renew(token, claims, RENEWAL_WAIT_SECONDS)
             if fresh is not None:
-                answer.discard()
+                answer.beginning()  # not wanted
                 return Exchange(self._resend(request, fresh), attempts=2)
         return Exchange(answer, attempts=1)
 

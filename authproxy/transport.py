@@ -10,6 +10,7 @@ out as it was built, and the answer comes back as it arrived.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -25,7 +26,6 @@ from urllib3.util import Timeout
 
 from authproxy.errors import (
     AuthProxyError,
-    RequestError,
     TargetProtocolError,
     TargetTimeout,
     TargetUnreachable,
@@ -37,8 +37,9 @@ from authproxy.urls import TargetURL
 #: Bytes of a request body that go out at a time.
 WRITE_BYTES = 256 * 1024
 
-#: Bytes of an unwanted answer that are read to keep its connection.
-DISCARD_BYTES = 64 * 1024
+#: How much, and for how long, an answer is read that nobody is sent.
+BEGINNING_BYTES = 16 * 1024
+BEGINNING_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Answer:
         self, response: TargetResponse, connection: HTTPConnection, pool: HTTPConnectionPool
     ) -> None:
         self._response = response
+        self._read_timeout = connection.sock.gettimeout()
         self._connection = connection
         self._pool = pool
         self._released = False
@@ -125,18 +127,32 @@ class Answer:
         finally:
             self._release()
 
-    def discard(self) -> None:
-        """Give the answer up, keeping its connection where little is left to read."""
-        read = 0
+    def has_arrived(self) -> bool:
+        """Whether bytes of the body, or its end, can be had without waiting."""
+        return self._response.has_arrived()
+
+    def beginning(self) -> bytes:
+        """Return what comes of the body at once, and end the exchange.
+
+        For an answer that nobody is sent: its connection is kept where that
+        was all of the body, and a slow or endless one holds nobody up.
+        """
+        content = bytearray()
+        if self._released:
+            return b""
+        deadline = time.monotonic() + BEGINNING_SECONDS
+        self._connection.sock.settimeout(BEGINNING_SECONDS)
         try:
-            for piece in self.body():
-                read += len(piece)
-                if read > DISCARD_BYTES:
+            for piece in self._response.pieces():
+                content += piece
+                if len(content) >= BEGINNING_BYTES or time.monotonic() > deadline:
                     break
-        except RequestError:
-            pass  # nobody wants the rest of this answer, nor its connection
+        except (HTTPException, OSError):
+            pass  # it was not wanted anyway
         finally:
-            self.close()
+            self._connection.sock.settimeout(self._read_timeout)
+            self._release()
+        return bytes(content)
 
     def close(self) -> None:
         """End the exchange; a connection with unread bytes is closed."""
@@ -217,6 +233,9 @@ class TargetAdapter(HTTPAdapter):
         except (HTTPError, HTTPException, OSError) as error:
             raise TargetUnreachable(f"cannot connect to the target: {error}") from error
         connection.sock.settimeout(self._read_timeout)
+        if isinstance(connection.sock, ssl.SSLSocket):
+            # A missing close_notify is an end too early (RFC 9112 section 9.8).
+            connection.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def _converse(
         self, connection: HTTPConnection, request: OutboundRequest, authorization: str, reused: bool
