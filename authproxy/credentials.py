@@ -12,6 +12,7 @@ first token is fetched, and only the class that is needed.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -27,6 +28,11 @@ from authproxy.settings import Settings
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
+
+# Both log each failure and raise it, too. Whoever asked tells of it once; where logging is
+# not set up, Python would print theirs on standard error as well.
+for _library in ("azure", "msal"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 #: Seconds. Entra answers within one; the second is between bytes.
 CONNECT_TIMEOUT = 10
@@ -146,8 +152,9 @@ class TokenFetcher:
 
     def _explained(self, error: Exception, refusal: str, retry_after: float | None) -> FetchError:
         detail = _one_line(str(error)) or type(error).__name__
-        if refusal and refusal.partition(": ")[2] not in detail:
-            detail = f"{detail} [{refusal}]"
+        if refusal:
+            answer, _, words = refusal.partition(": ")
+            detail = f"{detail} [{answer if words in detail else refusal}]"
         # The answer tells more than the library's guess, and the cause more than its wrapper.
         texts = [refusal, str(error)]
         cause = error.__cause__ or error.__context__

@@ -109,8 +109,14 @@ _NO_ENDPOINT = (
     "Run on an Azure VM, node or app that has an identity, let the network reach 169.254.169.254, "
     "or choose another IDENTITY_TYPE",
 )
-_THROTTLED = ("The identity endpoint is throttling", "Nothing: it is asked again later")
-_FAILING = ("The identity endpoint is failing", "Nothing: it is asked again until it is well")
+_THROTTLED = (
+    "The identity endpoint is throttling",
+    "Nothing to mend here: it is asked again later",
+)
+_FAILING = (
+    "The identity endpoint is failing",
+    "Nothing to mend here: it is asked again until it is well",
+)
 
 #: (pattern, code, (cause, mend)); the first that is found in the text wins, so
 #: the special stand before the general.

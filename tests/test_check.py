@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_an_error_without_explanation_is_told_as_it_is(
     assert status == 1
     assert "a teapot" in output
     assert "Cause" not in output
+
+
+def test_the_command_tells_of_a_failure_once_and_exits_with_1(tmp_path: Path) -> None:
+    environ = {**TARGET, "AUDIENCE": "api://metrics", "IDENTITY_TYPE": "azurecli"}
+    environ["PATH"] = str(tmp_path)
+    command = [sys.executable, "-m", "authproxy", "check"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Cause: The Azure CLI is not installed" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("encoding", "mark"), [("utf-8", "\u2713"), ("ascii", "ok:")])

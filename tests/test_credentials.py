@@ -537,6 +537,8 @@ def test_a_wrong_secret_is_explained_with_entras_message_and_without_the_secret(
     assert error.explanation.code == "AADSTS7000215"
     assert "AADSTS7000215" in error.detail
     assert "Trace ID" in error.detail
+    assert error.detail.count("AADSTS7000215") == 1
+    assert error.detail.endswith("[HTTP 401 from 127.0.0.1]")
     assert str(error).startswith("The client secret is wrong")
     assert SECRET not in str(error)
 
