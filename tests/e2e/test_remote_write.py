@@ -74,16 +74,32 @@ def test_a_refused_write_is_sent_again_with_a_fresh_token_first(
     assert [request.body for request in target.requests] == [SAMPLES, SAMPLES]
 
 
-def test_a_write_refused_with_a_large_or_endless_body_is_answered_at_once(
-    proxy: ProxyProcess, target: Upstream
+@pytest.mark.parametrize("body", [b"", b"n" * 3_000_000], ids=["empty", "large"])
+def test_a_refusal_of_any_size_is_one(proxy: ProxyProcess, target: Upstream, body: bytes) -> None:
+    target.respond(actions.answer(403, body=body))
+    response = proxy.ask(message("POST /write", VERSION, body=SAMPLES))
+    assert_own_error(response, 503, "TargetRefusedIdentity")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", chunks(b"no such", end=False), b"ffff\r\nno"],
+    ids=["empty", "chunk", "half-chunk"],
+)
+def test_a_refusal_whose_body_never_ends_is_one_at_once(
+    proxy: ProxyProcess, target: Upstream, begun: bytes
 ) -> None:
-    gate = target.gate()
-    target.respond(actions.raw(actions.head(403, "Transfer-Encoding: chunked"), gate, chunks()))
-    with proxy.connect() as client:
-        client.send(message("POST /write", VERSION, body=SAMPLES))
-        assert_own_error(client.receive(), 503, "TargetRefusedIdentity")
-    target.reset()
-    target.respond(actions.answer(403, body=b"n" * 3_000_000))
+    head = actions.head(403, "Transfer-Encoding: chunked")
+    target.respond(actions.stall(target.gate(), head + begun))
+    response = proxy.ask(message("POST /write", VERSION, body=SAMPLES))
+    assert_own_error(response, 503, "TargetRefusedIdentity")
+
+
+@pytest.mark.parametrize("begun", [b"", b"half"], ids=["empty", "half"])
+def test_a_refusal_whose_body_is_cut_is_one(
+    proxy: ProxyProcess, target: Upstream, begun: bytes
+) -> None:
+    target.respond(actions.then_close(actions.head(403, "Content-Length: 9"), begun))
     response = proxy.ask(message("POST /write", VERSION, body=SAMPLES))
     assert_own_error(response, 503, "TargetRefusedIdentity")
 

@@ -63,7 +63,7 @@ def test_the_token_is_put_on_as_a_bearer(
     proxy: ProxyProcess, target: Upstream, shared_entra: StandInEntra
 ) -> None:
     value = forwarded(proxy, target).one("Authorization")
-    assert value in [f"Bearer {token}" for token in shared_entra.issued]
+    assert value in [f"Bearer {token.value}" for token in shared_entra.issued]
 
 
 @pytest.mark.parametrize(

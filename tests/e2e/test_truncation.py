@@ -18,11 +18,9 @@ CUT = {
     "length-closed": actions.then_close(SHORT, b"half"),
     "length-cut": actions.then_cut(SHORT, b"half"),
     "length-reset": actions.then_reset(SHORT, b"half"),
-    "length-closed-before-the-first-byte": actions.then_close(SHORT),
     "chunked-closed-within-a-chunk": actions.then_close(CHUNKED, b"a\r\nhalf"),
     "chunked-closed-between-chunks": actions.then_close(CHUNKED, chunks(b"half", end=False)),
     "chunked-closed-within-a-size": actions.then_close(CHUNKED, chunks(b"half", end=False), b"1"),
-    "chunked-closed-before-the-first": actions.then_close(CHUNKED),
     "chunked-cut": actions.then_cut(CHUNKED, chunks(b"half", end=False)),
     "chunked-reset": actions.then_reset(CHUNKED, chunks(b"half", end=False)),
     "chunk-size-not-hex": actions.raw(CHUNKED, chunks(b"half", end=False), b"zz\r\nab\r\n"),
@@ -72,6 +70,31 @@ def _with_status(handler: Handler, status: int) -> Handler:
         handler(exchange)
 
     return handle
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        actions.then_close(SHORT),
+        actions.then_reset(SHORT),
+        actions.then_close(CHUNKED),
+        actions.then_close(CHUNKED, b"a\r\n"),
+    ],
+    ids=["length-closed", "length-reset", "chunked-closed", "chunked-closed-within-a-chunk"],
+)
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_cut_before_its_first_byte_is_cut_or_a_bad_gateway(
+    proxy: ProxyProcess, target: Upstream, cut: Handler, status: int
+) -> None:
+    target.respond(cut if status == 200 else _with_status(cut, status))
+    with proxy.connect() as client:
+        client.send(message("GET /x"))
+        head = client.receive_head()
+        if head.status == status:
+            with pytest.raises(Truncated):
+                list(client.body_of(head))
+        else:
+            assert head.status == 502
 
 
 @pytest.mark.parametrize("cut", ["length-closed", "length-reset"])

@@ -182,7 +182,7 @@ class ProxyProcess:
         if self.exit_status is not None:
             assert status == self.exit_status, f"exit status {status}:\n{self.log}"
         if not self.tracebacks:
-            assert "Traceback" not in self.log, self.log
+            assert "Traceback" not in self.log, self._around("Traceback")
 
     def _reap(self) -> int | None:
         """Wait for the end; kill what does not end, and return None then."""
@@ -221,6 +221,13 @@ class ProxyProcess:
     def log(self) -> str:
         with self._changed:
             return "\n".join(self.lines)
+
+    def _around(self, text: str) -> str:
+        """Return the lines that hold `text`, with some before and after each."""
+        lines = self.log.split("\n")
+        places = [at for at, line in enumerate(lines) if text in line]
+        near = {at + offset for at in places for offset in range(-2, 25)}
+        return "\n".join(line for at, line in enumerate(lines) if at in near)
 
     def mark(self) -> int:
         """Return a place in the log, for `after`."""
