@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
 from authproxy.main_loop import StopRequest
@@ -42,7 +42,7 @@ class _Slot:
     pid: int | None = None
     started_at: float = 0.0
     start_at: float = 0.0
-    pause: float = field(default=_FIRST_PAUSE_SECONDS)
+    pause: float = 0.0
 
 
 class Parent:
@@ -57,7 +57,7 @@ class Parent:
         delay: float,
         grace: float,
     ) -> None:
-        self._slots = [_Slot() for _ in range(count)]
+        self._slots = [_Slot(pause=_FIRST_PAUSE_SECONDS) for _ in range(count)]
         self._sockets = sockets
         self._serve_worker = serve_worker
         self._delay = delay
