@@ -7,6 +7,7 @@ that serves it: threads and pooled connections do not survive a fork.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from authproxy.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def _refuse_sub_interpreter() -> None:
@@ -44,6 +47,7 @@ def _read_settings() -> Settings:
         sys.stderr.write(f"authproxy cannot start:\n{error}\n")
         raise
     logs.configure(settings)
+    log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
     return settings
 
 

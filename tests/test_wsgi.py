@@ -1,0 +1,136 @@
+"""`authproxy.wsgi:application` under servers other than ours, each in a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.support.upstream import Upstream
+
+#: Calls the application as a WSGI server would; prints the status and the threads.
+CALL = """
+import io, threading
+def call(target):
+    environ = {"REQUEST_METHOD": "GET", "REQUEST_URI": target, "PATH_INFO": "/", "SCRIPT_NAME": "",
+        "SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
+    statuses = []
+    body = application(environ, lambda status, fields, exc_info=None: statuses.append(status))
+    text = b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+    return statuses[0], text
+def ready():
+    pause = threading.Event()
+    for _ in range(500):
+        if call("/ready")[0].startswith("200"):
+            return "ready"
+        pause.wait(0.02)
+    return "never ready"
+"""
+
+
+def run(program: str, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(sys.path)
+    return subprocess.run(
+        [sys.executable, "-c", CALL + program],
+        env={**settings, "PATH": os.environ["PATH"], "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def test_requests_are_served_without_anything_to_listen_on(
+    base_settings: dict[str, str], target: Upstream
+) -> None:
+    result = run(
+        """
+from authproxy.wsgi import application
+print(threading.active_count(), ready(), *call("/a%2Fb"))
+""",
+        base_settings,
+    )
+    assert result.stdout == "1 ready 200 OK b'ok'\n", result.stderr
+    assert target.only().target == b"/a%2Fb"
+    assert "Configuration settings loaded:" in result.stderr
+
+
+def test_threads_start_in_the_process_that_serves_and_only_once(
+    base_settings: dict[str, str],
+) -> None:
+    # As servers do that load the application before they fork.
+    result = run(
+        """
+import os, sys
+from authproxy.wsgi import application
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        callers = [threading.Thread(target=call, args=("/health",)) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        print(ready(), threading.active_count() - 1, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+print("parent", threading.active_count() - 1)
+""",
+        base_settings,
+    )
+    assert result.stdout == "ready 1\nready 1\nparent 0\n", result.stderr
+
+
+def test_faulty_settings_stop_the_server_at_its_start(base_settings: dict[str, str]) -> None:
+    settings = {**base_settings, "THREADS": "many", "LOG_LEVEL": "loud", "AUDIENCE": "a b"}
+    result = run("from authproxy.wsgi import application", settings)
+    assert result.returncode != 0
+    told = result.stderr.partition("Traceback")[0]
+    for word in ("authproxy cannot start", "THREADS", "many", "LOG_LEVEL", "loud"):
+        assert word in told
+    assert "SettingsError" in result.stderr
+
+
+def test_no_signal_handler_is_set(base_settings: dict[str, str]) -> None:
+    result = run(
+        """
+import signal
+from authproxy.wsgi import application
+call("/health")
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+""",
+        base_settings,
+    )
+    assert result.stdout == "True\n", result.stderr
+
+
+def test_a_sub_interpreter_of_mod_wsgi_is_refused_with_its_mend() -> None:
+    result = run(
+        """
+import sys, types
+sys.modules["mod_wsgi"] = types.ModuleType("mod_wsgi")
+sys.modules["mod_wsgi"].application_group = "www.example.com|/"
+import authproxy.wsgi
+""",
+        {},
+    )
+    assert result.returncode != 0
+    assert "WSGIApplicationGroup %{GLOBAL}" in result.stderr
+    assert "pydantic" not in result.stderr
+
+
+def test_the_global_interpreter_of_mod_wsgi_is_accepted(base_settings: dict[str, str]) -> None:
+    result = run(
+        """
+import sys, types
+sys.modules["mod_wsgi"] = types.ModuleType("mod_wsgi")
+sys.modules["mod_wsgi"].application_group = ""
+from authproxy.wsgi import application
+print(call("/health")[0])
+""",
+        base_settings,
+    )
+    assert result.stdout == "200 OK\n", result.stderr
