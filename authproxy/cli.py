@@ -7,7 +7,6 @@ reported before anything heavy is loaded.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,6 @@ from authproxy.errors import AuthProxyError, SettingsError
 
 if TYPE_CHECKING:
     from authproxy.settings import Loaded
-
-log = logging.getLogger(__name__)
 
 #: Exit status for faults in the settings, the same as for a wrong option.
 BAD_SETTINGS = 2
@@ -109,14 +106,11 @@ def cli() -> None:
 @cli.command(cls=SettingsCommand, epilog=_EPILOG)
 def serve(**options: str | None) -> None:
     """Forward requests until SIGTERM or SIGINT."""
-    from authproxy import logs
-
     settings = _load(options, serving=True).settings
-    logs.configure(settings)
-    # Letter for letter what the retired proxy wrote.
-    log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
     from authproxy.server import serve as run
+    from authproxy.startup import announce
 
+    announce(settings)
     sys.exit(run(settings))
 
 

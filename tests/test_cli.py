@@ -205,6 +205,20 @@ def test_serve_logs_every_setting_at_start_as_the_retired_proxy_did(tmp_path):
     assert "s3cret" not in done.stderr
 
 
+@pytest.mark.parametrize(("allowed", "warnings"), [("true", 1), ("false", 0)])
+def test_serve_warns_of_a_target_that_gets_tokens_in_clear(tmp_path, allowed, warnings):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environ = {
+            **MINIMAL,
+            "TARGET_HOST": "http://metrics.example.com",
+            "TARGET_ALLOW_HTTP": allowed,
+            "LISTENING_PORT": str(taken.getsockname()[1]),
+            "LISTENING_HOST": "127.0.0.1",
+        }
+        done = run(tmp_path, "serve", **environ)
+    assert done.stderr.count('level=warning msg="Tokens travel in clear') == warnings
+
+
 BLOCKS = """
 import sys
 from authproxy import cli, settings

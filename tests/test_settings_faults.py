@@ -318,3 +318,14 @@ def test_a_missing_or_wrong_password_is_the_passwords_fault(tmp_path):
 
 def test_a_certificate_is_not_judged_where_no_application_uses_it(tmp_path):
     assert faults({**MINIMAL, "AAD_CLIENT_CERTIFICATE_PATH": str(tmp_path / "absent")}) == []
+
+
+def test_a_certificate_is_not_judged_before_its_password_is_right(tmp_path):
+    environ = certificate(tmp_path, ClientAuthority().issue().pem(b"s3cret"))
+    fault = only_fault({**environ, "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE": "a\x01b"})
+    assert fault.setting == "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE"
+
+
+def test_a_wrong_value_is_not_also_blamed_for_being_one_too_many():
+    fault = only_fault({**MINIMAL, "INGESTION_URL": "https://a.example.com"})
+    assert "no path" in fault.problem
