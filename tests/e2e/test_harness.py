@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.support import actions
 from tests.support.logfmt import parse_line
+from tests.support.process import clean_environment
 from tests.support.upstream import Upstream
 from tests.support.wire import Client, Truncated, WireError, chunks, message, read_exactly
 
@@ -113,6 +118,56 @@ def test_a_fault_in_a_handler_is_kept(plain: Upstream) -> None:
         assert client.is_closed_by_peer()
     plain.wait_for("the fault", lambda: bool(plain.faults))
     assert "nonsense" in plain.faults[0]
+
+
+CASES = """
+import pytest
+
+@pytest.mark.real("nginx")
+@pytest.mark.skipif(True, reason="no nginx here")
+def test_marked(): ...
+
+@pytest.mark.real("nginx")
+def test_skipping_itself():
+    pytest.skip("no nginx here")
+
+@pytest.mark.skip(reason="another platform's")
+def test_unmarked(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"),
+    [("true", {"1 failed", "1 error", "1 skipped"}), ("", {"3 skipped"})],
+    ids=["ci", "elsewhere"],
+)
+def test_under_ci_a_skipped_test_of_a_real_program_fails(
+    tmp_path: Path, ci: str, outcome: set[str]
+) -> None:
+    hooks = "pytest_make_collect_report, pytest_runtest_makereport"
+    (tmp_path / "conftest.py").write_text(f"from tests.conftest import {hooks}")
+    (tmp_path / "test_cases.py").write_text(CASES)
+    ran = _pytest(tmp_path, ci)
+    counts = set(ran.splitlines()[-1].partition(" in ")[0].split(", "))
+    assert counts - {"2 warnings"} == outcome, ran
+    assert ran.count("no nginx here") >= 2
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "1 error"), ("", "1 skipped")])
+def test_under_ci_no_file_of_tests_is_skipped(tmp_path: Path, ci: str, outcome: str) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_make_collect_report")
+    (tmp_path / "test_cases.py").write_text("import pytest; pytest.importorskip('no_such_module')")
+    ran = _pytest(tmp_path, ci)
+    assert outcome in ran.splitlines()[-1], ran
+
+
+def _pytest(folder: Path, ci: str) -> str:
+    """Run the tests in `folder` with CI set to `ci`; return what is printed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rsf", "-p", "no:cacheprovider", "."]
+    environment = clean_environment(str(folder)) | {"CI": ci}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("line", ["a=b a=c", 'a="b', "a", 'a=b"c', 'msg="x"y=z', "a=b\nc=d"])

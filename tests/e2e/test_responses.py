@@ -350,9 +350,10 @@ def test_an_answer_without_body_ends_with_its_head(
         assert f"{response.status} {response.reason}" == status
         assert response.one("ETag") == '"e"'
         assert response.all("Transfer-Encoding") == []
+        if response.status == 204:  # RFC 9110 section 8.6
+            assert response.all("Content-Length") == []
         target.respond(actions.answer(200, body=b"next"))
         assert client.ask(message("GET /y")).body == b"next"
-    assert target.accepted  # The connection to the target stays in step as well.
 
 
 # -- as it arrives -----------------------------------------------------------------

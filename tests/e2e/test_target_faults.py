@@ -55,7 +55,10 @@ def test_a_target_without_tls_is_unreachable_and_gets_no_token(
 ) -> None:
     upstream = Upstream()
     try:
-        proxy = launch(TARGET_HOST=f"http://{upstream.authority}")  # https all the same.
+        proxy = launch(
+            TARGET_HOST=f"http://{upstream.authority}",  # https all the same.
+            TARGET_CONNECT_TIMEOUT_SECONDS="0.5",
+        )
         assert_own_error(proxy.get("/x"), 503, "TargetUnreachable")
         assert not [request for request in upstream.requests if b"Bearer" in request.head]
         assert upstream.accepted > 0
