@@ -63,8 +63,11 @@ def _connection_limit(threads: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < ceiling:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
-        soft = ceiling
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+            soft = ceiling
+        except (OSError, ValueError):
+            pass  # A kernel with a limit of its own (macOS): what there is has to do.
     # Each thread may hold a connection to the target and a file; 64 are for the rest.
     spare = _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft - 4 * threads - 64
     return max(16, min(MAX_CONNECTIONS, spare // 2))
