@@ -7,6 +7,7 @@ reported before anything heavy is loaded.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,8 @@ def cli() -> None:
 @cli.command(cls=SettingsCommand, epilog=_EPILOG)
 def serve(**options: str | None) -> None:
     """Forward requests until SIGTERM or SIGINT."""
+    # Until the server takes over: the kernel drops what process 1 has no handler for.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     settings = _load(options, serving=True).settings
     from authproxy.server import serve as run
     from authproxy.startup import announce
