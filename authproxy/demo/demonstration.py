@@ -179,12 +179,8 @@ class Demonstration:
             for name, value in os.environ.items()
             if name in _INHERITED or name.startswith("PYTHON")
         }
-        # `-m authproxy` has to find the package that is running now.
-        package = str(Path(__file__).resolve().parents[2])
-        path = [package, *filter(None, [inherited.get("PYTHONPATH")])]
         return {
             **inherited,
-            "PYTHONPATH": os.pathsep.join(path),
             **self._entra.managed_identity_environment(),
             "TARGET_HOST": self._store.url,
             "TARGET_CA_FILE": str(self._ca_file),

@@ -68,6 +68,7 @@ class StandInEntra(StandIn):
         identity_port: int = 0,
         authority_port: int = 0,
         authority: EphemeralAuthority | None = None,
+        signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class StandInEntra(StandIn):
         self.applications: dict[str, Application] = {}
         self.resources = {METRICS_INGESTION, METRICS_QUERY}
         self.issued: list[IssuedToken] = []
-        self.signing_key = SigningKey()
+        self.signing_key = signing_key or SigningKey()
         self.authority = authority or EphemeralAuthority()
         self._identity_header = secrets.token_hex(16)
         self._clock = clock
