@@ -108,7 +108,7 @@ def test_idle_connections_are_closed_and_spoken_to_on_order(plain: Upstream) -> 
         plain.close_idle()
         assert one.is_closed_by_peer()
         assert other.is_closed_by_peer()
-    assert plain.open_connections == 0
+    plain.wait_for("their end", lambda: plain.open_connections == 0)
 
 
 def test_a_fault_in_a_handler_is_kept(plain: Upstream) -> None:
