@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,9 @@ from authproxy.settings import Settings
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
+
+#: Bytes of the path that Unix sockets with names of 17 can stand in (unix(7)).
+_LONGEST_DIRECTORY = 107 - 18
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ def listen_for_metrics(settings: Settings, resources: contextlib.ExitStack) -> M
     except OSError as error:
         problem = f"METRICS_PORT: several WORKERS need a temporary directory: {error.strerror}"
         raise ListenError(problem) from error
+    if len(os.fsencode(directory)) > _LONGEST_DIRECTORY:
+        raise ListenError(f"METRICS_PORT: {directory} is too long a path: set TMPDIR to another")
     return MetricsPort(sockets, Path(directory))
 
 
@@ -58,12 +64,13 @@ def answering(collector: Collector | None, port: MetricsPort) -> Iterator[None]:
     from authproxy.metrics_server import MetricsServer
     from authproxy.shared_metrics import SharedMetrics
 
+    resources = contextlib.ExitStack()
     if port.directory is not None:
         collector = shared = SharedMetrics(collector, port.directory)
         shared.start()
+        resources.callback(shared.stop)
     server = MetricsServer(Pages({"/metrics": metrics_page(collector)}), port.sockets)
     server.start()
-    try:
+    resources.callback(server.stop)
+    with resources:
         yield
-    finally:
-        server.stop()

@@ -67,6 +67,11 @@ class SharedMetrics(Collector):
         """Begin to answer siblings."""
         self._thread.start()
 
+    def stop(self) -> None:
+        """Leave a last word; siblings find nobody there any more."""
+        self._snapshot()
+        self._socket.close()
+
     def collect(self) -> Iterable[Metric]:
         """Return the sums. Raises LockTimeout."""
         with self._locked():
@@ -94,7 +99,10 @@ class SharedMetrics(Collector):
 
     def _answer(self) -> None:
         while True:
-            connection, _ = self._socket.accept()
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:  # `stop` closed it
+                return
             with connection:
                 try:
                     connection.settimeout(ANSWER_SECONDS)

@@ -26,6 +26,7 @@ from authproxy.errors import BadRequest
 from authproxy.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
 from authproxy.instruments import Identity, Instruments, views
 from authproxy.log_export import OTLPHandler, add_trace_ids
+from authproxy.logs import masked
 from authproxy.metrics_registry import MetricsRegistry
 from authproxy.settings import Settings
 from authproxy.telemetry import Attempt, Refresh, RequestWatch, Telemetry
@@ -240,16 +241,16 @@ def _client_labels(environ: Mapping[str, Any]) -> tuple[str, str, str]:
 def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
     """Let the instrumentation see the raw path, and the query only if it may be logged.
 
+    Both without what looks like a token.
     Only it reads these two: the proxy itself goes by REQUEST_URI.
     """
 
     def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            environ["PATH_INFO"] = path_of(request_target(environ))
+            environ["PATH_INFO"] = masked(path_of(request_target(environ)))
         except BadRequest:
             pass  # the application meets it again, and answers it
-        if not log_query:
-            environ["QUERY_STRING"] = ""
+        environ["QUERY_STRING"] = masked(environ["QUERY_STRING"]) if log_query else ""
         return application(environ, start_response)
 
     return wrapped

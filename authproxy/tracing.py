@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from authproxy import __version__
 from authproxy.headers import Field, canonical
 from authproxy.instruments import Identity, Instruments
+from authproxy.logs import masked
 from authproxy.telemetry import Attempt, Refresh
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
@@ -190,7 +191,11 @@ class ClientSide:
         assert self._tracer is not None
         known = shared["http.request.method"]
         shown = target if self._log_query else target.partition("?")[0]
-        attributes = {**shared, "url.full": self._origin + shown, "authproxy.attempt": number}
+        attributes = {
+            **shared,
+            "url.full": self._origin + masked(shown),
+            "authproxy.attempt": number,
+        }
         if known != method:
             attributes["http.request.method_original"] = method
         if number > 1:
