@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from flask import Flask, Request
@@ -122,8 +123,21 @@ class RawTargetAdapter(MapAdapter):
         return next(self.map.iter_rules("proxy.forward")), {}
 
 
+class RawRequest(Request):
+    """A request whose URL is the raw request target, for whoever decides on it.
+
+    Werkzeug would decode it, and `/%68ealth` would look like a probe.
+    """
+
+    @cached_property
+    def url(self) -> str:
+        return str(self.environ.get("REQUEST_URI") or self.environ.get("RAW_URI") or "")
+
+
 class ProxyApp(Flask):
     """A Flask application that routes by the raw request target."""
+
+    request_class = RawRequest
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what matches the request to a view."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from authproxy.telemetry_rules import Destination
@@ -76,8 +77,9 @@ class ExportFaults(logging.Handler):
     line to the SDK; to an operator, all of them are one event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.WARNING)
+        self._clock = clock
         self._next = 0.0
         self._unsaid = 0
 
@@ -94,7 +96,7 @@ class ExportFaults(logging.Handler):
         logger.propagate = True
 
     def emit(self, record: logging.LogRecord) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now < self._next:
             self._unsaid += 1
             return

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from flask import Flask
     from opentelemetry.sdk._logs import LoggerProvider
 
-#: The probes, as the instrumentation sees their URL.
-_UNTRACED = r"^[^/]*//[^/]*/(health|ready)(\?|$)"
+#: The probes; of a request, the instrumentation sees the raw target.
+_UNTRACED = r"^/(health|ready)(\?|$)"
 
 #: Which semantic conventions the instrumentation follows.
 _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
@@ -241,8 +241,8 @@ def _client_labels(environ: Mapping[str, Any]) -> tuple[str, str, str]:
 def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
     """Let the instrumentation see the raw path, and the query only if it may be logged.
 
-    Both without what looks like a token.
-    Only it reads these two: the proxy itself goes by REQUEST_URI.
+    Both without what looks like a token. Only the instrumentation reads what is
+    changed here: the proxy itself goes by REQUEST_URI.
     """
 
     def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -250,6 +250,8 @@ def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplica
             environ["PATH_INFO"] = masked(path_of(request_target(environ)))
         except BadRequest:
             pass  # the application meets it again, and answers it
+        if not environ["SERVER_PORT"].isdigit():  # a Unix socket has none: int() would fail
+            environ["SERVER_PORT"] = ""
         environ["QUERY_STRING"] = masked(environ["QUERY_STRING"]) if log_query else ""
         return application(environ, start_response)
 
