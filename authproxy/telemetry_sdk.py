@@ -86,7 +86,10 @@ class ObservedRequest(RequestWatch):
                 )
         if self._span is not None:
             if error is not None:
-                self._span.set_attribute("error.type", error)
+                # Not `error.type`: the instrumentation puts the status there for its own replies.
+                self._span.set_attribute("authproxy.error", error)
+                if status < 400:
+                    self._span.set_attribute("error.type", error)
                 if not 400 <= status < 500:  # a client's own fault is no error of the server's
                     self._span.set_status(StatusCode.ERROR, error)
             self._span.release()
