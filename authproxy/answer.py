@@ -48,7 +48,7 @@ class AnswerStream:
             raise
         except RequestError as error:
             self._open = False
-            self._story.broken(self._exchange, self._sent, str(error))
+            self._story.broken(self._exchange, self._sent, error.code, str(error))
             raise
         self._sent += len(piece)
         if self._excerpt is not None:
@@ -72,7 +72,8 @@ class AnswerStream:
         self._exchange.answer.close()
         if self._open:
             self._open = False
-            self._story.broken(self._exchange, self._sent, "the client went away")
+            why = "the client went away"
+            self._story.broken(self._exchange, self._sent, "ClientDisconnected", why)
 
 
 class StreamedResponse(Response):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from flask import Flask, Request
@@ -15,10 +18,16 @@ from authproxy.probes import probes_blueprint
 from authproxy.proxy import proxy_blueprint
 from authproxy.settings import Settings
 from authproxy.target import Target
+from authproxy.telemetry import Telemetry
+from authproxy.telemetry_rules import destinations
 from authproxy.tls import client_context
 from authproxy.tokens import TokenSource
 from authproxy.transport import TargetAdapter, environment_proxy, open_session
 from authproxy.urls import path_of, request_target
+
+#: The last telemetry is sent for so long at most, and at least, whatever the drain took.
+_FLUSH_SECONDS = 5.0
+_LEAST_FLUSH_SECONDS = 0.5
 
 
 class Services:
@@ -27,10 +36,13 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lifecycle = Lifecycle()
+        self.telemetry = telemetry_for(settings)
+        self._drained_by: float | None = None
         self.tokens = TokenSource(
             TokenFetcher(settings),
             percentage=settings.aad_token_refresh_interval_in_percentage,
             audience=settings.scope,
+            telemetry=self.telemetry,
         )
         url = settings.target
         adapter = TargetAdapter(
@@ -42,7 +54,7 @@ class Services:
             proxy=environment_proxy(url),
         )
         self._session = open_session(url, adapter)
-        self.target = Target(adapter, self.tokens)
+        self.target = Target(adapter, self.tokens, self.telemetry)
 
     def start(self) -> None:
         """Start getting tokens; harmless when repeated, from any thread."""
@@ -55,15 +67,35 @@ class Services:
     def begin_drain(self) -> None:
         """Say on /ready that the process is about to end; requests still pass."""
         self.lifecycle.draining = True
+        patience = self.settings.shutdown_delay_seconds + self.settings.shutdown_grace_seconds
+        self._drained_by = time.monotonic() + patience
 
     def refuse(self) -> None:
         """Answer further requests with ShuttingDown: the grace is over."""
         self.lifecycle.refusing = True
 
     def close(self) -> None:
-        """End the token thread and the idle connections; waits for nothing."""
+        """End the token thread and the idle connections, and send the last telemetry.
+
+        Waits for the latter alone: within what the drain has left of its
+        grace, and for five seconds at most.
+        """
         self.tokens.stop()
         self._session.close()
+        left = _FLUSH_SECONDS
+        if self._drained_by is not None:
+            left = max(_LEAST_FLUSH_SECONDS, min(left, self._drained_by - time.monotonic()))
+        self.telemetry.close(left)
+
+
+def telemetry_for(settings: Settings) -> Telemetry:
+    """Return who listens; OpenTelemetry is imported only if anything is asked for."""
+    exports = destinations(settings.otel_grpc_endpoint, os.environ)
+    if settings.metrics_port is None and not exports:
+        return Telemetry()
+    from authproxy.telemetry_sdk import SDKTelemetry
+
+    return SDKTelemetry(settings, exports)
 
 
 class RawTargetAdapter(MapAdapter):
@@ -91,8 +123,21 @@ class RawTargetAdapter(MapAdapter):
         return next(self.map.iter_rules("proxy.forward")), {}
 
 
+class RawRequest(Request):
+    """A request whose URL is the raw request target, for whoever decides on it.
+
+    Werkzeug would decode it, and `/%68ealth` would look like a probe.
+    """
+
+    @cached_property
+    def url(self) -> str:
+        return str(self.environ.get("REQUEST_URI") or self.environ.get("RAW_URI") or "")
+
+
 class ProxyApp(Flask):
     """A Flask application that routes by the raw request target."""
+
+    request_class = RawRequest
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what matches the request to a view."""
@@ -111,5 +156,8 @@ def create_app(settings: Settings) -> Flask:
     services = Services(settings)
     app.extensions["authproxy"] = services
     app.register_blueprint(probes_blueprint(services.tokens, services.lifecycle))
-    app.register_blueprint(proxy_blueprint(settings, services.target, services.lifecycle))
+    app.register_blueprint(
+        proxy_blueprint(settings, services.target, services.lifecycle, services.telemetry)
+    )
+    services.telemetry.instrument(app)
     return app

@@ -26,8 +26,12 @@ class ListenError(AuthProxyError):
     """An address cannot be listened on; the message names setting and address."""
 
 
-def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
+def listen_tcp(
+    host: str | None, port: int, *, port_setting: str = "LISTENING_PORT"
+) -> list[socket.socket]:
     """Return listening sockets for each address that `host` stands for.
+
+    `port_setting` is where the port comes from, for messages.
 
     No host means all interfaces, IPv4 and IPv6. An IPv6 socket takes IPv6
     only, so that IPv4 clients keep their addresses as they are written. Of
@@ -35,7 +39,7 @@ def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
 
     Raises ListenError.
     """
-    setting = "LISTENING_HOST" if host else "LISTENING_PORT"
+    setting = "LISTENING_HOST" if host else port_setting
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -55,7 +59,7 @@ def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
                 continue
             _close(sockets)
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                setting = "LISTENING_PORT"
+                setting = port_setting
             raise ListenError(_sentence(setting, _name(*address[:2]), error)) from error
     if absent is not None and not sockets:
         raise ListenError(_sentence(setting, _name(host or "*", port), absent)) from absent

@@ -38,7 +38,8 @@ def masked(text: str) -> str:
     return _TOKEN.sub(lambda match: f"{match[1] or ''}***", text)
 
 
-def _event(record: logging.LogRecord) -> dict[str, Any]:
+def event_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return a record's keys and values, masked, in the order of its line."""
     fields: Mapping[str, Any] = getattr(record, "fields", {})
     event: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
@@ -48,6 +49,9 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     for key, value in fields.items():
         if value is not None:
             event[key] = masked(value) if isinstance(value, str) else value
+    for key in ("trace_id", "span_id"):  # where the record belongs to a sampled span
+        if (value := getattr(record, key, None)) is not None:
+            event[key] = value
     if record.exc_info:
         traceback = logging.Formatter().formatException(record.exc_info)
         event["Traceback"] = masked(traceback)
@@ -58,14 +62,14 @@ class JSONFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_event(record), default=str)
+        return json.dumps(event_of(record), default=str)
 
 
 class LogfmtFormatter(logging.Formatter):
     """`key=value` pairs; a value is quoted and escaped where it is not one plain word."""
 
     def format(self, record: logging.LogRecord) -> str:
-        event = _event(record)
+        event = event_of(record)
         # Always quoted, so that one pattern finds a message of one word as well.
         message = json.dumps(event.pop("msg"))
         head = f'time="{event.pop("time")}" level={event.pop("level")} msg={message}'

@@ -44,6 +44,11 @@ class Lifecycle(Protocol):
     def refuse(self) -> None: ...
 
 
+#: Told of each request that never reached the application: method, target, user
+#: agent and the status that it was answered with.
+Refused = Callable[[str, str, str, int], None]
+
+
 class StopRequest:
     """Turns signals into a request to stop; a second one ends at once."""
 
@@ -72,6 +77,7 @@ class _Listener(BaseWSGIServer):
     channel_class = Connection
     draining = False
     timeouts = DEFAULT_TIMEOUTS
+    refused: Refused | None = None
     _paused_until = 0.0
     _trigger_closed = False
 
@@ -140,6 +146,7 @@ class Server:
         stop: StopRequest,
         limits: Limits,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        refused: Refused | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._stop = stop
@@ -157,6 +164,7 @@ class Server:
         self._listeners = [self._listener(application, sock, adjustments) for sock in sockets]
         for listener in self._listeners:
             listener.timeouts = timeouts
+            listener.refused = refused
         stop.wake = self._listeners[0].pull_trigger
 
     def _listener(

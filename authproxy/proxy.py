@@ -30,6 +30,7 @@ from authproxy.lifecycle import Lifecycle
 from authproxy.request_log import RequestStory
 from authproxy.settings import Settings
 from authproxy.target import Target
+from authproxy.telemetry import Telemetry
 from authproxy.transport import OutboundRequest
 from authproxy.urls import path_of, request_target
 
@@ -53,8 +54,11 @@ _REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 class Forwarder:
     """Forwards one request at a time, from any number of threads."""
 
-    def __init__(self, settings: Settings, target: Target, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, settings: Settings, target: Target, lifecycle: Lifecycle, telemetry: Telemetry
+    ) -> None:
         self._target = target
+        self._telemetry = telemetry
         self._lifecycle = lifecycle
         self._url = settings.target
         self._only_remote_write = settings.forwards_only_remote_write
@@ -71,11 +75,14 @@ class Forwarder:
 
         Raises a RequestError for what the proxy answers itself.
         """
-        story = RequestStory(environ)
+        story = RequestStory(environ, self._telemetry)
         try:
             return self._forward(environ, story)
         except RequestError as error:
             story.failed(error)
+            raise
+        except Exception:
+            story.crashed()
             raise
 
     def _forward(self, environ: WSGIEnvironment, story: RequestStory) -> Response:
@@ -91,6 +98,8 @@ class Forwarder:
         passed = forwardable(received, overrides=self._overrides, client=client_address(environ))
         fields = [("Host", self._url.authority), *passed]
         body = receive_body(environ, self._body_limit)
+        if body is not None:
+            story.watch.request_bytes = body.length
         try:
             exchange = self._target.send(
                 OutboundRequest(story.method, outbound_target, fields, body)
@@ -106,6 +115,7 @@ class Forwarder:
         ):
             answer_stream.read_for_the_log()
             raise refused_identity(exchange.answer.status)
+        story.watch.streams()
         return StreamedResponse(exchange, answer_stream)
 
     def _route(self, target: str) -> str:
@@ -130,10 +140,12 @@ def refused_identity(status: int) -> TargetRefusedIdentity:
     )
 
 
-def proxy_blueprint(settings: Settings, target: Target, lifecycle: Lifecycle) -> Blueprint:
+def proxy_blueprint(
+    settings: Settings, target: Target, lifecycle: Lifecycle, telemetry: Telemetry
+) -> Blueprint:
     """Return the blueprint that forwards every request, whatever its method and path."""
     blueprint = Blueprint("proxy", __name__)
-    forwarder = Forwarder(settings, target, lifecycle)
+    forwarder = Forwarder(settings, target, lifecycle, telemetry)
 
     def forward(**_: str) -> Response:
         return forwarder.forward(request.environ)

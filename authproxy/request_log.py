@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from authproxy.errors import RequestError
 from authproxy.excerpt import BodyExcerpt
 from authproxy.target import Exchange
+from authproxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 class RequestStory:
     """What the log tells of one request; it ends in one line, or one more for an error body."""
 
-    def __init__(self, environ: WSGIEnvironment) -> None:
+    def __init__(self, environ: WSGIEnvironment, telemetry: Telemetry) -> None:
+        self.watch = telemetry.request(environ)
         self.method: str = environ["REQUEST_METHOD"]
         self.url: str | None = None
         self._request_id: str | None = environ.get("HTTP_X_REQUEST_ID")
@@ -47,9 +49,20 @@ class RequestStory:
             **self._fields(),
         }
         log.log(level, "Request failed", extra={"fields": fields})
+        self.watch.ended(int(error.status), error=error.code)
+
+    def crashed(self) -> None:
+        """A bug ended the request; whoever catches it logs it."""
+        self.watch.ended(int(HTTPStatus.INTERNAL_SERVER_ERROR), error="InternalError")
 
     def answered(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
         """The target's answer was passed on, or read in the client's place."""
+        exchange.attempt.ended(sent)
+        with self.watch.current():
+            self._tell_of_answer(exchange, sent, excerpt)
+        self.watch.ended(exchange.answer.status, sent)
+
+    def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
         status = exchange.answer.status
         fields = {
             "ContentLength": sent,
@@ -67,8 +80,12 @@ class RequestStory:
             }
             log.error("Error response body: %s", excerpt.text(), extra={"fields": fields})
 
-    def broken(self, exchange: Exchange, sent: int, why: str) -> None:
-        """The answer was cut short after its head had gone to the client."""
+    def broken(self, exchange: Exchange, sent: int, error: str, why: str) -> None:
+        """The answer was cut short after its head had gone to the client.
+
+        `error` is one word, `why` a sentence.
+        """
+        exchange.attempt.ended(sent, error)
         fields = {
             "ContentLength": sent,
             "Request": self.url,
@@ -76,4 +93,6 @@ class RequestStory:
             "Error": why,
             **self._fields(exchange.attempts),
         }
-        log.error("Response cut short", extra={"fields": fields})
+        with self.watch.current():
+            log.error("Response cut short", extra={"fields": fields})
+        self.watch.ended(exchange.answer.status, sent, error)

@@ -142,6 +142,7 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
         self.write(reply.body)
 
     def _reply(self) -> Reply:
+        self._tell()
         given = _REQUEST_ID.fullmatch(self.request.headers.get("X_REQUEST_ID", ""))
         request_id = given[0] if given else None
         if isinstance(self.request.error, RequestError):
@@ -153,6 +154,16 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
             self.request.problem or message,
             request_id=request_id,
         )
+
+    def _tell(self) -> None:
+        """Have the refusal counted, unless the application has counted the request."""
+        request, refused = self.request, self.channel.server.refused
+        if refused is None or isinstance(request.error, RequestError | InternalServerError):
+            return
+        agent = request.headers.get("USER_AGENT", "")
+        # Both are unset where the request line could not be read.
+        method, target = getattr(request, "command", ""), getattr(request, "request_uri", "")
+        refused(method, target, agent, request.error.code)
 
 
 class ApplicationTask(ResponseTask, WSGITask):

@@ -13,6 +13,7 @@ from authproxy.app import Services, create_app
 from authproxy.limits import Limits
 from authproxy.listening import ListenError, address_of, listen_tcp, listen_unix
 from authproxy.main_loop import Server, StopRequest
+from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
 from authproxy.orphans import OrphanReaper
 from authproxy.settings import Settings
 from authproxy.workers import Parent
@@ -30,20 +31,21 @@ def serve(settings: Settings) -> int:
     with contextlib.ExitStack() as resources:
         try:
             sockets = _listen(settings, resources)
+            metrics = listen_for_metrics(settings, resources)
         except ListenError as error:
             log.error("Cannot listen", extra={"fields": {"Error": str(error)}})
             return 1
-        for sock in sockets:
+        for sock in (*sockets, *metrics.sockets):
             log.info("Listening", extra={"fields": {"Address": address_of(sock)}})
         if settings.workers == 1:
             stop = StopRequest()
             with _stopped_by_signals(stop):
-                serve_process(settings, sockets, stop)
+                serve_process(settings, sockets, stop, metrics=metrics)
             return 0
         parent = Parent(
             settings.workers,
             sockets,
-            lambda stop, lifeline: serve_process(settings, sockets, stop, lifeline),
+            lambda stop, lifeline: serve_process(settings, sockets, stop, lifeline, metrics),
             delay=settings.shutdown_delay_seconds,
             grace=settings.shutdown_grace_seconds,
         )
@@ -55,6 +57,7 @@ def serve_process(
     sockets: Sequence[socket.socket],
     stop: StopRequest,
     lifeline: int | None = None,
+    metrics: MetricsPort = NO_METRICS_PORT,
 ) -> None:
     """Serve in this process until stopped.
 
@@ -69,14 +72,15 @@ def serve_process(
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
-    server = Server(app, sockets, services, stop, limits)
+    server = Server(app, sockets, services, stop, limits, refused=services.telemetry.refused)
     if lifeline is not None:
         server.end_when_closed(lifeline)
     if os.getpid() == 1:
         server.add_chore(OrphanReaper().look)
     services.start()
     try:
-        server.run()
+        with answering(services.telemetry.collector, metrics):
+            server.run()
     finally:
         services.close()
 

@@ -47,6 +47,7 @@ _LEVELS = {
 
 TARGET, IDENTITY, SERVING = "Where requests go", "Which identity", "Listening and serving"
 LIMITS, HEADERS, LOGS = "Limits and shutdown", "What is sent", "Logs"
+TELEMETRY = "Telemetry"
 
 
 def _setting(
@@ -231,6 +232,24 @@ class Settings(BaseSettings):
     log_query: bool = _setting(LOGS, True, "Whether the query strings of requests are logged.")
     trace_logging: Annotated[bool, BeforeValidator(values.any_text_is_true)] = _setting(
         LOGS, False, "Set to anything, it means LOG_LEVEL=debug, as in the retired proxy."
+    )
+
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = _setting(
+        TELEMETRY,
+        None,
+        "Second port, on LISTENING_HOST, where `authproxy serve` answers /metrics for Prometheus, "
+        "and nothing is forwarded.",
+        shown="off",
+    )
+    otel_grpc_endpoint: Annotated[Text, AfterValidator(values.grpc_endpoint)] | None = _setting(
+        TELEMETRY,
+        None,
+        "Where to send traces and metrics to over OTLP/gRPC: host:port or http:// in clear, "
+        "https:// with TLS. OpenTelemetry's own OTEL_* variables work as well.",
+        shown="no export",
+    )
+    otel_service_name: Text = _setting(
+        TELEMETRY, "aad_auth_proxy", "service.name of what is exported."
     )
 
     @classmethod

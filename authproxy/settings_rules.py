@@ -17,6 +17,7 @@ from authproxy import audiences
 from authproxy.errors import Fault
 from authproxy.settings_model import Settings
 from authproxy.settings_values import MASK, Unusable, read_secret
+from authproxy.telemetry_rules import unusable_variables
 
 _REQUIRED_IDS = {
     "userassigned": ("AAD_CLIENT_ID",),
@@ -259,6 +260,19 @@ def placeable_socket(draft: Draft) -> Iterator[Fault]:
         yield Fault("LISTENING_SOCKET", path, "something that is no socket is there", mend)
 
 
+def metrics_port_of_its_own(draft: Draft) -> Iterator[Fault]:
+    """METRICS_PORT is not the proxied port: there, /metrics is forwarded."""
+    port = draft.settings.metrics_port
+    if port is not None and port == draft.settings.listening_port:
+        yield Fault("METRICS_PORT", str(port), "it is LISTENING_PORT", "Choose another port.")
+
+
+def usable_otel_variables(draft: Draft) -> Iterator[Fault]:
+    """OpenTelemetry's own variables ask for exporters that there are."""
+    for wrong in unusable_variables(draft.environ):
+        yield Fault(wrong.variable, wrong.value, wrong.problem, wrong.mend)
+
+
 def _free_for_socket(path: str) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
@@ -287,4 +301,6 @@ _RULES: tuple[Rule, ...] = (
     usable_ca_file,
     one_listener,
     placeable_socket,
+    metrics_port_of_its_own,
+    usable_otel_variables,
 )

@@ -137,6 +137,21 @@ def audience(value: str) -> str:
         ) from None
 
 
+def grpc_endpoint(value: str) -> str:
+    """Take the host:port or URL of a collector."""
+    mend = "Give host:port, or http:// or https:// and that, such as https://collector:4317."
+    _, separator, rest = value.partition("://")
+    try:
+        url = TargetURL.parse(value, allow_http=True)
+    except ValueError as error:
+        raise Unusable(str(error), mend) from None
+    if url.path not in ("", "/") or url.query:
+        raise Unusable("it has a path or a query", mend)
+    if not re.search(r":[0-9]+/?$", rest if separator else value):
+        raise Unusable("it names no port", mend)
+    return value
+
+
 def bind_host(value: str) -> str:
     """Take an address or name to listen on; the brackets of IPv6 may be there."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value

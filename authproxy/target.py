@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 
-from authproxy.errors import TargetProtocolError
+from authproxy.errors import AuthProxyError, TargetProtocolError
+from authproxy.telemetry import NO_ATTEMPT, Attempt, Telemetry
 from authproxy.transport import Answer, DeadConnection, OutboundRequest, TargetAdapter
 
 #: Seconds that a request which the target answered with 401 waits for a new token.
@@ -41,6 +42,7 @@ class Exchange:
 
     answer: Answer
     attempts: int
+    attempt: Attempt = NO_ATTEMPT
 
 
 class Target:
@@ -52,9 +54,12 @@ class Target:
     taken is the client's to send again.
     """
 
-    def __init__(self, adapter: TargetAdapter, tokens: Tokens[T]) -> None:
+    def __init__(
+        self, adapter: TargetAdapter, tokens: Tokens[T], telemetry: Telemetry | None = None
+    ) -> None:
         self._adapter = adapter
         self._tokens = tokens
+        self._telemetry = telemetry or Telemetry()
 
     def send(self, request: OutboundRequest) -> Exchange:
         """Return the target's answer.
@@ -64,23 +69,39 @@ class Target:
         """
         token = self._tokens.current()
         try:
-            answer = self._adapter.exchange(request, f"Bearer {token.value}")
+            exchange = self._attempt(request, token, 1)
         except DeadConnection:
-            return Exchange(self._resend(request, token), attempts=2)
+            self._telemetry.retried("dead_connection")
+            return self._resend(request, token)
+        answer = exchange.answer
         if answer.status == HTTPStatus.UNAUTHORIZED:
             claims = challenged_claims(answer.field("www-authenticate"))
             fresh = self._tokens.renew(token, claims, RENEWAL_WAIT_SECONDS)
             if fresh is not None:
-                answer.beginning()  # not wanted
-                return Exchange(self._resend(request, fresh), attempts=2)
-        return Exchange(answer, attempts=1)
+                exchange.attempt.ended(len(answer.beginning()))  # it is not wanted
+                self._telemetry.retried("unauthorized")
+                return self._resend(request, fresh)
+        return exchange
 
-    def _resend(self, request: OutboundRequest, token: BearerToken) -> Answer:
+    def _resend(self, request: OutboundRequest, token: BearerToken) -> Exchange:
         """Send once more, on a connection of its own: the others may be dead as well."""
         try:
-            return self._adapter.exchange(request, f"Bearer {token.value}", reconnect=True)
+            return self._attempt(request, token, 2)
         except DeadConnection as error:
             raise TargetProtocolError(f"the target {error}") from error
+
+    def _attempt(self, request: OutboundRequest, token: BearerToken, number: int) -> Exchange:
+        attempt = self._telemetry.attempt(request.method, request.target, number)
+        fields = attempt.carried(request.fields)
+        if fields is not request.fields:
+            request = replace(request, fields=fields)
+        try:
+            answer = self._adapter.exchange(request, f"Bearer {token.value}", reconnect=number > 1)
+        except AuthProxyError as error:
+            attempt.ended(0, type(error).__name__)
+            raise
+        attempt.answered(answer.status)
+        return Exchange(answer, number, attempt)
 
 
 def challenged_claims(challenge: str | None) -> str | None:

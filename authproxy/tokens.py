@@ -16,6 +16,7 @@ from authproxy.clock import Clock, SystemClock
 from authproxy.credentials import FetchedToken, FetchError
 from authproxy.errors import AuthenticationTokenNotFound, CredentialError
 from authproxy.lifetimes import BACKOFF_FIRST, Token, backoff
+from authproxy.telemetry import Refresh, Telemetry
 
 __all__ = ["Token", "TokenSource"]
 
@@ -51,12 +52,14 @@ class TokenSource:
         *,
         percentage: int,
         audience: str | None = None,
+        telemetry: Telemetry | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
         self._fetch = fetch
         self._percentage = percentage
         self._audience = audience
+        self._telemetry = telemetry or Telemetry()
         self._clock: Clock = clock or SystemClock()
         # SystemRandom keeps no state: forked workers must not share one jitter.
         self._random = random or SystemRandom()
@@ -183,6 +186,10 @@ class TokenSource:
             if self._stopped or (wanted is None and self._seconds_until_due() > 0):
                 return min(LONGEST_SLICE, self._seconds_until_due())
             self._fetching = True
+        with self._telemetry.refresh() as refresh:
+            return self._fetch_once(wanted, refresh)
+
+    def _fetch_once(self, wanted: _Renewal | None, refresh: Refresh) -> float:
         try:
             fetched = self._fetch(wanted.claims if wanted else None)
             token = Token.acquired(fetched, self._percentage, self._clock)
@@ -198,6 +205,7 @@ class TokenSource:
             self._fetching, self._wanted = False, None
             if not self._stopped:
                 self._conclude(outcome, because_rejected=wanted is not None)
+                self._observe(refresh, outcome)
             self._ended += 1
             self._changed.notify_all()
             return min(LONGEST_SLICE, self._seconds_until_due())
@@ -248,6 +256,13 @@ class TokenSource:
                 current, refresh_at=self._clock.wall() + wait, refresh_by=now + wait
             )
         self._report(logging.INFO, "Token not refreshed: no newer one was given")
+
+    def _observe(self, refresh: Refresh, outcome: Token | CredentialError) -> None:
+        next_refresh = self._clock.wall() + self._seconds_until_due()
+        if isinstance(outcome, CredentialError):
+            refresh.failed(str(outcome), next_refresh)
+        else:
+            refresh.succeeded((self._current or outcome).expires_at, next_refresh)
 
     def _ask(self, claims: str | None) -> bool:
         """Have the thread fetch, by the rules of `renew`. Return whether to wait for it."""

@@ -222,7 +222,7 @@ def test_the_brackets_of_an_ipv6_address_are_not_part_of_it():
 
 
 def test_variables_that_are_no_settings_are_nobodys_business():
-    settings(OTEL_SERVICE_NAME="x", PATH="/bin", THREADS_="many")
+    settings(OTEL_LOG_LEVEL="x", PATH="/bin", THREADS_="many")
 
 
 # -- secrets -----------------------------------------------------------------

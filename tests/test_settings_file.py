@@ -67,7 +67,7 @@ def test_a_directory_is_a_fault(tmp_path):
             "no such setting (line 4",
             "aad_client_secret",
         ),
-        ("METRICS_PORT: 9090", "METRICS_PORT", "no such setting (line 4", "Remove it."),
+        ("METER_READING: 9090", "METER_READING", "no such setting (line 4", "Remove it."),
         ("zzzz: 1", "zzzz", "no such setting", "Remove it."),
         ("? [a, b]\n: s3cret", "?", "no such setting", "Remove it."),
         ('"a\\nb": 1', "'a\\nb'", "no such setting", "Remove it."),

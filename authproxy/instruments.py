@@ -1,0 +1,249 @@
+"""The instruments: what is counted and measured, under the retired proxy's names and new ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+
+from authproxy.metric_labels import BoundedLabels, ClientLabels
+
+#: From 1 ms to 60 s: from an answer of a neighbour to a query at its limit.
+BOUNDARIES_SECONDS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+    *(0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+BOUNDARIES_MILLISECONDS = tuple(seconds * 1000 for seconds in BOUNDARIES_SECONDS)
+
+#: Of what the Flask instrumentation knows of a request, what a client cannot make up.
+_SERVER_ATTRIBUTES = {
+    "http.request.method",
+    "http.response.status_code",
+    "http.route",
+    "url.scheme",
+    "error.type",
+}
+
+
+def views() -> list[View]:
+    """Return what the SDK makes of measurements that the instrumentation takes."""
+    in_seconds = ExplicitBucketHistogramAggregation(BOUNDARIES_SECONDS)
+    return [
+        View(
+            instrument_name="http.server.request.duration",
+            attribute_keys=_SERVER_ATTRIBUTES,
+            aggregation=in_seconds,
+        ),
+        View(instrument_name="http.server.active_requests", attribute_keys=_SERVER_ATTRIBUTES),
+    ]
+
+
+@dataclass
+class _Series:
+    """The requests of one set of labels."""
+
+    attributes: dict[str, str | int]
+    requests: int = 0
+    response_bytes: int = 0
+
+
+@dataclass
+class _Upload:
+    attributes: dict[str, str]
+    request_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose tokens are fetched: labels of the refreshes."""
+
+    audience: str
+    client_id: str
+    tenant_id: str
+    identity_type: str
+
+    def labels(self) -> dict[str, str]:
+        return dict(vars(self))
+
+
+@dataclass
+class _Refreshes:
+    outcomes: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    expires_at: float | None = None
+
+
+class Instruments:
+    """Counts in plain integers, which the SDK reads when it collects.
+
+    A measurement through the SDK costs some microseconds, for each instrument
+    and reader; adding to an integer under a lock costs a tenth of one. Only
+    histograms are the SDK's own.
+    """
+
+    def __init__(self, meter: Meter, target_host: str, identity: Identity) -> None:
+        self._target_host = target_host
+        self._identity = identity
+        self._labels = BoundedLabels()
+        self._lock = threading.Lock()
+        self._series: dict[tuple[ClientLabels, int], _Series] = {}
+        self._uploads: dict[ClientLabels, _Upload] = {}
+        self._retries = dict.fromkeys(("dead_connection", "unauthorized"), 0)
+        self._refreshes = _Refreshes()
+        self._in_flight = 0
+        self._duration = meter.create_histogram(
+            "aad_auth_proxy_request_duration_milliseconds",
+            unit="ms",
+            description="Time from a request's arrival to the end of its answer.",
+            explicit_bucket_boundaries_advisory=BOUNDARIES_MILLISECONDS,
+        )
+        self._client_duration = meter.create_histogram(
+            "http.client.request.duration",
+            unit="s",
+            description="Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=BOUNDARIES_SECONDS,
+        )
+        self._observe(meter)
+
+    def _observe(self, meter: Meter) -> None:
+        counter, gauge = meter.create_observable_counter, meter.create_observable_gauge
+        counter(
+            "aad_auth_proxy_requests_total",
+            [self._count_requests],
+            description="Requests, by the status that the target (or else the proxy) answered.",
+        )
+        counter(
+            "aad_auth_proxy_request_bytes_total",
+            [self._count_request_bytes],
+            unit="By",
+            description="Bytes of request bodies.",
+        )
+        counter(
+            "aad_auth_proxy_response_bytes_total",
+            [self._count_response_bytes],
+            unit="By",
+            description="Bytes of the target's response bodies.",
+        )
+        counter(
+            "aad_auth_proxy_token_refresh_total",
+            [self._count_refreshes],
+            description="Attempts to get a token.",
+        )
+        counter(
+            "aad_auth_proxy_target_retries_total",
+            [self._count_retries],
+            description="Requests that were sent to the target a second time.",
+        )
+        gauge(
+            "aad_auth_proxy_token_expiry_timestamp_seconds",
+            [self._token_expiry],
+            unit="s",
+            description="When the current token expires, in seconds since the epoch.",
+        )
+        meter.create_observable_up_down_counter(
+            "aad_auth_proxy_requests_in_flight",
+            [self._requests_in_flight],
+            description="Requests whose answer has not ended.",
+        )
+
+    # What happens.
+
+    def request_began(self) -> None:
+        with self._lock:
+            self._in_flight += 1
+
+    def request_ended(
+        self,
+        labels: tuple[str, str, str],
+        status: int,
+        *,
+        seconds: float,
+        request_bytes: int,
+        response_bytes: int,
+        began: bool = True,
+    ) -> None:
+        """Count a request by method, path and user agent as they came.
+
+        One that never `began` was refused before anybody looked at it.
+        """
+        bounded = self._labels(*labels)
+        with self._lock:
+            series = self._series.get((bounded, status))
+            if series is None:
+                series = self._begin_series(bounded, status)
+            series.requests += 1
+            series.response_bytes += response_bytes
+            self._uploads[bounded].request_bytes += request_bytes
+            self._in_flight -= began
+        self._duration.record(seconds * 1000, series.attributes)
+
+    def _begin_series(self, labels: ClientLabels, status: int) -> _Series:
+        method, path, user_agent = labels
+        attributes = {
+            "target_host": self._target_host,
+            "method": method,
+            "path": path,
+            "user_agent": user_agent,
+        }
+        self._uploads.setdefault(labels, _Upload(attributes))
+        series = _Series({**attributes, "status_code": status})
+        self._series[labels, status] = series
+        return series
+
+    def exchange_ended(self, seconds: float, attributes: dict[str, str | int]) -> None:
+        """Measure one exchange with the target, under the semantic conventions' attributes."""
+        self._client_duration.record(seconds, attributes)
+
+    def retried(self, reason: str) -> None:
+        with self._lock:
+            self._retries[reason] += 1
+
+    def refreshed(self, *, is_success: bool, expires_at: float | None = None) -> None:
+        """Count an attempt to get a token; `expires_at` is that of the one now in use."""
+        with self._lock:
+            self._refreshes.outcomes[is_success] += 1
+            if expires_at is not None:
+                self._refreshes.expires_at = expires_at
+
+    # What the SDK asks.
+
+    def _count_requests(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            every = list(self._series.values())
+        return [Observation(series.requests, series.attributes) for series in every]
+
+    def _count_response_bytes(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            every = list(self._series.values())
+        return [Observation(series.response_bytes, series.attributes) for series in every]
+
+    def _count_request_bytes(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            every = list(self._uploads.values())
+        return [Observation(upload.request_bytes, upload.attributes) for upload in every]
+
+    def _count_refreshes(self, _: CallbackOptions) -> Iterable[Observation]:
+        labels = self._identity.labels()
+        return [
+            Observation(count, {**labels, "is_success": outcome})
+            for outcome, count in self._refreshes.outcomes.items()
+        ]
+
+    def _count_retries(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            every = list(self._retries.items())
+        return [
+            Observation(count, {"target_host": self._target_host, "reason": reason})
+            for reason, count in every
+        ]
+
+    def _token_expiry(self, _: CallbackOptions) -> Iterable[Observation]:
+        expires_at = self._refreshes.expires_at
+        if expires_at is None:
+            return []
+        return [Observation(expires_at, {"audience": self._identity.audience})]
+
+    def _requests_in_flight(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(self._in_flight)]

@@ -1,0 +1,261 @@
+"""Telemetry on the OpenTelemetry SDK: its providers, put together for one process.
+
+Made after the fork. Nothing global is set: each part is given its provider.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.metrics import MeterProvider as AnyMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import NoOpTracerProvider, StatusCode
+
+from authproxy import __version__
+from authproxy.errors import BadRequest
+from authproxy.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
+from authproxy.instruments import Identity, Instruments, views
+from authproxy.log_export import OTLPHandler, add_trace_ids
+from authproxy.logs import masked
+from authproxy.metrics_registry import MetricsRegistry
+from authproxy.settings import Settings
+from authproxy.telemetry import Attempt, Refresh, RequestWatch, Telemetry
+from authproxy.telemetry_resource import resource
+from authproxy.telemetry_rules import Destination, Signal
+from authproxy.tracing import (
+    MAX_ATTRIBUTE_LENGTH,
+    ClientSide,
+    ServerSpan,
+    ServerTracerProvider,
+    TokenSide,
+    current_server_span,
+    in_span,
+)
+from authproxy.urls import path_of, request_target
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask import Flask
+    from opentelemetry.sdk._logs import LoggerProvider
+
+#: The probes; of a request, the instrumentation sees the raw target.
+_UNTRACED = r"^/(health|ready)(\?|$)"
+
+#: Which semantic conventions the instrumentation follows.
+_OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
+
+
+class ObservedRequest(RequestWatch):
+    """Counts one request when its answer has ended."""
+
+    def __init__(self, instruments: Instruments, environ: Mapping[str, Any]) -> None:
+        self._instruments = instruments
+        self._environ = environ
+        self._span: ServerSpan | None = current_server_span()
+        self._began = time.perf_counter()
+        self._over = False
+        instruments.request_began()
+
+    def streams(self) -> None:
+        if self._span is not None:
+            self._span.hold()
+
+    def current(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._span is None else in_span(self._span)
+
+    def ended(self, status: int, response_bytes: int = 0, error: str | None = None) -> None:
+        if not self._over:
+            self._over = True
+            with self.current():
+                self._instruments.request_ended(
+                    _client_labels(self._environ),
+                    status,
+                    seconds=time.perf_counter() - self._began,
+                    request_bytes=self.request_bytes,
+                    response_bytes=response_bytes,
+                )
+        if self._span is not None:
+            if error is not None:
+                # Not `error.type`: the instrumentation puts the status there for its own replies.
+                self._span.set_attribute("authproxy.error", error)
+                if status < 400:
+                    self._span.set_attribute("error.type", error)
+                if not 400 <= status < 500:  # a client's own fault is no error of the server's
+                    self._span.set_status(StatusCode.ERROR, error)
+            self._span.release()
+
+
+class SDKTelemetry(Telemetry):
+    """Counts, measures and traces; exports and shows what was asked for."""
+
+    def __init__(self, settings: Settings, exports: Mapping[Signal, Destination]) -> None:
+        self._settings = settings
+        self._faults = ExportFaults()
+        self._faults.install()
+        described = resource(settings.otel_service_name, settings.workers)
+        readers: list[MetricReader] = []
+        if settings.metrics_port is not None:
+            registry = MetricsRegistry()
+            self.collector = registry
+            readers.append(registry.reader)
+        if "metrics" in exports:
+            readers.append(PeriodicExportingMetricReader(metric_exporter(exports["metrics"])))
+        self._meters: AnyMeterProvider = NoOpMeterProvider()
+        if readers:
+            self._meters = MeterProvider(readers, described, shutdown_on_exit=False, views=views())
+        self._tracers: TracerProvider | None = None
+        if "traces" in exports:
+            self._tracers = TracerProvider(
+                resource=described, shutdown_on_exit=False, span_limits=_span_limits()
+            )
+            self._tracers.add_span_processor(BatchSpanProcessor(span_exporter(exports["traces"])))
+        self._loggers: LoggerProvider | None = None
+        self._log_handler: logging.Handler | None = None
+        if "logs" in exports:
+            from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
+            from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+            self._loggers = SDKLoggerProvider(resource=described, shutdown_on_exit=False)
+            self._loggers.add_log_record_processor(
+                BatchLogRecordProcessor(log_exporter(exports["logs"]))
+            )
+            self._log_handler = OTLPHandler(self._loggers)
+            logging.getLogger().addHandler(self._log_handler)
+        if self._tracers is not None:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(add_trace_ids)
+        self._tell_of(settings)
+
+    def _tell_of(self, settings: Settings) -> None:
+        url = settings.target
+        identity = Identity(
+            settings.scope,
+            settings.aad_client_id or "",
+            settings.aad_tenant_id or "",
+            settings.identity_type,
+        )
+        meter = self._meters.get_meter("authproxy", __version__)
+        self._instruments = Instruments(meter, url.authority, identity)
+        self._client = ClientSide(
+            self._instruments,
+            host=url.host,
+            port=url.port,
+            origin=url.origin,
+            log_query=settings.log_query,
+            provider=self._tracers,
+        )
+        self._token = TokenSide(self._instruments, identity, self._tracers)
+
+    # What is told.
+
+    def instrument(self, app: Flask) -> None:
+        asked = os.environ.get(_OPT_IN, "")
+        if not {"http", "http/dup"}.intersection(part.strip() for part in asked.split(",")):
+            os.environ[_OPT_IN] = f"{asked},http" if asked else "http"
+        from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+        tracers = NoOpTracerProvider() if self._tracers is None else self._tracers
+        FlaskInstrumentor.instrument_app(  # type: ignore[no-untyped-call]
+            app,
+            tracer_provider=ServerTracerProvider(tracers) if self._tracers else tracers,
+            meter_provider=self._meters,
+            excluded_urls=_UNTRACED,
+            enable_commenter=False,
+        )
+        seen = _as_it_came(app.wsgi_app, log_query=self._settings.log_query)
+        app.wsgi_app = seen  # type: ignore[method-assign, assignment]
+
+    def request(self, environ: Mapping[str, Any]) -> RequestWatch:
+        return ObservedRequest(self._instruments, environ)
+
+    def refused(self, method: str, target: str, user_agent: str, status: int) -> None:
+        environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "HTTP_USER_AGENT": user_agent}
+        self._instruments.request_ended(
+            _client_labels(environ),
+            status,
+            seconds=0.0,
+            request_bytes=0,
+            response_bytes=0,
+            began=False,
+        )
+
+    def attempt(self, method: str, target: str, number: int) -> Attempt:
+        return self._client.attempt(method, target, number)
+
+    def retried(self, reason: str) -> None:
+        self._instruments.retried(reason)
+
+    def refresh(self) -> AbstractContextManager[Refresh]:
+        return self._token.refresh()
+
+    def close(self, seconds: float) -> None:
+        """Send what is left; all signals at the same time, and none beyond `seconds`."""
+        milliseconds = int(seconds * 1000)
+        shutdowns: list[Callable[[], object]] = []
+        if isinstance(self._meters, MeterProvider):
+            meters = self._meters
+            shutdowns.append(lambda: meters.shutdown(timeout_millis=milliseconds))
+        shutdowns += [each.shutdown for each in (self._tracers, self._loggers) if each is not None]
+        # Daemons: an exporter that hangs is left behind, whatever its own timeout.
+        threads = [threading.Thread(target=shutdown, daemon=True) for shutdown in shutdowns]
+        deadline = time.monotonic() + seconds
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        root = logging.getLogger()
+        if self._log_handler is not None:
+            root.removeHandler(self._log_handler)
+        for handler in root.handlers:
+            handler.removeFilter(add_trace_ids)
+        self._faults.uninstall()
+
+
+def _span_limits() -> SpanLimits:
+    """Return the SDK's limits, and one on the length of values, which has no default."""
+    variables = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+    if any(os.environ.get(variable) for variable in variables):
+        return SpanLimits()
+    return SpanLimits(max_attribute_length=MAX_ATTRIBUTE_LENGTH)
+
+
+def _client_labels(environ: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return method, path and user agent as they came."""
+    try:
+        path = path_of(request_target(environ))
+    except BadRequest:
+        path = ""
+    return environ["REQUEST_METHOD"], path, environ.get("HTTP_USER_AGENT", "")
+
+
+def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
+    """Let the instrumentation see the raw path, and the query only if it may be logged.
+
+    Both without what looks like a token. Only the instrumentation reads what is
+    changed here: the proxy itself goes by REQUEST_URI.
+    """
+
+    def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            environ["PATH_INFO"] = masked(path_of(request_target(environ)))
+        except BadRequest:
+            pass  # the application meets it again, and answers it
+        if not environ["SERVER_PORT"].isdigit():  # a Unix socket has none: int() would fail
+            environ["SERVER_PORT"] = ""
+        environ["QUERY_STRING"] = masked(environ["QUERY_STRING"]) if log_query else ""
+        return application(environ, start_response)
+
+    return wrapped

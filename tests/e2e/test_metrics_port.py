@@ -1,0 +1,348 @@
+"""METRICS_PORT: every outcome is counted, under the retired proxy's names and the new ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from authproxy.demo.entra import StandInEntra
+from tests.conftest import Launch
+from tests.support import actions, outcomes
+from tests.support.identity import AUDIENCE, identity_settings
+from tests.support.logfmt import parse_line
+from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.scrape import ask_metrics_port, scrape, settled
+from tests.support.upstream import Upstream
+from tests.support.wire import message
+
+REQUESTS = "aad_auth_proxy_requests_total"
+LEGACY = ["target_host", "method", "path", "user_agent", "status_code"]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def ask_quietly(proxy: ProxyProcess, count: int, target: str = "/x") -> None:
+    """Send requests on one connection, one after the other."""
+    with proxy.connect() as client:
+        for _ in range(count):
+            assert client.ask(message(f"GET {target}")).status == 200
+
+
+def test_every_outcome_is_counted_with_its_labels(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port), **outcomes.SETTINGS)
+    outcomes.drive(proxy, target)
+    page = settled(port)
+    counted = {
+        (labels["method"], labels["path"]): int(labels["status_code"])
+        for labels in page.labels(REQUESTS)
+    }
+    assert counted == outcomes.EXPECTED
+    for name, labels, value in page.all(REQUESTS):
+        assert value == 1, (name, labels)
+        assert sorted(labels) == sorted(LEGACY)
+        assert labels["target_host"] == target.authority
+        assert labels["user_agent"] == "Prometheus/2.42.0"
+    duration = "aad_auth_proxy_request_duration_milliseconds"
+    assert page.sum(f"{duration}_count") == len(outcomes.EXPECTED)
+    assert page.sum(f"{duration}_sum", path="/silent") >= 500
+    bounds = {float(labels["le"]) for labels in page.labels(f"{duration}_bucket")}
+    assert sorted(bounds)[:2] == [1, 2]
+    assert sorted(bounds)[-2:] == [60_000, float("inf")]
+    uploaded = {
+        labels["path"]: value for _, labels, value in page.all("aad_auth_proxy_request_bytes_total")
+    }
+    assert uploaded["/upload"] == uploaded["/api/v1/write"] == len(outcomes.BODY)
+    assert set(page.labels("aad_auth_proxy_request_bytes_total")[0]) == set(LEGACY) - {
+        "status_code"
+    }
+    returned = {
+        labels["path"]: value
+        for _, labels, value in page.all("aad_auth_proxy_response_bytes_total")
+    }
+    assert set(page.labels("aad_auth_proxy_response_bytes_total")[0]) == set(LEGACY)
+    assert returned["/fine"] == returned["/replayed"] == len(outcomes.ANSWER)
+    assert returned["/cut"] == 5
+    assert returned["/upload"] == 0
+
+
+def test_retries_and_what_the_target_did_are_measured(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port), **outcomes.SETTINGS)
+    outcomes.drive(proxy, target)
+    page = settled(port)
+    retries = "aad_auth_proxy_target_retries_total"
+    assert page.sum(retries, target_host=target.authority, reason="unauthorized") == 1
+    client = "http_client_request_duration_seconds_count"
+    assert page.sum(client, http_response_status_code="401", error_type="401") == 1
+    assert page.sum(client, http_response_status_code="403") == 1
+    assert page.sum(client, error_type="TargetTimeout") == 1
+    assert page.sum(client, error_type="TargetProtocolError") == 2  # nonsense, and the cut
+    for labels in page.labels(client):
+        assert labels["server_address"] == "localhost"
+        assert labels["server_port"] == str(target.port)
+        assert labels["http_request_method"] in ("GET", "POST")
+    server = "http_server_request_duration_seconds_count"
+    assert page.sum(server, http_response_status_code="503") == 1
+    assert page.sum(server, http_response_status_code="405", http_request_method="TRACE") == 1
+    bounds = {
+        float(each["le"]) for each in page.labels("http_server_request_duration_seconds_bucket")
+    }
+    assert (min(bounds), sorted(bounds)[-2]) == (0.001, 60)
+
+
+def test_a_dead_connection_is_a_retry(launch: Launch, target: Upstream, port: int) -> None:
+    proxy = launch(METRICS_PORT=str(port))
+    assert proxy.get("/first").status == 200
+    target.script(
+        actions.only_on_reused(actions.then_cut(), actions.raw(actions.answer(200))),
+    )
+    assert proxy.get("/x").status == 200
+    assert settled(port).sum("aad_auth_proxy_target_retries_total", reason="dead_connection") == 1
+
+
+def test_an_unreachable_target_is_counted(launch: Launch, port: int) -> None:
+    proxy = launch(METRICS_PORT=str(port), TARGET_HOST=f"localhost:{free_port()}")
+    assert proxy.get("/x").status == 503
+    page = settled(port)
+    assert page.sum(REQUESTS, status_code="503", path="/x") == 1
+    assert (
+        page.sum("http_client_request_duration_seconds_count", error_type="TargetUnreachable") == 1
+    )
+
+
+def test_refreshes_are_counted_by_outcome(
+    launch: Launch, target: Upstream, entra: StandInEntra, port: int
+) -> None:
+    entra.fail_with(500)
+    settings = {"METRICS_PORT": str(port), **identity_settings(entra)}
+    proxy = launch(ready=False, AAD_CLIENT_ID="11111111-1111-1111-1111-111111111111", **settings)
+    proxy.wait_for_line("Failed to refresh token")
+    assert proxy.get("/x").status == 503
+    page = settled(port)
+    refreshes = "aad_auth_proxy_token_refresh_total"
+    assert page.sum(refreshes, is_success="false") >= 1
+    assert page.sum(refreshes, is_success="true") == 0
+    assert page.all("aad_auth_proxy_token_expiry_timestamp_seconds") == []
+    assert page.sum(REQUESTS, status_code="503") == 1
+    entra.recover()
+    proxy.wait_ready()
+    page = settled(port)
+    ((_, labels, value),) = page.all(refreshes, is_success="true")
+    assert value == 1
+    assert labels == {
+        "audience": f"{AUDIENCE}/.default",
+        "client_id": "11111111-1111-1111-1111-111111111111",
+        "tenant_id": "",
+        "identity_type": "systemassigned",
+        "is_success": "true",
+    }
+    ((_, labels, expiry),) = page.all("aad_auth_proxy_token_expiry_timestamp_seconds")
+    assert labels == {"audience": f"{AUDIENCE}/.default"}
+    assert abs(expiry - entra.issued[-1].claims["exp"]) < 5
+
+
+def test_requests_in_flight_are_those_whose_answer_has_not_ended(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port))
+    gate = target.gate()
+    target.respond(actions.raw(actions.head(200, "Content-Length: 2") + b"o", gate, b"k"))
+    with proxy.connect() as client:
+        client.send(message("GET /x"))
+        client.receive_head()
+        page = scrape(port)
+        assert page.sum("aad_auth_proxy_requests_in_flight") == 1
+        assert page.all(REQUESTS) == []
+    gate.open()
+    assert settled(port).sum(REQUESTS, status_code="200") == 1
+
+
+def test_probes_and_scrapes_are_no_requests(launch: Launch, target: Upstream, port: int) -> None:
+    proxy = launch(METRICS_PORT=str(port))
+    assert proxy.get("/health").status == proxy.get("/ready").status == 200
+    page = settled(port)
+    assert page.all(REQUESTS) == page.all("http_server_request_duration_seconds_count") == []
+    # Letter for letter: these are forwarded, and so counted.
+    assert proxy.get("/%68ealth").status == proxy.get("/x?y=/health").status == 200
+    assert settled(port).sum("http_server_request_duration_seconds_count") == 2
+
+
+def test_each_port_has_its_own(launch: Launch, target: Upstream, port: int) -> None:
+    proxy = launch(METRICS_PORT=str(port))
+    assert proxy.get("/metrics").status == 200
+    assert target.only().target == b"/metrics"
+    for path in ("/", "/health", "/api/v1/write", "/metrics/", "//metrics", "http://x/y"):
+        status, content_type, body = ask_metrics_port(port, path)
+        assert (status, content_type) == (404, "application/json"), path
+        assert json.loads(body)["code"] == "NoRoute"
+    assert ask_metrics_port(port, method="DELETE")[0] == 405
+    status, content_type, body = ask_metrics_port(port, method="HEAD")
+    assert (status, body) == (200, "")
+    assert content_type.startswith("text/plain")
+    assert len(target.requests) == 1
+
+
+def test_open_metrics_is_given_to_who_asks(launch: Launch, target: Upstream, port: int) -> None:
+    proxy = launch(METRICS_PORT=str(port))
+    assert proxy.get("/x").status == 200
+    settled(port)
+    accept = "application/openmetrics-text; version=1.0.0"
+    _, content_type, body = ask_metrics_port(port, accept=accept)
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith("# EOF\n")
+    assert f"{REQUESTS}{{" in body
+
+
+def test_no_name_is_doubled_and_no_label_added(launch: Launch, target: Upstream, port: int) -> None:
+    proxy = launch(METRICS_PORT=str(port))
+    assert proxy.get("/x").status == 200
+    text = settled(port).text
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    ours = {name: kind for name, kind in types.items() if name.startswith("aad_auth_proxy_")}
+    assert ours == {
+        "aad_auth_proxy_requests_total": "counter",
+        "aad_auth_proxy_request_duration_milliseconds": "histogram",
+        "aad_auth_proxy_request_bytes_total": "counter",
+        "aad_auth_proxy_response_bytes_total": "counter",
+        "aad_auth_proxy_token_refresh_total": "counter",
+        "aad_auth_proxy_target_retries_total": "counter",
+        "aad_auth_proxy_token_expiry_timestamp_seconds": "gauge",
+        "aad_auth_proxy_requests_in_flight": "gauge",
+    }
+    assert types["http_server_request_duration_seconds"] == "histogram"
+    assert types["http_client_request_duration_seconds"] == "histogram"
+    assert types["process_resident_memory_bytes"] == "gauge"
+    assert types["python_gc_collections_total"] == "counter"
+    assert "otel_scope" not in text
+
+
+def test_a_taken_metrics_port_is_told_before_anything_starts(
+    base_settings: dict[str, str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = ProxyProcess({**base_settings, "METRICS_PORT": str(port)}, exit_status=1)
+        with pytest.raises(AssertionError, match=f"METRICS_PORT: cannot listen on .*{port}"):
+            process.start()
+        process.stop()
+
+
+def test_a_flood_on_the_proxied_port_leaves_scrapes_answered(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port), THREADS="2")
+    gate = target.gate()
+    target.respond(actions.raw(gate, actions.answer(200)))
+    threads = [threading.Thread(target=proxy.get, args=("/x",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    target.wait_for("every thread is busy", lambda: len(target.requests) == 2)
+    assert scrape(port).sum("aad_auth_proxy_requests_in_flight") == 2
+    gate.open()
+    for thread in threads:
+        thread.join()
+
+
+def test_requests_on_a_unix_socket_are_counted(
+    launch: Launch, target: Upstream, port: int, tmp_path: Path
+) -> None:
+    proxy = launch(unix_socket=tmp_path / "s", METRICS_PORT=str(port))
+    assert proxy.get("/x").status == 200
+    page = settled(port)
+    assert page.sum(REQUESTS) == page.sum("http_server_request_duration_seconds_count") == 1
+
+
+# -- several workers ---------------------------------------------------------------
+
+
+@pytest.fixture
+def two_workers(launch: Launch, port: int) -> ProxyProcess:
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2")
+    wait_until("every worker is ready", lambda: proxy.log.count("Token refreshed") == 2)
+    return proxy
+
+
+def workers_of(proxy: ProxyProcess) -> list[int]:
+    return [
+        int(parse_line(line)["WorkerPID"])
+        for line in proxy.log.splitlines()
+        if "Worker started" in line
+    ]
+
+
+def serve_with_both(proxy: ProxyProcess, count: int) -> None:
+    """Have each worker serve `count` requests, by stopping the other meanwhile."""
+    first, second = workers_of(proxy)
+    for running, other in ((first, second), (second, first)):
+        assert running
+        os.kill(other, signal.SIGSTOP)
+        try:
+            ask_quietly(proxy, count)
+        finally:
+            os.kill(other, signal.SIGCONT)
+
+
+def test_the_sums_of_two_workers_are_exact_whoever_is_asked(
+    two_workers: ProxyProcess, target: Upstream, port: int
+) -> None:
+    serve_with_both(two_workers, 20)
+    for _ in range(8):  # the kernel gives them to either worker
+        page = settled(port)
+        assert page.sum(REQUESTS) == 40
+        assert page.sum("aad_auth_proxy_request_duration_milliseconds_count") == 40
+        assert page.sum("aad_auth_proxy_token_refresh_total", is_success="true") == 2
+        assert len(page.all("aad_auth_proxy_token_expiry_timestamp_seconds")) == 1
+
+
+def test_sums_do_not_fall_when_a_worker_dies(
+    two_workers: ProxyProcess, target: Upstream, port: int
+) -> None:
+    serve_with_both(two_workers, 20)
+    assert settled(port).sum(REQUESTS) == 40
+    os.kill(workers_of(two_workers)[0], signal.SIGKILL)
+    two_workers.wait_for_line("Worker died")
+    assert settled(port).sum(REQUESTS) == 40
+    wait_until("its successor", lambda: two_workers.log.count("Token refreshed") == 3)
+    ask_quietly(two_workers, 5)
+    for _ in range(4):
+        assert settled(port).sum(REQUESTS) == 45
+
+
+def test_a_worker_that_hangs_counts_with_its_last_word(
+    two_workers: ProxyProcess, target: Upstream, port: int
+) -> None:
+    serve_with_both(two_workers, 10)
+    assert settled(port).sum(REQUESTS) == 20
+    hanging, _ = workers_of(two_workers)
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        assert settled(port).sum(REQUESTS) == 20
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+
+
+def test_nothing_of_the_workers_stays_behind(
+    launch: Launch, target: Upstream, port: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2", TMPDIR=str(folder))
+    settled(port)
+    (directory,) = folder.iterdir()
+    assert directory.stat().st_mode & 0o077 == 0
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,75 @@
+"""Reading METRICS_PORT as Prometheus would."""
+
+from __future__ import annotations
+
+import http.client
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.process import wait_until
+from tests.support.wire import DEADLINE
+
+Series = tuple[str, dict[str, str], float]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One scrape."""
+
+    text: str
+    series: list[Series]
+
+    def all(self, name: str, **labels: str) -> list[Series]:
+        """Return the samples of this name whose labels include these."""
+        return [
+            each for each in self.series if each[0] == name and labels.items() <= each[1].items()
+        ]
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Return what those samples come to."""
+        return sum(value for _, _, value in self.all(name, **labels))
+
+    def labels(self, name: str) -> list[dict[str, str]]:
+        return [labels for _, labels, _ in self.all(name)]
+
+
+def ask_metrics_port(
+    port: int, path: str = "/metrics", *, method: str = "GET", accept: str = "text/plain"
+) -> tuple[int, str, str]:
+    """Return status, content type and body of an answer on METRICS_PORT."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    try:
+        connection.request(method, path, headers={"Accept": accept})
+        response = connection.getresponse()
+        return response.status, response.headers["Content-Type"], response.read().decode()
+    finally:
+        connection.close()
+
+
+def settled(port: int) -> Page:
+    """Return the metrics once no request is in flight.
+
+    A client has its answer a moment before it is counted.
+    """
+    pages: list[Page] = []
+
+    def none_in_flight() -> bool:
+        pages[:] = [scrape(port)]
+        return pages[0].sum("aad_auth_proxy_requests_in_flight") == 0
+
+    wait_until("no request in flight", none_in_flight)
+    return pages[0]
+
+
+def scrape(port: int) -> Page:
+    """Return the metrics of a proxy, as they are."""
+    status, _, text = ask_metrics_port(port)
+    assert status == 200, text
+    series = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    assert len({(name, tuple(sorted(labels.items()))) for name, labels, _ in series}) == len(series)
+    return Page(text, series)
