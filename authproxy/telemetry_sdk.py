@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import MeterProvider as AnyMeterProvider
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -112,7 +112,14 @@ class SDKTelemetry(Telemetry):
             readers.append(PeriodicExportingMetricReader(metric_exporter(exports["metrics"])))
         self._meters: AnyMeterProvider = NoOpMeterProvider()
         if readers:
-            self._meters = MeterProvider(readers, described, shutdown_on_exit=False, views=views())
+            self._meters = MeterProvider(
+                readers,
+                described,
+                # Exemplars are of traces; without, looking for one is wasted.
+                exemplar_filter=None if "traces" in exports else AlwaysOffExemplarFilter(),
+                shutdown_on_exit=False,
+                views=views(),
+            )
         self._tracers: TracerProvider | None = None
         if "traces" in exports:
             self._tracers = TracerProvider(
@@ -253,9 +260,9 @@ def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplica
             environ["PATH_INFO"] = masked(path_of(request_target(environ)))
         except BadRequest:
             pass  # the application meets it again, and answers it
-        if not environ["SERVER_PORT"].isdigit():  # a Unix socket has none: int() would fail
+        if not environ.get("SERVER_PORT", "").isdigit():  # a Unix socket has none: int() would fail
             environ["SERVER_PORT"] = ""
-        environ["QUERY_STRING"] = masked(environ["QUERY_STRING"]) if log_query else ""
+        environ["QUERY_STRING"] = masked(environ.get("QUERY_STRING", "")) if log_query else ""
         return application(environ, start_response)
 
     return wrapped

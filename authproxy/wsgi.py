@@ -7,6 +7,7 @@ that serves it: threads and pooled connections do not survive a fork.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import threading
@@ -48,6 +49,10 @@ def _read_settings() -> Settings:
         raise
     logs.configure(settings)
     log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
+    if settings.metrics_port is not None:
+        # The processes here have no parent of ours that could open the port for all.
+        log.warning("METRICS_PORT has no effect: only `authproxy serve` answers there")
+        settings = settings.model_copy(update={"metrics_port": None})
     return settings
 
 
@@ -68,7 +73,9 @@ class _Application:
         with self._lock:
             if self._app is None:
                 app = create_app(self._settings)
-                app.extensions["authproxy"].start()
+                services = app.extensions["authproxy"]
+                services.start()
+                atexit.register(services.close)  # sends the last telemetry
                 self._app = app
             return self._app
 

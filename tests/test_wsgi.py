@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from tests.support.collector import Collector
 from tests.support.upstream import Upstream
 
 #: Calls the application as a WSGI server would; prints the status and the threads.
@@ -134,3 +135,26 @@ print(call("/health")[0])
         base_settings,
     )
     assert result.stdout == "200 OK\n", result.stderr
+
+
+def test_telemetry_is_sent_at_the_end_and_the_metrics_port_is_declined(
+    base_settings: dict[str, str], target: Upstream
+) -> None:
+    with Collector() as collector:
+        result = run(
+            """
+from authproxy.wsgi import application
+print(ready(), *call("/x"))
+""",
+            {
+                **base_settings,
+                "METRICS_PORT": "1",
+                "OTEL_GRPC_ENDPOINT": collector.endpoint,
+                "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+            },
+        )
+        assert result.stdout == "ready 200 OK b'ok'\n", result.stderr
+        assert "METRICS_PORT has no effect" in result.stderr
+        (span,) = collector.spans_named("ProxyRequest")
+        assert span.attributes["url.path"] == "/x"
+        assert collector.points("aad_auth_proxy_requests_total", path="/x")
