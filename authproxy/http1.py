@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 from socket import socket
-from ssl import SSLEOFError, SSLWantReadError
+from ssl import SSLError, SSLWantReadError
 
 from authproxy.headers import Field, list_members
 
@@ -145,7 +145,7 @@ class TargetResponse(HTTPResponse):
         """
         try:
             started = self.fp.peek(1)
-        except (ConnectionError, SSLEOFError) as error:
+        except (ConnectionError, SSLError) as error:
             raise NoResponse("closed the connection without an answer") from error
         if not started:
             raise NoResponse("closed the connection without an answer")

@@ -119,7 +119,10 @@ class Answer:
         Raises TargetTimeout or TargetProtocolError where it ends too early.
         """
         try:
-            yield from self._response.pieces()
+            for piece in self._response.pieces():
+                if self._response.complete:
+                    self._release()  # the client may ask again as soon as it has this piece
+                yield piece
         except TimeoutError as error:
             raise TargetTimeout("the target stopped sending within its answer") from error
         except (HTTPException, OSError, ValueError) as error:
@@ -270,7 +273,7 @@ def _send(connection: HTTPConnection, request: OutboundRequest, authorization: s
                 pending = b""
         if pending:
             connection.sock.sendall(pending)
-    except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+    except (ConnectionError, ssl.SSLError):
         return False
     return True
 
