@@ -32,10 +32,14 @@ from authproxy.errors import (
 )
 from authproxy.headers import Field
 from authproxy.http1 import NoResponse, TargetResponse
+from authproxy.memory_body import MemoryBody
 from authproxy.urls import TargetURL
 
 #: Bytes of a request body that go out at a time.
 WRITE_BYTES = 256 * 1024
+
+#: The most that fits into one record of TLS.
+RECORD_BYTES = 16 * 1024
 
 #: How much, and for how long, an answer is read that nobody is sent.
 BEGINNING_BYTES = 16 * 1024
@@ -49,8 +53,12 @@ class RequestBody:
     stream: BinaryIO
     length: int
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body from its start."""
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the body from its start; a piece is valid until the next."""
+        if isinstance(self.stream, MemoryBody):  # nothing needs to be copied
+            with self.stream.getbuffer() as content:
+                yield content
+            return
         self.stream.seek(0)
         left = self.length
         while left and (piece := self.stream.read(min(left, WRITE_BYTES))):
@@ -262,14 +270,18 @@ def _send(connection: HTTPConnection, request: OutboundRequest, authorization: s
     A target may answer before it has read everything (413, say) and close:
     then the answer is worth more than the error.
     """
-    pending = request.head(authorization)
+    head = request.head(authorization)
+    sock = connection.sock
     try:
-        if request.body is not None:
-            for piece in request.body.pieces():
-                connection.sock.sendall(pending + piece)
-                pending = b""
-        if pending:
-            connection.sock.sendall(pending)
+        pieces = iter(()) if request.body is None else request.body.pieces()
+        first = next(pieces, b"")
+        # The head and what fits behind it into a TLS record go out as one.
+        room = max(0, RECORD_BYTES - len(head))
+        sock.sendall(head + first[:room])
+        if len(first) > room:
+            sock.sendall(first[room:])
+        for piece in pieces:
+            sock.sendall(piece)
     except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
     return True
