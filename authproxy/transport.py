@@ -31,8 +31,8 @@ from authproxy.errors import (
     TargetUnreachable,
 )
 from authproxy.headers import Field
-from authproxy.http1 import NoResponse, TargetResponse
 from authproxy.memory_body import MemoryBody
+from authproxy.target_response import NoResponse, TargetResponse
 from authproxy.urls import TargetURL
 
 #: Bytes of a request body that go out at a time.
@@ -108,11 +108,9 @@ class Answer:
         self._connection = connection
         self._pool = pool
         self._released = False
-        self.status = response.status
-        self.reason = response.reason
-        self.fields = response.fields
-        #: Length of the body in bytes, None where only its end will tell.
-        self.length = response.length
+        self.status = response.head.status
+        self.reason = response.head.reason
+        self.fields = response.head.fields
         if response.complete:
             self._release()
 
@@ -171,7 +169,6 @@ class Answer:
             return
         self._released = True
         if not self._response.complete or self._response.will_close:
-            self._response.close()
             self._connection.close()
         self._pool._put_conn(self._connection)
 
