@@ -23,31 +23,36 @@ class ChunkDecoder:
     """Takes the bytes as they come, and gives the data that they hold.
 
     `complete` says that the last chunk and the trailers, which are dropped,
-    are there too; what came after them is in `rest`.
+    are there too; what came after them is in `rest`. `error` is what is wrong
+    with the bytes after the data that was given last.
     """
 
     def __init__(self) -> None:
         self.complete = False
+        self.error: MalformedChunk | None = None
         self.rest = b""
         self._left = 0  # of the chunk that has begun
         self._within = False  # a chunk, whose line end is still to come
         self._last = False  # the last chunk has begun: trailers follow
 
     def feed(self, data: bytes) -> bytes:
-        """Return the data that is in these bytes. Raises MalformedChunk."""
+        """Return the data that is in these bytes, up to what is wrong with them."""
         data = self.rest + data if self.rest else data
         pieces: list[bytes] = []
         at = 0
-        while at < len(data) and not self.complete:
-            if self._left:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                self._left -= len(piece)
-                at += len(piece)
-            elif (after := self._line(data, at)) is None:
-                break
-            else:
-                at = after
+        try:
+            while at < len(data) and not self.complete:
+                if self._left:
+                    piece = data[at : at + self._left]
+                    pieces.append(piece)
+                    self._left -= len(piece)
+                    at += len(piece)
+                elif (after := self._line(data, at)) is None:
+                    break
+                else:
+                    at = after
+        except MalformedChunk as error:
+            self.error = error
         self.rest = data[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

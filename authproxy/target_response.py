@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.client import HTTPException, IncompleteRead
 from socket import socket
 
-from authproxy.chunks import ChunkDecoder, MalformedChunk
+from authproxy.chunks import ChunkDecoder
 from authproxy.http1 import (
     MAX_INTERIM_RESPONSES,
     Head,
@@ -41,7 +41,7 @@ class TargetResponse:
         self._sock = sock
         self._method = method
         self._arrived = b""  # read, not yet passed on
-        self._failure: OSError | None = None  # of reading ahead
+        self._failure: OSError | HTTPException | None = None  # met while reading ahead
         self._left: int | None = 0
         self._chunks: ChunkDecoder | None = None
         self.complete = False
@@ -116,15 +116,14 @@ class TargetResponse:
         return data
 
     def _unchunked(self, chunks: ChunkDecoder, data: bytes) -> bytes:
-        if not data:
-            raise IncompleteRead(b"")
-        try:
-            piece = chunks.feed(data)
-        except MalformedChunk as error:
-            raise IncompleteRead(b"") from error
+        piece = chunks.feed(data)
         if chunks.complete:
             self._arrived = chunks.rest
             self._end()
+        elif not data or (chunks.error and not piece):
+            raise IncompleteRead(b"") from chunks.error
+        elif chunks.error:
+            self._failure = chunks.error
         return piece
 
     def _end(self) -> None:
