@@ -18,6 +18,7 @@ from authproxy.http1 import (
     parse_field_lines,
     parse_status_line,
 )
+from authproxy.patient_socket import PatientSocket
 from authproxy.target_response import NoResponse, TargetResponse
 
 _OPENED: list[socket.socket] = []
@@ -36,7 +37,8 @@ def read(raw: bytes, method: str = "GET") -> TargetResponse:
     _OPENED.append(ours)
     with theirs:
         theirs.sendall(raw)
-    response = TargetResponse(ours, method=method)
+    ours.settimeout(0)
+    response = TargetResponse(PatientSocket(ours, timeout=10), method=method)
     response.begin()
     return response
 
@@ -206,7 +208,8 @@ def read_in_background(raw: bytes) -> None:
         sender = Thread(target=_send_all, args=(theirs, raw))
         sender.start()
         try:
-            TargetResponse(ours, method="GET").begin()
+            ours.settimeout(0)
+            TargetResponse(PatientSocket(ours, timeout=10), method="GET").begin()
         finally:
             ours.shutdown(socket.SHUT_RDWR)
             sender.join()
