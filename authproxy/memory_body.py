@@ -17,28 +17,44 @@ from typing import Any
 LARGEST_BYTES = 1024 * 1024
 ALL_BYTES = 24 * 1024 * 1024
 
+#: Room comes in powers of two. So much of it is kept between requests: fresh
+#: memory has to be cleared and mapped, which takes longer than to fill it.
+_LEAST_KEPT = 64 * 1024
+_SPARE_BYTES = 4 * 1024 * 1024
+
 
 class BodyMemory:
-    """What is left of the memory for bodies."""
+    """The memory for bodies, with a bound."""
 
     def __init__(self, limit: int = ALL_BYTES) -> None:
         self._left = limit
         self._lock = threading.Lock()
+        self._spare: dict[int, list[bytearray]] = {}
+        self._spare_bytes = 0
 
     def receiver(self, length: int) -> MemoryBody | None:
-        """Return what receives a body of this length, or None where it has no room."""
+        """Return what receives a body of this length, or None where there is no room for it."""
         if length > LARGEST_BYTES:
             return None
+        size = length if length < _LEAST_KEPT else 1 << (length - 1).bit_length()
         with self._lock:
-            if length > self._left:
+            if size > self._left:
                 return None
-            self._left -= length
-        return MemoryBody(length, self)
+            self._left -= size
+            room = None
+            if kept := self._spare.get(size):
+                room = kept.pop()
+                self._spare_bytes -= size
+        return MemoryBody(bytearray(size) if room is None else room, length, self)
 
-    def give_back(self, length: int) -> None:
-        """Take note that a body is gone."""
+    def give_back(self, room: bytearray) -> None:
+        """Take the room of a body that is gone."""
+        size = len(room)
         with self._lock:
-            self._left += length
+            self._left += size
+            if size >= _LEAST_KEPT and self._spare_bytes + size <= _SPARE_BYTES:
+                self._spare.setdefault(size, []).append(room)
+                self._spare_bytes += size
 
 
 class MemoryBody(io.RawIOBase):
@@ -46,9 +62,10 @@ class MemoryBody(io.RawIOBase):
 
     error: Any = None
 
-    def __init__(self, length: int, memory: BodyMemory) -> None:
+    def __init__(self, room: bytearray, length: int, memory: BodyMemory) -> None:
         super().__init__()
-        self._content = bytearray(length)
+        self._room = room
+        self._length = length
         self._memory = memory
         self._received = 0
         self._position = 0
@@ -61,18 +78,18 @@ class MemoryBody(io.RawIOBase):
     @property
     def completed(self) -> bool:
         """Whether all of it is here."""
-        return self._received == len(self._content)
+        return self._received == self._length
 
     def received(self, data: bytes) -> int:
         """Take what belongs to the body; return how many bytes that was."""
-        taken = data[: len(self._content) - self._received]
-        self._content[self._received : self._received + len(taken)] = taken
+        taken = data[: self._length - self._received]
+        self._room[self._received : self._received + len(taken)] = taken
         self._received += len(taken)
         return len(taken)
 
     def receive_from(self, sock: socket.socket) -> int:
         """Read from the socket what is there; raises what sockets raise."""
-        with memoryview(self._content) as whole, whole[self._received :] as room:
+        with memoryview(self._room) as whole, whole[self._received : self._length] as room:
             count = sock.recv_into(room)
         self._received += count
         return count
@@ -86,8 +103,8 @@ class MemoryBody(io.RawIOBase):
     # Reading.
 
     def getbuffer(self) -> memoryview:
-        """Return the bytes themselves; release the view before `close`."""
-        return memoryview(self._content)
+        """Return the bytes themselves, which are another's after `close`."""
+        return memoryview(self._room)[: self._length]
 
     def readable(self) -> bool:
         return True
@@ -96,12 +113,12 @@ class MemoryBody(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}
         self._position = max(0, base[whence] + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        piece = self._content[self._position : self._position + len(buffer)]
+        piece = self._room[self._position : min(self._length, self._position + len(buffer))]
         buffer[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
@@ -110,5 +127,6 @@ class MemoryBody(io.RawIOBase):
         """Give the memory back."""
         if not self.closed:
             super().close()
-            self._memory.give_back(len(self._content))
-            self._content = bytearray()
+            self._memory.give_back(self._room)
+            self._room = bytearray()
+            self._length = self._received = 0

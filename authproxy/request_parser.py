@@ -115,7 +115,9 @@ class RequestParser(HTTPRequestParser):
         if self.chunked:
             self.body_rcv = BoundedChunkedReceiver(OverflowableBuffer(self.adj.inbuf_overflow))
         elif 0 < self.content_length < self.adj.max_request_body_size:
-            self.body_rcv = self._memory.receiver(self.content_length) or self.body_rcv
+            in_memory = self._memory.receiver(self.content_length)
+            if in_memory is not None:  # empty as it is, it would count as false
+                self.body_rcv = in_memory
         self._join_cookies(fields)
 
     def _set_target(self, target: str) -> None:
