@@ -118,6 +118,8 @@ class MemoryBody(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
+        if self.closed:
+            raise ValueError("the body is closed")
         piece = self._room[self._position : min(self._length, self._position + len(buffer))]
         buffer[: len(piece)] = piece
         self._position += len(piece)
