@@ -2,7 +2,8 @@
 
 Environments are taken as they are published, with ids and host names. Real host
 names lead to stand-ins on loopback by way of a forward proxy, so that there is no
-DNS; ports, and where a certificate lies, are all that changes.
+DNS; ports, where a certificate lies, and SHUTDOWN_DELAY_SECONDS are all that
+changes.
 """
 
 from __future__ import annotations
@@ -78,9 +79,10 @@ class Deployed:
         self._stack.close()
 
     def _relocated(self) -> dict[str, str]:
-        """Return the settings with this machine's ports and paths, the listening port left out."""
+        """Return the settings with this machine's ports and paths, without the listening port."""
         own = {
             "METRICS_PORT": str(free_port()),
+            "SHUTDOWN_DELAY_SECONDS": "0",  # No load balancer has to notice.
             "AAD_CLIENT_CERTIFICATE_PATH": str(self._folder / "certificate"),
             "AZURE_CLIENT_CERTIFICATE_PATH": str(self._folder / "certificate"),
         }
