@@ -22,18 +22,19 @@ SENT = 'level=info msg="Successfully sent request, returning response back."'
 
 @pytest.fixture(scope="module")
 def running(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Every manifest's proxy."""
-    pods = {
-        name: Deployed(
+    """The proxy of each manifest."""
+
+    def deployed(name: str) -> Deployed:
+        manifest = MANIFESTS[name]
+        return Deployed(
             manifest.environment,
             authority,
             tmp_path_factory.mktemp("pod"),
             client=manifest.client_id or "",
             service_account=manifest.service_account,
         )
-        for name, manifest in MANIFESTS.items()
-    }
-    with started(pods) as running:
+
+    with started(deployed) as running:
         yield running
 
 

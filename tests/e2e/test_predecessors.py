@@ -175,12 +175,13 @@ SIDECAR = {
 
 @pytest.fixture(scope="module")
 def running(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """All samples, each with a proxy and stand-ins of its own."""
-    samples = {
-        name: Deployed(sample, authority, tmp_path_factory.mktemp(name))
-        for name, sample in (GO_PROXY | SIDECAR).items()
-    }
-    with started(samples) as running:
+    """A proxy and stand-ins of its own for each sample."""
+    samples = GO_PROXY | SIDECAR
+
+    def deployed(name: str) -> Deployed:
+        return Deployed(samples[name], authority, tmp_path_factory.mktemp(name))
+
+    with started(deployed) as running:
         yield running
 
 
@@ -236,7 +237,7 @@ def test_a_prometheus_with_a_sidecar_keeps_its_url(authority: Authority, tmp_pat
     sidecar = Deployed(SIDECAR["sidecar-user-identity"], authority, tmp_path)
     sidecar.store.audiences = (METRICS_INGESTION,)
     with (
-        started({"sidecar": sidecar}) as running,
+        started(lambda _: sidecar) as running,
         Prometheus(tmp_path / "prometheus") as sender,
     ):
         sender.wait_for_scrapes(1)

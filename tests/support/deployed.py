@@ -137,17 +137,23 @@ class _Names(EphemeralAuthority):
 
 
 @contextmanager
-def started(deployed: Mapping[str, Deployed]) -> Iterator[Started]:
-    """Start some at a time; what is given waits for the one of a name."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        starts = {name: pool.submit(each.start) for name, each in deployed.items()}
+def started(make: Callable[[str], Deployed]) -> Iterator[Started]:
+    """Start the one of a name when it is first asked for; all end together."""
+    running: dict[str, Deployed] = {}
+
+    def start(name: str) -> Deployed:
+        if name not in running:
+            running[name] = make(name).start()
+        return running[name]
+
+    # Each end may take seconds, where a collector is named that is not there.
+    with ThreadPoolExecutor() as pool:
         try:
-            yield lambda name: starts[name].result()
+            yield start
         finally:
-            # A collector that is not there holds up each end for some seconds.
-            ends = [pool.submit(each.stop) for each in deployed.values()]
-        for end in ends:
-            end.result()
+            ends = [pool.submit(each.stop) for each in running.values()]
+    for end in ends:
+        end.result()
 
 
 def identity_of(
@@ -211,6 +217,5 @@ def way_to(host: str, authority: Authority) -> Iterator[dict[str, str]]:
             "NO_PROXY": "127.0.0.1",
             "TARGET_CA_FILE": str(authority.bundle),
         }
-        assert forward.heads
         for head in forward.heads:
             assert head.startswith(f"CONNECT {host}:".encode()), head
