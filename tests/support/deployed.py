@@ -182,7 +182,9 @@ def identity_of(
     if kind == "aadapplication":
         certificate = ClientAuthority().issue()
         entra.register(Application(client_id, certificates=(certificate.certificate,)))
-        (folder / "certificate").write_bytes(certificate.pem())
+        pem = settings.get("AAD_CLIENT_CERTIFICATE_PATH", "").endswith(".pem")
+        # Else as the Secrets Store CSI driver writes it, under the certificate's bare name.
+        (folder / "certificate").write_bytes(certificate.pem() if pem else certificate.pfx())
         return authority
     cluster = ServiceAccountIssuer()
     subject = f"system:serviceaccount:{service_account}"
