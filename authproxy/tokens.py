@@ -173,6 +173,16 @@ class TokenSource:
             self._thread = threading.Thread(target=self._run, name="token", daemon=True)
             self._thread.start()
 
+    def await_first_attempt(self, timeout: float) -> None:
+        """Return once the first attempt has ended, well or not, or after `timeout` seconds."""
+        give_up = self._clock.monotonic() + timeout
+        with self._changed:
+            while not self._ended and not self._stopped:
+                remaining = give_up - self._clock.monotonic()
+                if remaining <= 0:
+                    return
+                self._clock.wait(self._changed, remaining)
+
     def stop(self) -> None:
         """Let the thread end, without waiting for it: it may hang in a call to Entra."""
         with self._changed:

@@ -99,9 +99,10 @@ def request_target(environ: Mapping[str, Any]) -> str:
     which servers decode and normalise each in their own way. Of an absolute
     form only path and query count (RFC 9112 section 3.2.2); `//host/x` is a
     path. Where the application is mounted below SCRIPT_NAME, that part is
-    taken off.
+    taken off; a server may find it also in `/x/../mount` and `/%6Dount`, but
+    what would be left of those is anybody's guess.
 
-    Raises BadRequest where the server passes no raw target on.
+    Raises BadRequest there, and where the server passes no raw target on.
     """
     raw: str | None = environ.get("REQUEST_URI") or environ.get("RAW_URI")
     if raw is None:
@@ -116,7 +117,9 @@ def request_target(environ: Mapping[str, Any]) -> str:
         if not raw.startswith("/"):
             raw = f"/{raw}"
     mount: str = environ.get("SCRIPT_NAME", "")
-    if mount and (raw == mount or raw.startswith((f"{mount}/", f"{mount}?"))):
+    if mount:
+        if raw != mount and not raw.startswith((f"{mount}/", f"{mount}?")):
+            raise BadRequest(f"the request target does not begin with {mount} as it is written")
         raw = raw[len(mount) :]
         raw = raw if raw.startswith("/") else f"/{raw}"
     return raw

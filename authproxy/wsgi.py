@@ -3,6 +3,11 @@
 The settings are read when the module is imported, so that a fault stops the
 server at its start. The rest is made at the first request, in the process
 that serves it: threads and pooled connections do not survive a fork.
+
+Apache never stops for a fault of an application. Under mod_wsgi `application`
+is there all the same then, and answers every request with what is wrong. And
+as mod_wsgi imports it after the fork, in the process that will serve, tokens
+are fetched from then on: a reload costs no request an answer.
 """
 
 from __future__ import annotations
@@ -14,46 +19,50 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from authproxy.errors import AuthProxyError, SettingsError
+from authproxy import apache
+from authproxy.errors import SettingsError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from authproxy.settings import Settings
+    from authproxy.settings import Loaded, Settings
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a process of mod_wsgi waits for its first token. Requests wait
+#: in its queue meanwhile, rather than be refused.
+FIRST_TOKEN_SECONDS = 5.0
 
-def _refuse_sub_interpreter() -> None:
-    """Raise AuthProxyError in a sub-interpreter of mod_wsgi, the default there.
-
-    cryptography and pydantic cannot be loaded in one, and say so obscurely.
-    """
-    mod_wsgi = sys.modules.get("mod_wsgi")
-    group = getattr(mod_wsgi, "application_group", "")
-    if group:
-        raise AuthProxyError(
-            f"authproxy cannot run in the mod_wsgi sub-interpreter {group!r}: "
-            "add `WSGIApplicationGroup %{GLOBAL}` to the Apache configuration"
-        )
+#: Settings that only `authproxy serve` can heed: here the server decides.
+WITHOUT_EFFECT = (
+    "LISTENING_PORT",
+    "LISTENING_HOST",
+    "LISTENING_SOCKET",
+    "WORKERS",
+    "MAX_REQUEST_HEADER_BYTES",
+    "SHUTDOWN_DELAY_SECONDS",
+    "SHUTDOWN_GRACE_SECONDS",
+    "METRICS_PORT",
+)
 
 
 def _read_settings() -> Settings:
-    from authproxy import logs
     from authproxy.settings import load_settings
+    from authproxy.startup import announce
 
-    try:
-        settings = load_settings(serving=False).settings
-    except SettingsError as error:
-        sys.stderr.write(f"authproxy cannot start:\n{error}\n")
-        raise
-    logs.configure(settings)
-    log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
-    if settings.metrics_port is not None:
-        # The processes here have no parent of ours that could open the port for all.
-        log.warning("METRICS_PORT has no effect: only `authproxy serve` answers there")
-        settings = settings.model_copy(update={"metrics_port": None})
-    return settings
+    loaded = load_settings(serving=False)
+    announce(loaded.settings)
+    if idle := _without_effect(loaded):
+        log.warning(
+            "Some settings have no effect here, only under `authproxy serve`",
+            extra={"fields": {"Settings": ", ".join(idle)}},
+        )
+    # The processes here have no parent of ours that could open the port for all.
+    return loaded.settings.model_copy(update={"metrics_port": None})
+
+
+def _without_effect(loaded: Loaded) -> list[str]:
+    return [name for name in WITHOUT_EFFECT if not loaded.origins[name].startswith("default")]
 
 
 class _Application:
@@ -65,9 +74,10 @@ class _Application:
         self._app: WSGIApplication | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return (self._app or self._made())(environ, start_response)
+        return (self._app or self.make())(environ, start_response)
 
-    def _made(self) -> WSGIApplication:
+    def make(self, patience: float = 0.0) -> WSGIApplication:
+        """Return the application, and wait up to `patience` seconds for its first token."""
         from authproxy.app import create_app
 
         with self._lock:
@@ -76,11 +86,38 @@ class _Application:
                 services = app.extensions["authproxy"]
                 services.start()
                 atexit.register(services.close)  # sends the last telemetry
+                services.tokens.await_first_attempt(patience)
                 self._app = app
             return self._app
 
 
-_refuse_sub_interpreter()
+def _hosted_by_mod_wsgi() -> WSGIApplication:
+    try:
+        apache.refuse_unfit_host()
+        application = _Application(_read_settings())
+        application.make(FIRST_TOKEN_SECONDS)
+    except apache.HostError as error:
+        sys.stderr.write(f"authproxy cannot start: {error}\n")
+        return apache.refusing(f"authproxy is not configured: {error}")
+    except SettingsError as error:
+        _tell_faults(error)
+        return apache.refusing(
+            "authproxy is not configured: its settings have faults; Apache's error log tells them"
+        )
+    return apache.Framed(application)
+
+
+def _hosted_by_any_server() -> WSGIApplication:
+    try:
+        return _Application(_read_settings())
+    except SettingsError as error:
+        _tell_faults(error)
+        raise
+
+
+def _tell_faults(error: SettingsError) -> None:
+    sys.stderr.write(f"authproxy cannot start:\n{error}\n")
+
 
 #: The WSGI application.
-application: WSGIApplication = _Application(_read_settings())
+application: WSGIApplication = _hosted_by_mod_wsgi() if apache.hosted() else _hosted_by_any_server()

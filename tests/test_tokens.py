@@ -596,6 +596,30 @@ def test_starting_twice_from_many_threads_makes_one_thread(
     assert [thread.name for thread in threading.enumerate()].count("token") == 1
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["well", "ill"])
+def test_the_first_attempt_can_be_waited_for_however_it_ends(
+    source: TokenSource, issuer: Issuer, fails: bool
+) -> None:
+    if fails:
+        issuer.fail()
+    source.start()
+    source.await_first_attempt(PATIENCE)
+    assert issuer.calls == 1
+    assert source.ready is not fails
+    source.await_first_attempt(PATIENCE)  # It is over: at once.
+
+
+def test_a_first_attempt_that_hangs_is_not_waited_for_for_ever(issuer: Issuer) -> None:
+    gate = Gate(issuer)
+    source = TokenSource(issuer, percentage=10)
+    source.start()
+    assert gate.entered.wait(PATIENCE)
+    source.await_first_attempt(0.01)
+    assert not source.ready
+    source.stop()
+    gate.open()
+
+
 def test_a_bug_ends_the_thread_visibly(
     source: TokenSource, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -127,7 +127,14 @@ def test_below_a_mount_point_the_mount_point_is_taken_off() -> None:
     environ = {"SCRIPT_NAME": "/metrics", "REQUEST_URI": "/metrics/api?x"}
     assert request_target(environ) == "/api?x"
     assert request_target({**environ, "REQUEST_URI": "/metrics"}) == "/"
-    assert request_target({**environ, "REQUEST_URI": "/metricsx"}) == "/metricsx"
+    assert request_target({**environ, "REQUEST_URI": "/metrics?x"}) == "/?x"
+    assert request_target({**environ, "REQUEST_URI": "/metrics//x"}) == "//x"
+
+
+@pytest.mark.parametrize("raw", ["/metricsx", "/%6Detrics/x", "/x/../metrics/y", "//metrics/x"])
+def test_a_mount_point_that_is_written_otherwise_is_refused(raw: str) -> None:
+    with pytest.raises(BadRequest, match="/metrics as it is written"):
+        request_target({"SCRIPT_NAME": "/metrics", "REQUEST_URI": raw})
 
 
 @pytest.mark.parametrize("environ", [{}, {"REQUEST_URI": "nonsense"}])

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.collector import Collector
 from tests.support.upstream import Upstream
 
@@ -108,33 +110,49 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     assert result.stdout == "True\n", result.stderr
 
 
-def test_a_sub_interpreter_of_mod_wsgi_is_refused_with_its_mend() -> None:
-    result = run(
-        """
+#: What mod_wsgi shows of itself in a process of its own.
+MOD_WSGI = """
 import sys, types
-sys.modules["mod_wsgi"] = types.ModuleType("mod_wsgi")
-sys.modules["mod_wsgi"].application_group = "www.example.com|/"
-import authproxy.wsgi
-""",
-        {},
-    )
-    assert result.returncode != 0
-    assert "WSGIApplicationGroup %{GLOBAL}" in result.stderr
-    assert "pydantic" not in result.stderr
+mod_wsgi = sys.modules["mod_wsgi"] = types.ModuleType("mod_wsgi")
+mod_wsgi.version, mod_wsgi.process_group, mod_wsgi.application_group = (4, 9, 4), "authproxy", ""
+"""
 
 
-def test_the_global_interpreter_of_mod_wsgi_is_accepted(base_settings: dict[str, str]) -> None:
-    result = run(
-        """
-import sys, types
-sys.modules["mod_wsgi"] = types.ModuleType("mod_wsgi")
-sys.modules["mod_wsgi"].application_group = ""
-from authproxy.wsgi import application
-print(call("/health")[0])
-""",
-        base_settings,
-    )
-    assert result.stdout == "200 OK\n", result.stderr
+@pytest.mark.parametrize(
+    ("where", "mend"),
+    [
+        ("mod_wsgi.application_group = 'www.example.com|/'", "WSGIApplicationGroup %{GLOBAL}"),
+        ("mod_wsgi.process_group = ''", "WSGIProcessGroup authproxy"),
+    ],
+    ids=["sub-interpreter", "embedded"],
+)
+def test_an_unfit_host_of_mod_wsgi_answers_with_its_mend(where: str, mend: str) -> None:
+    program = f"{MOD_WSGI}\n{where}\nfrom authproxy.wsgi import application\nprint(*call('/x'))"
+    result = run(program, {})
+    assert result.stdout.startswith("503 Service Unavailable"), result.stderr
+    assert "NotConfigured" in result.stdout
+    assert mend in result.stdout
+    assert mend in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_under_mod_wsgi_faulty_settings_are_answered_without_being_told(
+    base_settings: dict[str, str],
+) -> None:
+    program = f"{MOD_WSGI}\nfrom authproxy.wsgi import application\nprint(*call('/x'))"
+    result = run(program, {**base_settings, "THREADS": "many"})
+    assert result.stdout.startswith("503 Service Unavailable"), result.stderr
+    assert "many" not in result.stdout
+    assert "THREADS='many'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_under_mod_wsgi_the_first_request_finds_a_token(
+    base_settings: dict[str, str], target: Upstream
+) -> None:
+    program = f"{MOD_WSGI}\nfrom authproxy.wsgi import application\nprint(*call('/x'))"
+    result = run(program, base_settings)
+    assert result.stdout == "200 OK b'ok'\n", result.stderr
 
 
 def test_telemetry_is_sent_at_the_end_and_the_metrics_port_is_declined(
@@ -154,7 +172,8 @@ print(ready(), *call("/x"))
             },
         )
         assert result.stdout == "ready 200 OK b'ok'\n", result.stderr
-        assert "METRICS_PORT has no effect" in result.stderr
+        assert "have no effect here" in result.stderr
+        assert 'Settings="LISTENING_HOST, SHUTDOWN_GRACE_SECONDS, METRICS_PORT"' in result.stderr
         (span,) = collector.spans_named("ProxyRequest")
         assert span.attributes["url.path"] == "/x"
         assert collector.points("aad_auth_proxy_requests_total", path="/x")
