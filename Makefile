@@ -34,8 +34,18 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 	$(BIN)/authproxy demo
 
 .PHONY: test
-test: install system-deps ## Run the tests
+test: install system-deps apache-python ## Run the tests
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+.PHONY: apache-test
+apache-test: install system-deps apache-python ## Run the end-to-end tests against Apache with mod_wsgi
+	$(BIN)/python -m pytest tests/e2e --server apache -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e --server express -n auto $(PYTEST_ARGS)
+
+# Tests have no time to make these; kept between runs, and made anew when a lock changes.
+.PHONY: apache-python
+apache-python: install system-deps
+	@$(BIN)/python -m tests.support.debian_python
 
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests
@@ -73,6 +83,7 @@ LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --un
 lock: install ## Write requirements/*.txt anew from setup.cfg and requirements/*.in
 	$(LOCK) setup.cfg --output-file requirements/runtime.txt
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
+	$(LOCK) requirements/apache.in --output-file requirements/apache.txt
 	$(LOCK) setup.cfg --extra demo requirements/dev.in --constraint requirements/runtime.txt \
 	    --constraint requirements/build.txt --output-file requirements/dev.txt
 

@@ -19,12 +19,45 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from authproxy.demo.entra import StandInEntra
+from tests.apache.differences import is_about, mark_for, name_of
+from tests.support.apache import ApacheProcess
 from tests.support.authority import Authority
 from tests.support.identity import identity_settings
+from tests.support.mod_wsgi_express import ExpressProcess
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Upstream
 
 Launch = Callable[..., ProxyProcess]
+
+#: Who may serve in the tests of `tests/e2e`: `pytest tests/e2e --server apache`.
+SERVERS = {"serve": ProxyProcess, "apache": ApacheProcess, "express": ExpressProcess}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server", choices=SERVERS, default="serve", help="what serves the proxy under test"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With another server, run what is about it, and hold it to its known differences."""
+    server = config.getoption("--server")
+    if server == "serve":
+        return
+    kept = [item for item in items if is_about(server, name_of(item.nodeid))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    for item in kept:
+        item.add_marker(pytest.mark.real("apache2"))
+        if mark := mark_for(name_of(item.nodeid)):
+            item.add_marker(mark)
+    items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> type[ProxyProcess]:
+    """What serves the proxy under test."""
+    return SERVERS[request.config.getoption("--server")]
+
 
 # A shared machine is slow at times: an example that took long is no fault.
 hypothesis_settings.register_profile(
@@ -106,7 +139,7 @@ def base_settings(
     }
 
 
-def _launcher(stack: ExitStack, base: dict[str, str]) -> Launch:
+def _launcher(stack: ExitStack, base: dict[str, str], server: type[ProxyProcess]) -> Launch:
     def launch(
         *,
         ready: bool = True,
@@ -119,7 +152,7 @@ def _launcher(stack: ExitStack, base: dict[str, str]) -> Launch:
         merged = {**base, **settings}
         for name in without:
             del merged[name]
-        process = ProxyProcess(merged, unix_socket=unix_socket, tracebacks=tracebacks)
+        process = server(merged, unix_socket=unix_socket, tracebacks=tracebacks)
         stack.push(process.__exit__)
         return process.start(ready=ready)
 
@@ -127,22 +160,26 @@ def _launcher(stack: ExitStack, base: dict[str, str]) -> Launch:
 
 
 @pytest.fixture
-def launch(base_settings: dict[str, str]) -> Iterator[Launch]:
+def launch(base_settings: dict[str, str], server: type[ProxyProcess]) -> Iterator[Launch]:
     """Start proxies of one test's own; they are stopped, and checked, at its end."""
     with ExitStack() as stack:
-        yield _launcher(stack, base_settings)
+        yield _launcher(stack, base_settings, server)
 
 
 @pytest.fixture(scope="module")
-def launch_for_module(base_settings: dict[str, str]) -> Iterator[Launch]:
+def launch_for_module(
+    base_settings: dict[str, str], server: type[ProxyProcess]
+) -> Iterator[Launch]:
     """Start proxies that the tests of one module share."""
     with ExitStack() as stack:
-        yield _launcher(stack, base_settings)
+        yield _launcher(stack, base_settings, server)
 
 
 @pytest.fixture(scope="session")
-def shared_proxy(base_settings: dict[str, str]) -> Iterator[ProxyProcess]:
-    with ProxyProcess(base_settings) as process:
+def shared_proxy(
+    base_settings: dict[str, str], server: type[ProxyProcess]
+) -> Iterator[ProxyProcess]:
+    with server(base_settings) as process:
         yield process
 
 

@@ -66,7 +66,7 @@ def test_each_direct_dependency_has_a_reason() -> None:
     reasoned = {name_of(name) for cell in cells for name in cell.split(",")}
     inputs = [
         line
-        for source in ("dev.in", "build.in")
+        for source in ("dev.in", "build.in", "apache.in")
         for line in (ROOT / "requirements" / source).read_text().splitlines()
         if line and not line.startswith(("#", "-"))
     ]

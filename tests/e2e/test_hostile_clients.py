@@ -86,7 +86,7 @@ def test_what_is_not_http_is_refused_or_closed_and_others_are_served(
         except ConnectionError:
             pass  # Reset: refused too.
         first = client.stream.buffer.split(b"\r\n")[0]
-    assert first == b"" or int(first.split(b" ")[1]) in (200, 400, 405, 431, 501, 505), first
+    assert first == b"" or int(first.split(b" ")[1]) in (200, 400, 405, 414, 431, 501, 505), first
     assert proxy.get("/next").status == 200
     assert "Traceback" not in "\n".join(proxy.log.split("\n")[mark:])
 

@@ -57,6 +57,9 @@ class ProxyProcess:
     with `exit_status`, and must not have logged a traceback.
     """
 
+    #: Fields that it adds to every answer, in small letters, besides Date.
+    adds: frozenset[str] = frozenset()
+
     def __init__(
         self,
         settings: Mapping[str, str],
@@ -80,7 +83,11 @@ class ProxyProcess:
     # -- its life ------------------------------------------------------------
 
     def __enter__(self) -> ProxyProcess:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop(strict=False)
+            raise
 
     def __exit__(
         self,
@@ -117,10 +124,13 @@ class ProxyProcess:
             self.address = ("127.0.0.1", self.port)
             environment["LISTENING_PORT"] = str(self.port)
         environment |= self.settings
+        self._run([sys.executable, "-m", "authproxy", "serve", *self.options], environment)
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         with self._changed:
             self.lines, self._ended = [], False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "authproxy", "serve", *self.options],
+            command,
             env=environment,
             cwd=self._home.name,
             stdin=subprocess.DEVNULL,
@@ -138,11 +148,15 @@ class ProxyProcess:
         with self._process.stderr as stderr:
             for line in stderr:
                 with self._changed:
-                    self.lines.append(line.rstrip("\n"))
+                    self._take(line.rstrip("\n"))
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def _take(self, line: str) -> None:
+        """Take in a line of standard error."""
+        self.lines.append(line)
 
     def _wait_until_listening(self) -> bool:
         """Return True once it accepts connections, False if the port was taken."""
