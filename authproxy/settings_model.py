@@ -10,14 +10,16 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasGenerator, BeforeValidator, Field, SecretStr
-from pydantic.config import JsonDict
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
 )
+from pydantic.config import JsonDict
 
 from authproxy import audiences
 from authproxy import settings_values as values
@@ -58,13 +60,12 @@ def _setting(
     return Field(default=default, description=doc, json_schema_extra={"authproxy": extra})
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What authproxy runs with. Made by `authproxy.settings.load_settings`."""
 
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        case_sensitive=True,
         hide_input_in_errors=True,
         alias_generator=AliasGenerator(validation_alias=str.upper),
         populate_by_name=True,
@@ -206,7 +207,7 @@ class Settings(BaseSettings):
     )
 
     override_request_headers: Annotated[
-        Mapping[str, SecretStr], NoDecode, BeforeValidator(values.header_overrides)
+        Mapping[str, SecretStr], BeforeValidator(values.header_overrides)
     ] = _setting(
         HEADERS,
         {},
@@ -251,18 +252,6 @@ class Settings(BaseSettings):
     otel_service_name: Text = _setting(
         TELEMETRY, "aad_auth_proxy", "service.name of what is exported."
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is passed: `load_settings` asks the sources, and notes which gave what."""
-        return (init_settings,)
 
     @property
     def target(self) -> TargetURL:
