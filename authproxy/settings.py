@@ -91,8 +91,9 @@ def load_settings(
     if "AUDIENCE" not in given:
         target = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
         origins["AUDIENCE"] = f"default (from {target})"
-    if "TARGET_POOL_SIZE" not in given:
-        origins["TARGET_POOL_SIZE"] = "default (from THREADS)"
+    for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
+        if variable not in given:
+            origins[variable] = "default (from THREADS)"
     return Loaded(settings, origins)
 
 

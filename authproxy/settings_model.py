@@ -196,6 +196,13 @@ class Settings(BaseModel):
     max_request_header_bytes: Annotated[int, Field(ge=1024, le=2**24)] = _setting(
         LIMITS, 64 * 1024, "A request with a larger header is answered with 431."
     )
+    max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] | None = _setting(
+        LIMITS,
+        None,
+        "Requests that wait for a thread in each process; more are answered with 503 and "
+        "Retry-After at once, instead of waiting for long.",
+        shown="4 times THREADS",
+    )
     shutdown_delay_seconds: Seconds = _setting(
         LIMITS,
         0.0,
@@ -282,6 +289,11 @@ class Settings(BaseModel):
         return self.aad_authority_host
 
     @property
+    def queue_length(self) -> int:
+        """Requests that may wait for a thread."""
+        return 4 * self.threads if self.max_queued_requests is None else self.max_queued_requests
+
+    @property
     def pool_size(self) -> int:
         """Connections to the target that each worker keeps."""
         return self.target_pool_size or self.threads
@@ -319,6 +331,7 @@ class Settings(BaseModel):
         }
         shown["AUDIENCE"] = self.scope
         shown["TARGET_POOL_SIZE"] = str(self.pool_size)
+        shown["MAX_QUEUED_REQUESTS"] = str(self.queue_length)
         return shown
 
 
