@@ -10,6 +10,8 @@ from pathlib import Path
 
 from benchmarks.processes import Program, pinned
 
+WARM_UP_SECONDS = 1
+
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 

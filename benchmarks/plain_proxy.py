@@ -52,7 +52,9 @@ def forward(path: str) -> Response:
         stream=True,
         allow_redirects=False,
     )
-    kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP]
+    kept = [
+        (name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP
+    ]
     body = answer.raw.stream(65536, decode_content=False)
     response = Response(body, answer.status_code, kept, direct_passthrough=True)
     response.call_on_close(answer.close)

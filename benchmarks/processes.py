@@ -71,12 +71,20 @@ class Program:
         """The process that was started; it may have children."""
         return self._process.pid
 
+    @property
+    def crashed(self) -> bool:
+        """Tell whether the process broke down rather than being ended."""
+        return self._process.poll() == -signal.SIGSEGV
+
     def __enter__(self) -> Program:
         give_up = time.monotonic() + START_DEADLINE
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > give_up:
                 self.stop()
-                raise RuntimeError(f"{self.name} did not start:\n{self._log.read_text()}")
+                status = self._process.returncode
+                raise RuntimeError(
+                    f"{self.name} did not start (status {status}):\n{self._log.read_text()}"
+                )
             time.sleep(0.05)
         return self
 

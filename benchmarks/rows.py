@@ -31,3 +31,5 @@ ROWS = (
 
 #: Of this one the tail of the latency is read off: p99 as a multiple of p50.
 TAIL = Row("tail", "p99 against p50, 64 connections", replace(SMALL_GET, connections=64), 2.5)
+
+BY_KEY = {row.key: row for row in (*ROWS, TAIL)}

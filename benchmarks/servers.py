@@ -6,7 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import trustme
@@ -131,7 +131,9 @@ def nginx(
     return _nginx("nginx", _PEER, folder, cores, **values)
 
 
-def _environment(target_port: int, port: int, certificate: Certificate, home: Path) -> dict[str, str]:
+def _environment(
+    target_port: int, port: int, certificate: Certificate, home: Path
+) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -162,11 +164,12 @@ def authproxy(
     *,
     name: str = "authproxy",
     checkout: Path | None = None,
+    launcher: Sequence[str] = ("authproxy",),
 ) -> Program:
     """Return the proxy itself, its log in a file as nginx's is.
 
     `settings` holds the identity at least. `checkout` is where its source is,
-    this one unless given.
+    this one unless given; `launcher` the module that runs it, with arguments.
     """
     folder.mkdir()
     port = free_port()
@@ -176,7 +179,7 @@ def authproxy(
         "PYTHONPATH": str(source.resolve()),
         **settings,
     }
-    command = [sys.executable, "-m", "authproxy", "serve"]
+    command = [sys.executable, "-m", *launcher, "serve"]
     return Program(name, command, port, folder, cores, environment, "/ready")
 
 

@@ -11,17 +11,14 @@ from typing import Any
 import click
 
 from benchmarks import report, servers
-from benchmarks.load import FailedRequests, run
+from benchmarks.load import WARM_UP_SECONDS, FailedRequests, run
 from benchmarks.processes import Program
 from benchmarks.results import Results
-from benchmarks.rows import ROWS, TAIL, Row
+from benchmarks.rows import BY_KEY, Row
 from benchmarks.testbed import AUTHPROXY, NGINX, PROXIES, Testbed
 
 #: The name of authproxy from another checkout.
 BASE = "base"
-
-_WARM_UP_SECONDS = 1
-_BY_KEY = {row.key: row for row in (*ROWS, TAIL)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def measure(plan: Plan) -> Results:
         results.idle_mib = {name: proxy.memory_mib() for name, proxy in proxies.items()}
         for row in plan.rows:
             for proxy in proxies.values():
-                run(proxy, row.workload, _WARM_UP_SECONDS, bed.others)
+                run(proxy, row.workload, WARM_UP_SECONDS, bed.others)
         for _ in range(plan.rounds):
             for row in plan.rows:
                 for name, proxy in proxies.items():
@@ -78,7 +75,7 @@ def conditions(plan: Plan) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--row", "keys", multiple=True, type=click.Choice(list(_BY_KEY)), help="Only this.")
+@click.option("--row", "keys", multiple=True, type=click.Choice(list(BY_KEY)), help="Only this.")
 @click.option("--proxy", "proxies", multiple=True, type=click.Choice(PROXIES), help="Only this.")
 @click.option("--rounds", type=click.IntRange(1, 100))
 @click.option("--seconds", type=click.IntRange(1, 600), help="Of each run.")
@@ -102,7 +99,7 @@ def main(
     missing = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
     if missing:
         raise click.ClickException(f"not installed: {', '.join(missing)}")
-    rows = tuple(_BY_KEY[key] for key in keys or _BY_KEY)
+    rows = tuple(BY_KEY[key] for key in keys or BY_KEY)
     chosen = proxies or ((NGINX, AUTHPROXY) if quick else PROXIES)
     usual = shortened(len(rows) * (len(chosen) + bool(base))) if quick else (5, 3)
     plan = Plan(rows, chosen, rounds or usual[0], seconds or usual[1], base)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,6 +78,7 @@ class Testbed:
         name: str = AUTHPROXY,
         checkout: Path | None = None,
         cores: Iterable[int] | None = None,
+        launcher: Sequence[str] = ("authproxy",),
     ) -> Program:
         """Start authproxy, its metrics on unless `settings` say otherwise."""
         if settings is None:
@@ -90,6 +91,7 @@ class Testbed:
             cores or self.own,
             name=name,
             checkout=checkout,
+            launcher=launcher,
         )
         return self._stack.enter_context(program)
 
