@@ -26,6 +26,18 @@ def choose_cores() -> tuple[set[int], set[int]]:
     return {first}, set(others) or {first}
 
 
+def busy_seconds(cores: Iterable[int]) -> float:
+    """Return how long these cores have been at work since the machine started, for anybody."""
+    wanted = {f"cpu{core}" for core in cores}
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *times = line.split()
+        if name in wanted:
+            # Of proc(5): all but idle, iowait, and the guests' that user holds already.
+            ticks += sum(map(int, times[:3])) + sum(map(int, times[5:8]))
+    return ticks / _TICKS
+
+
 @contextmanager
 def pinned(cores: Iterable[int]) -> Iterator[None]:
     """Run what is started meanwhile on these cores only."""
@@ -129,14 +141,19 @@ class Program:
             for task in Path(f"/proc/{pid}/task").iterdir():
                 waiting += map(int, (task / "children").read_text().split())
 
+    def cpu_by_process(self) -> dict[int, float]:
+        """Return the CPU seconds so far of each of its processes."""
+        return {pid: self._ticks(pid) / _TICKS for pid in self._processes()}
+
     def cpu_seconds(self) -> float:
         """Return the CPU time of all its processes so far."""
-        ticks = 0
-        for pid in self._processes():
-            # Behind the name, which may hold anything: fields 14 and 15 of proc(5).
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / _TICKS
+        return sum(self.cpu_by_process().values())
+
+    @staticmethod
+    def _ticks(pid: int) -> int:
+        # Behind the name, which may hold anything: fields 14 and 15 of proc(5).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
 
     def memory_mib(self) -> float:
         """Return the proportional set size of all its processes."""

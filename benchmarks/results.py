@@ -6,25 +6,14 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 from statistics import median
 
+from benchmarks.latency import LatencyRuns
 from benchmarks.load import Run
+from benchmarks.ratio import Ratio
 from benchmarks.rows import Row
+from benchmarks.scaling import Scaling
 from benchmarks.testbed import NGINX
 
 Figure = Callable[[Run], float]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The median of what the rounds gave, and how far they lie apart."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> Ratio:
-        """Return the ratio that these rounds show."""
-        return cls(median(values), min(values), max(values))
 
 
 def cost(run: Run) -> float:
@@ -44,11 +33,18 @@ def medians(runs: list[Run]) -> Run:
 
 @dataclass
 class Results:
-    """The runs of each row on each proxy, round by round, and the proxies' memory in MiB."""
+    """The runs of each row on each proxy, round by round, and what else was measured.
+
+    Memory is in MiB. `foreign_share` is how much of the proxies' core
+    something else took meanwhile.
+    """
 
     runs: dict[Row, dict[str, list[Run]]] = field(default_factory=dict)
     idle_mib: dict[str, float] = field(default_factory=dict)
     after_mib: dict[str, float] = field(default_factory=dict)
+    scaling: Scaling | None = None
+    latencies: LatencyRuns = field(default_factory=dict)
+    foreign_share: float = 0.0
 
     def add(self, row: Row, proxy: str, run: Run) -> None:
         """Keep one run."""
@@ -64,8 +60,8 @@ class Results:
         if peer not in runs or proxy not in runs:
             return None
         pairs = zip(runs[proxy], runs[peer], strict=True)
-        return Ratio.of([cost(one) / cost(other) for one, other in pairs])
+        return Ratio.of(cost(one) / cost(other) for one, other in pairs)
 
     def tail_ratio(self, row: Row, proxy: str) -> Ratio:
         """Return p99 as a multiple of p50."""
-        return Ratio.of([tail(one) for one in self.runs[row][proxy]])
+        return Ratio.of(tail(one) for one in self.runs[row][proxy])

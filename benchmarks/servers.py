@@ -46,6 +46,7 @@ _TARGET = """
     server {{ listen unix:{folder}/sink; return 204; }}
     server {{
         listen 127.0.0.1:{port} ssl;
+        listen 127.0.0.1:{clear_port};
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         location / {{ return 200 "ok"; }}
@@ -112,14 +113,15 @@ def _nginx(name: str, http: str, folder: Path, cores: Iterable[int], **values: o
     return Program(name, [*command, "-c", str(configuration)], port, folder, cores)
 
 
-def target(certificate: Certificate, folder: Path, cores: Iterable[int]) -> Program:
-    """Return the HTTPS server behind the proxies."""
+def target(
+    certificate: Certificate, clear_port: int, folder: Path, cores: Iterable[int]
+) -> Program:
+    """Return the HTTPS server behind the proxies; it speaks plain HTTP on `clear_port`."""
     (folder / "bytes").mkdir(parents=True)
     for size in ANSWER_SIZES:
         (folder / "bytes" / str(size)).write_bytes(os.urandom(size))
-    return _nginx(
-        "target", _TARGET, folder, cores, certificate=certificate.chain, key=certificate.key
-    )
+    values = {"certificate": certificate.chain, "key": certificate.key, "clear_port": clear_port}
+    return _nginx("target", _TARGET, folder, cores, **values)
 
 
 def nginx(

@@ -39,8 +39,14 @@ class Testbed:
             self.folder = Path(folder)
             self.certificate = servers.Certificate(self.folder)
             self.entra = self._stack.enter_context(StandInEntra())
+            self.target_clear_port = free_port()
             self.target = self._stack.enter_context(
-                servers.target(self.certificate, self.folder / "target", self.others)
+                servers.target(
+                    self.certificate,
+                    self.target_clear_port,
+                    self.folder / "target",
+                    self.others,
+                )
             )
             self._stack = self._stack.pop_all()
         return self
