@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import BaseWSGIServer, TcpWSGIServer, UnixWSGIServer
-from waitress.task import ThreadedTaskDispatcher
 
 from authproxy.connection import DEFAULT_TIMEOUTS, Connection, Timeouts
 from authproxy.limits import Limits, adjustments_for
+from authproxy.memory_body import BodyMemory
+from authproxy.threads import Threads
+from authproxy.watched import Watched
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -77,6 +79,7 @@ class _Listener(BaseWSGIServer):
     channel_class = Connection
     draining = False
     timeouts = DEFAULT_TIMEOUTS
+    body_memory: BodyMemory
     refused: Refused | None = None
     _paused_until = 0.0
     _trigger_closed = False
@@ -109,6 +112,11 @@ class _Listener(BaseWSGIServer):
             self.handle_accept()
             if len(self._map) == held:
                 return
+
+    def touch(self, connection: Connection) -> None:
+        """Have the main loop look at a connection that changed in another thread."""
+        self._map.touch(connection)
+        self.pull_trigger()
 
     def stop_accepting(self) -> None:
         """Close the socket, but not the trigger that connections still pull."""
@@ -151,19 +159,16 @@ class Server:
         self._lifecycle = lifecycle
         self._stop = stop
         self._limits = limits
-        self._map: dict[int, Any] = {}
+        self._watched = Watched()
         self._chores: list[Callable[[], None]] = []
         self._next_chores = 0.0
-        # Its one line is about the depth of the queue, at each request that
-        # has to wait: noise.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        self._dispatcher = ThreadedTaskDispatcher()
-        self._dispatcher.logger = log
-        self._dispatcher.set_thread_count(limits.threads)
+        self._threads = Threads(limits.threads)
         adjustments = adjustments_for(limits)
+        body_memory = BodyMemory()
         self._listeners = [self._listener(application, sock, adjustments) for sock in sockets]
         for listener in self._listeners:
             listener.timeouts = timeouts
+            listener.body_memory = body_memory
             listener.refused = refused
         stop.wake = self._listeners[0].pull_trigger
 
@@ -173,9 +178,9 @@ class Server:
         kind = _UnixListener if sock.family == socket.AF_UNIX else _TcpListener
         return kind(
             application,
-            map=self._map,
+            map=self._watched,
             _sock=sock,
-            dispatcher=self._dispatcher,
+            dispatcher=self._threads,
             adj=adjustments,
             sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
             bind_socket=False,
@@ -187,7 +192,7 @@ class Server:
 
     def end_when_closed(self, descriptor: int) -> None:
         """Also drain when the other end of this pipe closes."""
-        _Lifeline(descriptor, self._map, self._stop)
+        _Lifeline(descriptor, self._watched, self._stop)
 
     def run(self) -> None:
         """Serve until a stop is requested, then drain; returns when all is over."""
@@ -204,14 +209,15 @@ class Server:
         if not drained:
             # Threads may all be held by a silent target: a few more for the queue.
             self._lifecycle.refuse()
-            self._dispatcher.set_thread_count(self._limits.threads + _REFUSING_THREADS)
+            self._threads.add(_REFUSING_THREADS)
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut()
-        self._end_threads()
+        # Let them log what they have to; the target may hold some.
+        self._threads.end(_TICK_SECONDS)
         for listener in self._listeners:
             listener.close_trigger()
-        wasyncore.close_all(self._map)
+        self._watched.close()
         log.info("Stopped")
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
@@ -223,12 +229,12 @@ class Server:
                 wait = min(wait, deadline - time.monotonic())
                 if wait <= 0:
                     return False
-            wasyncore.loop(timeout=wait, use_poll=True, map=self._map, count=1)
+            self._watched.turn(wait)
             self._do_chores()
         return True
 
     def _connections(self) -> list[Connection]:
-        return [held for held in self._map.values() if isinstance(held, Connection)]
+        return [held for held in self._watched.values() if isinstance(held, Connection)]
 
     def _do_chores(self) -> None:
         now = time.monotonic()
@@ -247,13 +253,6 @@ class Server:
             if connection.idle and not expected and not connection.has_unread_bytes():
                 connection.handle_close()
         return not self._connections()
-
-    def _end_threads(self) -> None:
-        """Let the threads end, and log what they have to; the target may hold some."""
-        self._dispatcher.set_thread_count(0)
-        ended = self._dispatcher.thread_exit_cv
-        with ended:
-            ended.wait_for(lambda: not self._dispatcher.threads, _TICK_SECONDS)
 
     def _cut(self) -> None:
         busy = [held for held in self._connections() if held.lingering_since is None]

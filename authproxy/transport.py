@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from socket import socket
 from typing import Any, BinaryIO, cast
 
 from requests import Session
@@ -31,11 +32,16 @@ from authproxy.errors import (
     TargetUnreachable,
 )
 from authproxy.headers import Field
-from authproxy.http1 import NoResponse, TargetResponse
+from authproxy.memory_body import MemoryBody
+from authproxy.patient_socket import PatientSocket
+from authproxy.target_response import NoResponse, TargetResponse
 from authproxy.urls import TargetURL
 
 #: Bytes of a request body that go out at a time.
 WRITE_BYTES = 256 * 1024
+
+#: The most that fits into one record of TLS.
+RECORD_BYTES = 16 * 1024
 
 #: How much, and for how long, an answer is read that nobody is sent.
 BEGINNING_BYTES = 16 * 1024
@@ -49,8 +55,12 @@ class RequestBody:
     stream: BinaryIO
     length: int
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body from its start."""
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the body from its start; a piece is valid until the next."""
+        if isinstance(self.stream, MemoryBody):  # nothing needs to be copied
+            with self.stream.getbuffer() as content:
+                yield content
+            return
         self.stream.seek(0)
         left = self.length
         while left and (piece := self.stream.read(min(left, WRITE_BYTES))):
@@ -93,18 +103,20 @@ class Answer:
     """The target's answer; its connection goes back to the pool when it is read."""
 
     def __init__(
-        self, response: TargetResponse, connection: HTTPConnection, pool: HTTPConnectionPool
+        self,
+        response: TargetResponse,
+        sock: PatientSocket,
+        connection: HTTPConnection,
+        pool: HTTPConnectionPool,
     ) -> None:
         self._response = response
-        self._read_timeout = connection.sock.gettimeout()
+        self._sock = sock
         self._connection = connection
         self._pool = pool
         self._released = False
-        self.status = response.status
-        self.reason = response.reason
-        self.fields = response.fields
-        #: Length of the body in bytes, None where only its end will tell.
-        self.length = response.length
+        self.status = response.head.status
+        self.reason = response.head.reason
+        self.fields = response.head.fields
         if response.complete:
             self._release()
 
@@ -141,7 +153,7 @@ class Answer:
         if self._released:
             return b""
         deadline = time.monotonic() + BEGINNING_SECONDS
-        self._connection.sock.settimeout(BEGINNING_SECONDS)
+        self._sock.timeout = BEGINNING_SECONDS
         try:
             for piece in self._response.pieces():
                 content += piece
@@ -150,7 +162,6 @@ class Answer:
         except (HTTPException, OSError):
             pass  # it was not wanted anyway
         finally:
-            self._connection.sock.settimeout(self._read_timeout)
             self._release()
         return bytes(content)
 
@@ -163,7 +174,6 @@ class Answer:
             return
         self._released = True
         if not self._response.complete or self._response.will_close:
-            self._response.close()
             self._connection.close()
         self._pool._put_conn(self._connection)
 
@@ -212,12 +222,13 @@ class TargetAdapter(HTTPAdapter):
             reused = not connection.is_closed
             if not reused:
                 self._connect(connection)
-            response = self._converse(connection, request, authorization, reused)
+            sock = PatientSocket(connection.sock, self._read_timeout)
+            response = self._converse(sock, request, authorization, reused)
         except BaseException:
             connection.close()
             self._pool._put_conn(connection)
             raise
-        return Answer(response, connection, self._pool)
+        return Answer(response, sock, connection, self._pool)
 
     def close(self) -> None:
         """Close the pooled connections; those in use end with their answers."""
@@ -232,17 +243,19 @@ class TargetAdapter(HTTPAdapter):
                 connection.connect()
         except (HTTPError, HTTPException, OSError) as error:
             raise TargetUnreachable(f"cannot connect to the target: {error}") from error
-        connection.sock.settimeout(self._read_timeout)
+        # `PatientSocket` waits; what is not of the kernel (TLS within TLS) does so itself.
+        is_plain = isinstance(connection.sock, socket)
+        connection.sock.settimeout(0 if is_plain else self._read_timeout)
         if isinstance(connection.sock, ssl.SSLSocket):
             # A missing close_notify is an end too early (RFC 9112 section 9.8).
             connection.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def _converse(
-        self, connection: HTTPConnection, request: OutboundRequest, authorization: str, reused: bool
+        self, sock: PatientSocket, request: OutboundRequest, authorization: str, reused: bool
     ) -> TargetResponse:
         try:
-            sent = _send(connection, request, authorization)
-            response = TargetResponse(connection.sock, method=request.method)
+            sent = _send(sock, request, authorization)
+            response = TargetResponse(sock, method=request.method)
             response.begin()
         except NoResponse as error:
             if reused:
@@ -256,20 +269,23 @@ class TargetAdapter(HTTPAdapter):
         return response
 
 
-def _send(connection: HTTPConnection, request: OutboundRequest, authorization: str) -> bool:
+def _send(sock: PatientSocket, request: OutboundRequest, authorization: str) -> bool:
     """Send a whole request; False where the target closed while it was sent.
 
     A target may answer before it has read everything (413, say) and close:
     then the answer is worth more than the error.
     """
-    pending = request.head(authorization)
+    head = request.head(authorization)
     try:
-        if request.body is not None:
-            for piece in request.body.pieces():
-                connection.sock.sendall(pending + piece)
-                pending = b""
-        if pending:
-            connection.sock.sendall(pending)
+        pieces = iter(()) if request.body is None else request.body.pieces()
+        first = memoryview(next(pieces, b""))
+        # The head and what fits behind it into a TLS record go out as one.
+        room = max(0, RECORD_BYTES - len(head))
+        sock.send_all(head + first[:room])
+        if len(first) > room:
+            sock.send_all(first[room:])
+        for piece in pieces:
+            sock.send_all(piece)
     except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
     return True

@@ -139,6 +139,9 @@ def test_refreshes_are_counted_by_outcome(
     assert page.sum(REQUESTS, status_code="503") == 1
     entra.recover()
     proxy.wait_ready()
+    wait_until(  # counted just after it is there
+        "the refresh is counted", lambda: settled(port).sum(refreshes, is_success="true") > 0
+    )
     page = settled(port)
     ((_, labels, value),) = page.all(refreshes, is_success="true")
     assert value == 1
