@@ -53,16 +53,18 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, load: _Load) -> None:
         self._load = load
-        self._transport: asyncio.WriteTransport
+        self._transport: asyncio.WriteTransport | None = None
         self._intended: float | None = None
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
+        self._load.connected(self)
 
     def send(self, request: bytes, intended: float) -> None:
         """Send a request whose time was `intended`."""
+        assert self._transport is not None
         self._intended = intended
         self._transport.write(request)
 
@@ -90,8 +92,9 @@ class _Connection(asyncio.Protocol):
         self._load.lost(self, self._intended is not None)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+        """Close the connection, at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class _Load:
@@ -103,7 +106,7 @@ class _Load:
         self._expected = requests
         self._due: deque[float] = deque()
         self._free: list[_Connection] = []
-        self._connections = 0
+        self._connections: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
@@ -114,25 +117,25 @@ class _Load:
         self._due.append(intended)
         if self._free:
             self._next(self._free.pop())
-        elif self._connections < MAX_CONNECTIONS:
+        elif len(self._connections) + len(self._opening) < MAX_CONNECTIONS:
             self.open()
 
     def open(self) -> None:
         """Open one more connection, for what is due by then."""
-        self._connections += 1
         task = self._loop.create_task(self._open())
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
     async def _open(self) -> None:
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: _Connection(self), "127.0.0.1", self._port
-            )
+            await self._loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
         except OSError as error:
             self.fail(f"no connection: {error}")
-        else:
-            self._next(connection)
+
+    def connected(self, connection: _Connection) -> None:
+        """A connection is there, for whatever is due."""
+        self._connections.add(connection)
+        self._next(connection)
 
     def _next(self, connection: _Connection) -> None:
         if self._due:
@@ -149,7 +152,7 @@ class _Load:
 
     def lost(self, connection: _Connection, busy: bool) -> None:
         """A connection was closed: no fault while nothing was under way on it."""
-        self._connections -= 1
+        self._connections.discard(connection)
         if connection in self._free:
             self._free.remove(connection)
         if busy:
@@ -161,12 +164,14 @@ class _Load:
             self.done.set_exception(FailedRequests(reason))
 
     async def close(self) -> None:
-        """Close the connections that are free, which after a good run are all."""
+        """Close all connections."""
         for task in self._opening:
             task.cancel()
-        for connection in self._free:
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for connection in self._connections:
             connection.close()
-        await asyncio.sleep(0)
+        while self._connections:
+            await asyncio.sleep(0)
 
 
 async def _send(port: int, request: bytes, rate: float, requests: int, ready: int) -> Latencies:

@@ -11,7 +11,7 @@ from benchmarks import latency, scaling
 from benchmarks.latency import DIRECT
 from benchmarks.results import Results, medians
 from benchmarks.rows import TAIL
-from benchmarks.testbed import AUTHPROXY, NGINX
+from benchmarks.testbed import AUTHPROXY, BASE, NGINX
 
 #: MiB that authproxy may hold, idle and after the table.
 MEMORY_GOALS = (80, 110)
@@ -45,6 +45,10 @@ def _ratios(results: Results) -> list[str]:
         cells = [str(results.scaling.ratio) if name == AUTHPROXY else "" for name in names]
         title = "requests/s of two workers on two cores against one"
         lines.append(f"| {title} | {' | '.join(cells)} | {scaling.GOAL} |")
+    if BASE in names and AUTHPROXY in names:
+        lines += ["", f"| CPU time as a multiple of {BASE}'s | {AUTHPROXY} |", "|---|--:|"]
+        for row in results.runs:
+            lines.append(f"| {row.title} | {results.cost_ratio(row, AUTHPROXY, BASE)} |")
     return lines
 
 

@@ -17,10 +17,7 @@ from benchmarks.load import WARM_UP_SECONDS, FailedRequests, run
 from benchmarks.processes import Program, busy_seconds
 from benchmarks.results import Results
 from benchmarks.rows import BY_KEY, Row
-from benchmarks.testbed import AUTHPROXY, NGINX, PLAIN, PROXIES, Testbed
-
-#: The name of authproxy from another checkout.
-BASE = "base"
+from benchmarks.testbed import AUTHPROXY, BASE, NGINX, PLAIN, PROXIES, Testbed
 
 #: What else `--row` may name.
 WORKERS = "workers"

@@ -18,6 +18,8 @@ NGINX = "nginx"
 PLAIN = "plain"
 AUTHPROXY = "authproxy"
 PROXIES = (NGINX, PLAIN, AUTHPROXY)
+#: authproxy from another checkout.
+BASE = "base"
 
 
 class Testbed:
