@@ -16,6 +16,8 @@ from benchmarks.testbed import AUTHPROXY, BASE, NGINX
 #: MiB that authproxy may hold, idle and after the table.
 MEMORY_GOALS = (80, 110)
 
+_MEANING = "CPU time as a multiple of nginx's, unless said otherwise"
+
 
 def as_markdown(results: Results, conditions: dict[str, Any]) -> str:
     """Return the results as Markdown."""
@@ -32,7 +34,7 @@ def as_markdown(results: Results, conditions: dict[str, Any]) -> str:
 def _ratios(results: Results) -> list[str]:
     names = [name for name in results.idle_mib if name != NGINX]
     lines = [
-        "| CPU time as a multiple of nginx's | " + " | ".join(names) + " | goal |",
+        f"| {_MEANING} | {' | '.join(names)} | goal |",
         "|---|" + "--:|" * (len(names) + 1),
     ]
     for row in results.runs:
