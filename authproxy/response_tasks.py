@@ -16,7 +16,7 @@ from waitress.channel import ClientDisconnected
 from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import InternalServerError, build_http_date
 
-from authproxy.errors import AuthProxyError, Reply, RequestError, error_reply
+from authproxy.errors import AuthProxyError, Overloaded, Reply, RequestError, error_reply
 from authproxy.headers import list_members
 
 if TYPE_CHECKING:
@@ -179,12 +179,15 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
     def _tell(self) -> None:
         """Have the refusal counted, unless the application has counted the request."""
         request, refused = self.request, self.channel.server.refused
-        if refused is None or isinstance(request.error, RequestError | InternalServerError):
+        error = request.error
+        seen = isinstance(error, RequestError | InternalServerError)
+        if refused is None or (seen and not isinstance(error, Overloaded)):
             return
         agent = request.headers.get("USER_AGENT", "")
         # Both are unset where the request line could not be read.
         method, target = getattr(request, "command", ""), getattr(request, "request_uri", "")
-        refused(method, target, agent, request.error.code)
+        status = int(error.status) if isinstance(error, Overloaded) else error.code
+        refused(method, target, agent, status)
 
 
 class ApplicationTask(ResponseTask, WSGITask):
