@@ -28,6 +28,8 @@ def as_markdown(results: Results, conditions: dict[str, Any]) -> str:
         blocks.append(_scaling(results.scaling))
     if results.latencies:
         blocks.append(_latencies(results))
+    if results.failures:
+        blocks.append([f"FAILED: {failure}" for failure in results.failures])
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -39,7 +41,7 @@ def _ratios(results: Results) -> list[str]:
     ]
     for row in results.runs:
         if row is TAIL:
-            cells = [str(results.tail_ratio(row, name)) for name in names]
+            cells = [str(results.tail_ratio(row, name) or "") for name in names]
         else:
             cells = [str(results.cost_ratio(row, name) or "") for name in names]
         lines.append(f"| {row.title} | {' | '.join(cells)} | {row.goal:g} |")
@@ -50,7 +52,7 @@ def _ratios(results: Results) -> list[str]:
     if BASE in names and AUTHPROXY in names:
         lines += ["", f"| CPU time as a multiple of {BASE}'s | {AUTHPROXY} |", "|---|--:|"]
         for row in results.runs:
-            lines.append(f"| {row.title} | {results.cost_ratio(row, AUTHPROXY, BASE)} |")
+            lines.append(f"| {row.title} | {results.cost_ratio(row, AUTHPROXY, BASE) or ''} |")
     return lines
 
 
@@ -73,7 +75,8 @@ def _details(results: Results) -> list[str]:
 def _memory(results: Results) -> list[str]:
     lines = ["| memory (PSS), MiB | idle | after the table |", "|---|--:|--:|"]
     for name, idle in results.idle_mib.items():
-        lines.append(f"| {name} | {idle:.0f} | {results.after_mib[name]:.0f} |")
+        after = results.after_mib[name]
+        lines.append(f"| {name} | {idle:.0f} | {after:.0f} |")
     lines.append(f"| goal | {MEMORY_GOALS[0]} | {MEMORY_GOALS[1]} |")
     return lines
 
@@ -105,11 +108,11 @@ def _latencies(results: Results) -> list[str]:
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for rate, by_way in results.latencies.items():
-        direct = latency.medians(by_way[DIRECT])
+        direct = latency.medians(by_way[DIRECT]) if DIRECT in by_way else None
         for name, runs in by_way.items():
             each = latency.medians(runs)
             added = "| | |"
-            if name != DIRECT:
+            if direct and name != DIRECT:
                 added = f"| {each.p50 - direct.p50:.2f} | {each.p99 - direct.p99:.2f} |"
             lines.append(
                 f"| {rate} requests/s, {name} | {each.rate:.0f}/s | {each.p50:.2f} "
@@ -139,6 +142,7 @@ def as_json(results: Results, conditions: dict[str, Any]) -> str:
             }
             for row, by_proxy in results.runs.items()
         },
+        "failures": results.failures,
         "memory_mib": {"idle": results.idle_mib, "after": results.after_mib},
     }
     if results.scaling:

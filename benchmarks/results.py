@@ -45,6 +45,7 @@ class Results:
     scaling: Scaling | None = None
     latencies: LatencyRuns = field(default_factory=dict)
     foreign_share: float = 0.0
+    failures: list[str] = field(default_factory=list)
 
     def add(self, row: Row, proxy: str, run: Run) -> None:
         """Keep one run."""
@@ -59,9 +60,12 @@ class Results:
         runs = self.runs[row]
         if peer not in runs or proxy not in runs:
             return None
-        pairs = zip(runs[proxy], runs[peer], strict=True)
+        # After a failure the last round may be incomplete.
+        pairs = zip(runs[proxy], runs[peer], strict=False)
         return Ratio.of(cost(one) / cost(other) for one, other in pairs)
 
-    def tail_ratio(self, row: Row, proxy: str) -> Ratio:
+    def tail_ratio(self, row: Row, proxy: str) -> Ratio | None:
         """Return p99 as a multiple of p50."""
+        if proxy not in self.runs[row]:
+            return None
         return Ratio.of(tail(one) for one in self.runs[row][proxy])

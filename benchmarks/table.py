@@ -52,7 +52,7 @@ def shortened(cells: int) -> tuple[int, int]:
 
 
 def measure(plan: Plan) -> Results:
-    """Run what is planned. Raises FailedRequests on any error answer."""
+    """Run what is planned. What any error answer spoilt is among the failures."""
     results = Results()
     with Testbed() as bed:
         proxies: dict[str, Program] = {name: bed.start(name) for name in plan.proxies}
@@ -60,16 +60,24 @@ def measure(plan: Plan) -> Results:
             proxies[BASE] = bed.authproxy(name=BASE, checkout=plan.base)
         began, busy = time.monotonic(), busy_seconds(bed.own)
         used = sum(proxy.cpu_seconds() for proxy in proxies.values())
-        _fill_rows(bed, proxies, plan, results)
+        try:
+            _fill_rows(bed, proxies, plan, results)
+        except FailedRequests as error:
+            results.failures.append(str(error))
+        results.after_mib = {name: proxy.memory_mib() for name, proxy in proxies.items()}
         few = min(plan.rounds, _FEWER_ROUNDS)
         if LATENCY in plan.keys:
             quick_enough = {name: each for name, each in proxies.items() if name != PLAIN}
-            results.latencies = latency.measure(bed, quick_enough, few, plan.seconds)
+            results.latencies, failures = latency.measure(bed, quick_enough, few, plan.seconds)
+            results.failures += failures
         busy = busy_seconds(bed.own) - busy
         used = sum(proxy.cpu_seconds() for proxy in proxies.values()) - used
         results.foreign_share = max(busy - used, 0.0) / (time.monotonic() - began)
         if WORKERS in plan.keys:
-            results.scaling = scaling.measure(bed, few, plan.seconds)
+            try:
+                results.scaling = scaling.measure(bed, few, plan.seconds)
+            except FailedRequests as error:
+                results.failures.append(str(error))
     return results
 
 
@@ -83,7 +91,6 @@ def _fill_rows(bed: Testbed, proxies: dict[str, Program], plan: Plan, results: R
         for row in plan.rows:
             for name, proxy in proxies.items():
                 results.add(row, name, run(proxy, row.workload, plan.seconds, bed.others))
-    results.after_mib = {name: proxy.memory_mib() for name, proxy in proxies.items()}
 
 
 def conditions(plan: Plan, results: Results) -> dict[str, Any]:
@@ -158,15 +165,14 @@ def main(
     cells = len(keys) * (len(proxies) + bool(base))
     usual = shortened(cells) if quick else (_ROUNDS, _SECONDS)
     plan = Plan(keys, proxies, rounds or usual[0], seconds or usual[1], base)
-    try:
-        results = measure(plan)
-    except FailedRequests as error:
-        click.echo(f"Requests failed: {error}", err=True)
-        sys.exit(1)
+    results = measure(plan)
     known = conditions(plan, results)
     click.echo(report.as_markdown(results, known))
     if out is not None:
         write(out, results, known)
+    if results.failures:
+        click.echo("Requests failed:\n" + "\n".join(results.failures), err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
