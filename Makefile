@@ -35,7 +35,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps ## Run the tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not image" $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests
@@ -59,6 +59,10 @@ image: ## Build the container image IMAGE with ENGINE, which is docker, podman o
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 	    --build-arg CREATED=$(CREATED) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
 	    $(IMAGE_ARGS) .
+
+.PHONY: image-test
+image-test: install ## Build the image without an engine, run it and test it (Debian, as root)
+	@scripts/image-test $(BIN)/python -m pytest tests/image -m image $(PYTEST_ARGS)
 
 .PHONY: check
 check: install ## Check form, lint and types
