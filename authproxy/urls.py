@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from authproxy.errors import BadRequest
 
+#: The one path that is forwarded where INGESTION_URL is set.
+REMOTE_WRITE_PATH = "/api/v1/write"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
