@@ -9,9 +9,11 @@ import socket
 import struct
 import termios
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 
 from authproxy.request_parser import RequestParser
@@ -64,7 +66,6 @@ class Connection(HTTPChannel):
     """
 
     logger = log
-    parser_class = RequestParser
     task_class = ApplicationTask
     error_task_class = ErrorReplyTask
 
@@ -84,6 +85,19 @@ class Connection(HTTPChannel):
         #: When a byte last moved, or the last response ended (monotonic).
         self.progress_at = time.monotonic()
         super().__init__(server, *args, **kwargs)
+
+    def parser_class(self, adj: Adjustments) -> RequestParser:
+        """Return what reads the next request.
+
+        A request behind another is left to the application to judge: that one
+        may have been turned away, and this be the rest of its body.
+        """
+        early = self.server.judge is not None and not self.requests
+        return RequestParser(adj, self._judge if early else None)
+
+    def _judge(self, head: Mapping[str, Any]) -> str | None:
+        caller: str | None = self.server.judge({**head, "REMOTE_ADDR": self.addr[0]})
+        return caller
 
     # What it is doing.
 

@@ -19,6 +19,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from authproxy.connection import DEFAULT_TIMEOUTS, Connection, Timeouts
 from authproxy.limits import Limits, adjustments_for
+from authproxy.request_parser import Judge
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -78,6 +79,7 @@ class _Listener(BaseWSGIServer):
     draining = False
     timeouts = DEFAULT_TIMEOUTS
     refused: Refused | None = None
+    judge: Judge | None = None
     _paused_until = 0.0
     _trigger_closed = False
 
@@ -147,6 +149,7 @@ class Server:
         limits: Limits,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         refused: Refused | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._stop = stop
@@ -165,6 +168,7 @@ class Server:
         for listener in self._listeners:
             listener.timeouts = timeouts
             listener.refused = refused
+            listener.judge = judge
         stop.wake = self._listeners[0].pull_trigger
 
     def _listener(

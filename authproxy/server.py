@@ -72,7 +72,15 @@ def serve_process(
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
-    server = Server(app, sockets, services, stop, limits, refused=services.telemetry.refused)
+    server = Server(
+        app,
+        sockets,
+        services,
+        stop,
+        limits,
+        refused=services.telemetry.refused,
+        judge=services.doorkeeper,
+    )
     if lifeline is not None:
         server.end_when_closed(lifeline)
     if os.getpid() == 1:
@@ -87,7 +95,10 @@ def serve_process(
 
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:
     if settings.listening_socket:
-        return [resources.enter_context(listen_unix(settings.listening_socket))]
+        listening = listen_unix(
+            settings.listening_socket, settings.socket_mode, settings.socket_group
+        )
+        return [resources.enter_context(listening)]
     assert settings.listening_port is not None  # settings for serving have one of the two
     sockets = listen_tcp(settings.listening_host, settings.listening_port)
     for sock in sockets:

@@ -12,8 +12,9 @@ from pydantic_core import ErrorDetails
 
 from authproxy.errors import Fault, SettingsError
 from authproxy.settings_declarations import declarations
+from authproxy.settings_draft import Draft
 from authproxy.settings_model import Settings
-from authproxy.settings_rules import Draft, broken_rules
+from authproxy.settings_rules import broken_rules
 from authproxy.settings_sources import CONFIG, sources, unknown
 from authproxy.settings_values import MASK, Unusable
 
