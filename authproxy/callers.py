@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AdmissionUnavailable, CallerNotAllowed, Unauthorized
 from authproxy.globs import Glob
 from authproxy.jwks import KeySource
@@ -13,7 +15,7 @@ from authproxy.jwks import KeySource
 if TYPE_CHECKING:
     from jwt import PyJWK
 
-log = logging.getLogger(__name__)
+    from authproxy.jwks import Keys
 
 #: How far the clocks of issuer and proxy may be apart, in seconds.
 LEEWAY = 30
@@ -22,6 +24,9 @@ _REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub"]
 
 #: Longer key ids are nobody's.
 _MAX_KEY_ID = 256
+
+#: Tokens that are remembered as verified.
+_MAX_SEEN = 1000
 
 #: After which time a caller may ask again while there are no keys at all.
 _RETRY_SECONDS = 5.0
@@ -38,11 +43,26 @@ def invalid(why: str) -> Unauthorized:
     )
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A token that was verified: with which keys, how long it holds, and whose it is."""
+
+    keys: Keys
+    until: float
+    subject: str
+
+
 class TokenCallers:
     """Tells callers by their tokens (JWT, RFC 7519), and which of them may come in."""
 
     def __init__(
-        self, keys: KeySource, *, issuer: str, audience: str, subjects: Iterable[str]
+        self,
+        keys: KeySource,
+        *,
+        issuer: str,
+        audience: str,
+        subjects: Iterable[str],
+        clock: Clock | None = None,
     ) -> None:
         # Here and not above: it loads cryptography, and few need it.
         import jwt
@@ -52,6 +72,9 @@ class TokenCallers:
         self._issuer = issuer
         self._audience = audience
         self._subjects = [Glob(subject, SEPARATOR) for subject in subjects]
+        self._clock: Clock = clock or SystemClock()
+        #: By digest, the tokens that were verified: to do so takes longer than all else.
+        self._seen: dict[bytes, _Seen] = {}
 
     def identify(self, token: str) -> str:
         """Return whose token it is.
@@ -60,12 +83,29 @@ class TokenCallers:
         anybody who is not expected, AdmissionUnavailable where the keys to
         tell are not there yet.
         """
-        subject = str(self._claims(token, self._key(token))["sub"])
+        keys = self._keys_now()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        seen = self._seen.get(digest)
+        if seen is not None and seen.keys is keys and self._clock.wall() < seen.until:
+            return seen.subject
+        claims = self._claims(token, self._key(token, keys))
+        subject = str(claims["sub"])
         if not any(glob.matches(subject) for glob in self._subjects):
             raise CallerNotAllowed(f"{subject} is none of INBOUND_JWT_SUBJECTS")
+        if len(self._seen) >= _MAX_SEEN:
+            self._seen.clear()
+        self._seen[digest] = _Seen(keys, float(claims["exp"]), subject)
         return subject
 
-    def _key(self, token: str) -> PyJWK:
+    def _keys_now(self) -> Keys:
+        keys = self.keys.current()
+        if keys is None:
+            raise AdmissionUnavailable(
+                "the keys of callers' tokens could not be had yet", retry_after=_RETRY_SECONDS
+            )
+        return keys
+
+    def _key(self, token: str, keys: Keys) -> PyJWK:
         try:
             header = self._jwt.get_unverified_header(token)
         except self._jwt.InvalidTokenError:
@@ -73,11 +113,6 @@ class TokenCallers:
         key_id = header.get("kid")
         if not isinstance(key_id, str) or not 0 < len(key_id) <= _MAX_KEY_ID:
             raise invalid("it does not name its key")
-        keys = self.keys.current()
-        if keys is None:
-            raise AdmissionUnavailable(
-                "the keys of callers' tokens could not be had yet", retry_after=_RETRY_SECONDS
-            )
         key = keys.get(key_id)
         if key is None:
             # Only for what claims to be from our issuer: others' keys are never there.

@@ -29,6 +29,7 @@ from authproxy.headers import (
     received_fields,
 )
 from authproxy.lifecycle import Lifecycle
+from authproxy.redaction import Redactor
 from authproxy.request_log import RequestStory
 from authproxy.settings import Settings
 from authproxy.target import Target
@@ -58,6 +59,9 @@ class Forwarder:
         admission: Admission | None = None,
     ) -> None:
         self._admission = admission
+        self._redact = Redactor(
+            value.get_secret_value() for value in settings.override_request_headers.values()
+        )
         self._target = target
         self._telemetry = telemetry
         self._lifecycle = lifecycle
@@ -76,7 +80,7 @@ class Forwarder:
 
         Raises a RequestError for what the proxy answers itself.
         """
-        story = RequestStory(environ, self._telemetry)
+        story = RequestStory(environ, self._telemetry, self._redact)
         try:
             return self._forward(environ, story)
         except RequestError as error:

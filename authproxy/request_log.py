@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from authproxy.errors import BadRequest, RequestError
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import client_address
+from authproxy.redaction import masked
 from authproxy.target import Exchange
 from authproxy.telemetry import Telemetry
 from authproxy.urls import path_of, request_target
@@ -21,7 +22,14 @@ log = logging.getLogger(__name__)
 class RequestStory:
     """What the log tells of one request; it ends in one line, or one more for an error body."""
 
-    def __init__(self, environ: Mapping[str, Any], telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, Any],
+        telemetry: Telemetry,
+        redact: Callable[[str], str] = masked,
+    ) -> None:
+        #: Masks what the target's errors may quote of what it was sent.
+        self._redact = redact
         self.watch = telemetry.request(environ)
         self._environ = environ
         self.method: str = environ["REQUEST_METHOD"]
@@ -83,7 +91,9 @@ class RequestStory:
                 "Request": self.url,
                 "StatusCode": status,
             }
-            log.error("Error response body: %s", excerpt.text(), extra={"fields": fields})
+            log.error(
+                "Error response body: %s", self._redact(excerpt.text()), extra={"fields": fields}
+            )
 
     def broken(self, exchange: Exchange, sent: int, error: str, why: str) -> None:
         """The answer was cut short after its head had gone to the client.

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from authproxy.app import Services, create_app
-from authproxy.limits import Limits
+from authproxy.limits import Limits, forbid_core_dumps
 from authproxy.listening import ListenError, address_of, listen_tcp, listen_unix
 from authproxy.main_loop import Server, StopRequest
 from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
@@ -28,6 +28,7 @@ def serve(settings: Settings) -> int:
     second signal ends the process at once, with 128 and the signal's number.
     Raises what `create_app` raises.
     """
+    forbid_core_dumps()
     with contextlib.ExitStack() as resources:
         try:
             sockets = _listen(settings, resources)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from authproxy import admission_values
 from authproxy import settings_values as values
 from authproxy.settings_target import Seconds, TargetSettings, Text, setting
 
@@ -24,7 +25,10 @@ _LEVELS = {
     "error": logging.ERROR,
 }
 
-CommaList = Annotated[tuple[Text, ...], NoDecode, BeforeValidator(values.comma_list)]
+CommaList = Annotated[tuple[Text, ...], NoDecode, BeforeValidator(admission_values.comma_list)]
+Methods = Annotated[CommaList, AfterValidator(admission_values.methods)]
+Paths = Annotated[CommaList, AfterValidator(admission_values.paths)]
+Subjects = Annotated[CommaList, AfterValidator(admission_values.subjects)]
 
 SERVING, ADMISSION, LIMITS = (
     "Listening and serving",
@@ -62,19 +66,19 @@ class Settings(TargetSettings):
         SERVING, 32, "Threads in each process: requests that it works on at the same time."
     )
 
-    allowed_methods: Annotated[CommaList, AfterValidator(values.methods)] | None = setting(
+    allowed_methods: Methods | None = setting(
         ADMISSION,
         None,
         "Comma list of the methods that are forwarded; others get 405.",
         shown="any",
     )
-    allowed_paths: Annotated[CommaList, AfterValidator(values.paths)] | None = setting(
+    allowed_paths: Paths | None = setting(
         ADMISSION,
         None,
         "Comma list of the paths that are forwarded; others get 403. Without a star, a prefix that "
-        "ends at a slash: /api admits /api and /api/v1, not /apis. With stars, a whole path: `*` is "
-        "anything but a slash, `**` any number of segments. A path that could be read in two ways "
-        "gets 400.",
+        "ends at a slash: /api admits /api and /api/v1, not /apis. With stars, a whole path: `*` "
+        "is anything but a slash, `**` any number of segments. A path that could be read in two "
+        "ways gets 400.",
         shown="any",
     )
     inbound_token_file: Text | None = setting(
@@ -83,7 +87,7 @@ class Settings(TargetSettings):
         "File of tokens, one a line: a request must carry one of them, as `Authorization: Bearer` "
         "or X-Authproxy-Token, else it gets 401. Read anew when it changes.",
     )
-    inbound_jwks_url: Annotated[Text, AfterValidator(values.jwks_url)] | None = setting(
+    inbound_jwks_url: Annotated[Text, AfterValidator(admission_values.jwks_url)] | None = setting(
         ADMISSION,
         None,
         "URL of the keys (JWKS) of callers' tokens, such as a cluster's "
@@ -115,7 +119,7 @@ class Settings(TargetSettings):
         "What callers' tokens must be for: their `aud` holds exactly this.",
         shown="required with keys",
     )
-    inbound_jwt_subjects: Annotated[CommaList, AfterValidator(values.subjects)] | None = setting(
+    inbound_jwt_subjects: Subjects | None = setting(
         ADMISSION,
         None,
         "Comma list of the `sub` of callers that are let in, such as "

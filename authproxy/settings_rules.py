@@ -15,8 +15,9 @@ from pathlib import Path
 from authproxy import audiences
 from authproxy.admission_rules import ADMISSION_RULES
 from authproxy.errors import Fault
+from authproxy.redaction import MASK
 from authproxy.settings_draft import Draft, Rule
-from authproxy.settings_values import MASK, Unusable, group_number, read_secret
+from authproxy.settings_values import Unusable, group_number, read_secret
 from authproxy.telemetry_rules import unusable_variables
 
 _REQUIRED_IDS = {

@@ -191,7 +191,7 @@ class Source:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.published: list[SigningKey] | None = [KEY]
+        self.published: list[SigningKey | EllipticKey] | None = [KEY]
         self.fetches = 0
         self.keys = EndpointKeys(self._fetch, clock=self.clock, random=Random(1))
 
@@ -199,7 +199,7 @@ class Source:
         self.fetches += 1
         if self.published is None:
             raise KeysError("out of order")
-        return {key.key_id: key for key in self.published}
+        return parse_jwks(json.dumps(key_set(*self.published)).encode())
 
     def after(self, seconds: float) -> int:
         """Let time pass and the thread look; return how many fetches there were."""
@@ -287,6 +287,45 @@ def test_made_up_keys_cost_one_fetch_at_a_time_and_bounded_memory(source: Source
 def test_nothing_is_fetched_after_the_end(source: Source) -> None:
     source.keys.stop()
     assert source.after(0) == 0
+
+
+# -- remembering ------------------------------------------------------------------------------
+
+
+def test_a_verified_token_is_remembered_until_it_expires_or_the_keys_change(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.after(0)
+    callers = TokenCallers(
+        source.keys, issuer=ISSUER, audience=AUDIENCE, subjects=["**"], clock=source.clock
+    )
+    verified: list[str] = []
+    decode = jwt.decode
+
+    def counted(token: str, *args: Any, **kwargs: Any) -> Any:
+        verified.append(token)
+        return decode(token, *args, **kwargs)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    content = claims(exp=int(source.clock.wall() + 2 * REFRESH_SECONDS))
+    token = KEY.sign(content)
+    for _ in range(3):
+        assert callers.identify(token) == content["sub"]
+    assert len(verified) == 1
+    with pytest.raises(RequestError):
+        callers.identify(token[:-2] + "AA")
+
+    source.after(2 * REFRESH_SECONDS)
+    verified.clear()
+    for _ in range(3):
+        callers.identify(token)
+    # Anew with keys that were fetched anew, and, when it has expired by the
+    # clock that is moved here, each time.
+    assert len(verified) == 3
+    source.published = [ELLIPTIC]
+    source.after(2 * REFRESH_SECONDS)
+    with pytest.raises(RequestError):
+        callers.identify(token)
 
 
 # -- any token ------------------------------------------------------------------------------

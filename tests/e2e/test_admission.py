@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,15 +34,14 @@ def token_file(folder: Path, *tokens: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def module_proxy(
-    launch_for_module: Launch, tmp_path_factory: pytest.TempPathFactory
-) -> ProxyProcess:
-    tokens = token_file(tmp_path_factory.mktemp("tokens"), TOKEN, OTHER)
-    return launch_for_module(
-        INBOUND_TOKEN_FILE=str(tokens),
-        ALLOWED_METHODS="get,POST,TRACED",
-        ALLOWED_PATHS="/allowed,/open/a*,/deep/**/x",
-    )
+def module_proxy(launch_for_module: Launch) -> Iterator[ProxyProcess]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield launch_for_module(
+            INBOUND_TOKEN_FILE=str(token_file(Path(folder), TOKEN, OTHER)),
+            ALLOWED_METHODS="get,POST,TRACED",
+            ALLOWED_PATHS="/allowed,/open/a*,/deep/**/x",
+        )
 
 
 @pytest.fixture
@@ -125,6 +126,13 @@ def test_a_refusal_is_logged_with_who_and_where_and_never_the_token(
     assert (event["Request"], event["Method"]) == ("/logged/one", "GET")
     assert (event["Client"], event["RequestID"]) == ("127.0.0.1", "id-9")
     assert wrong not in guarded.log
+
+
+def test_a_file_of_tokens_that_everybody_can_read_is_warned_of(guarded: ProxyProcess) -> None:
+    event = guarded.wait_for_event("Every user of this machine can get at a secret")
+    assert event["level"] == "warning"
+    assert event["Path"] == guarded.settings["INBOUND_TOKEN_FILE"]
+    assert (event["Setting"], event["Mode"]) == ("INBOUND_TOKEN_FILE", "0644")
 
 
 def test_refusals_are_counted_as_every_other_error(
