@@ -24,7 +24,6 @@ from authproxy.urls import has_origin_form, path_of, request_target
 #: After which time a caller may ask again while the token file cannot be read.
 _RETRY_SECONDS = 5.0
 
-
 #: Where the server has judged a request already, this is who the caller is. No
 #: client can set it: what comes from one is called HTTP_ something.
 CALLER_KEY = "authproxy.caller"
@@ -77,7 +76,7 @@ class Admission:
         return caller
 
     def _identify(self, environ: Mapping[str, Any]) -> str | None:
-        given = list(_tokens_of(environ))
+        given = _tokens_of(environ)
         if not given:
             raise Unauthorized(
                 "a token is required, as `Authorization: Bearer` or X-Authproxy-Token",

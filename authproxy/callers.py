@@ -48,7 +48,7 @@ class _Seen:
     """A token that was verified: with which keys, how long it holds, and whose it is."""
 
     keys: Keys
-    until: float
+    until: int
     subject: str
 
 
@@ -94,7 +94,7 @@ class TokenCallers:
             raise CallerNotAllowed(f"{subject} is none of INBOUND_JWT_SUBJECTS")
         if len(self._seen) >= _MAX_SEEN:
             self._seen.clear()
-        self._seen[digest] = _Seen(keys, float(claims["exp"]), subject)
+        self._seen[digest] = _Seen(keys, int(claims["exp"]), subject)
         return subject
 
     def _keys_now(self) -> Keys:
