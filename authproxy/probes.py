@@ -9,6 +9,9 @@ from authproxy.admission import Admission
 from authproxy.lifecycle import Lifecycle
 from authproxy.tokens import TokenSource
 
+#: Request targets of the probes, as they usually come; GET and HEAD are answered.
+PATHS = frozenset({"/health", "/ready"})
+
 
 def probes_blueprint(
     tokens: TokenSource, lifecycle: Lifecycle, admission: Admission | None = None

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
 
 from authproxy import admission_values
 from authproxy import settings_values as values
@@ -25,7 +24,7 @@ _LEVELS = {
     "error": logging.ERROR,
 }
 
-CommaList = Annotated[tuple[Text, ...], NoDecode, BeforeValidator(admission_values.comma_list)]
+CommaList = Annotated[tuple[Text, ...], BeforeValidator(admission_values.comma_list)]
 Methods = Annotated[CommaList, AfterValidator(admission_values.methods)]
 Paths = Annotated[CommaList, AfterValidator(admission_values.paths)]
 Subjects = Annotated[CommaList, AfterValidator(admission_values.subjects)]
@@ -134,6 +133,13 @@ class Settings(TargetSettings):
     max_request_header_bytes: Annotated[int, Field(ge=1024, le=2**24)] = setting(
         LIMITS, 64 * 1024, "A request with a larger header is answered with 431."
     )
+    max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] | None = setting(
+        LIMITS,
+        None,
+        "Requests that wait for a thread in each process; more are answered with 503 and "
+        "Retry-After at once, instead of waiting for long.",
+        shown="4 times THREADS",
+    )
     shutdown_delay_seconds: Seconds = setting(
         LIMITS,
         0.0,
@@ -145,7 +151,7 @@ class Settings(TargetSettings):
     )
 
     override_request_headers: Annotated[
-        Mapping[str, SecretStr], NoDecode, BeforeValidator(values.header_overrides)
+        Mapping[str, SecretStr], BeforeValidator(values.header_overrides)
     ] = setting(
         HEADERS,
         {},
@@ -192,6 +198,11 @@ class Settings(TargetSettings):
     )
 
     @property
+    def queue_length(self) -> int:
+        """Requests that may wait for a thread."""
+        return 4 * self.threads if self.max_queued_requests is None else self.max_queued_requests
+
+    @property
     def pool_size(self) -> int:
         """Connections to the target that each worker keeps."""
         return self.target_pool_size or self.threads
@@ -223,4 +234,5 @@ class Settings(TargetSettings):
         }
         shown["AUDIENCE"] = self.scope
         shown["TARGET_POOL_SIZE"] = str(self.pool_size)
+        shown["MAX_QUEUED_REQUESTS"] = str(self.queue_length)
         return shown

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasGenerator, BeforeValidator, Field, SecretStr
-from pydantic.config import JsonDict
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
 )
+from pydantic.config import JsonDict
 
 from authproxy import audiences
 from authproxy import settings_values as values
@@ -42,13 +45,12 @@ def setting(
     return Field(default=default, description=doc, json_schema_extra={"authproxy": extra})
 
 
-class TargetSettings(BaseSettings):
+class TargetSettings(BaseModel):
     """The first half of `settings_model.Settings`."""
 
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        case_sensitive=True,
         hide_input_in_errors=True,
         alias_generator=AliasGenerator(validation_alias=str.upper),
         populate_by_name=True,
@@ -158,18 +160,6 @@ class TargetSettings(BaseSettings):
     aad_token_refresh_interval_in_percentage: Annotated[int, Field(ge=1, le=99)] = setting(
         IDENTITY, 10, "Refresh a token when this share of its lifetime is left, in percent."
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is passed: `load_settings` asks the sources, and notes which gave what."""
-        return (init_settings,)
 
     @property
     def target(self) -> TargetURL:
