@@ -62,6 +62,11 @@ docs: install ## Write anew what is made from the settings' declaration: docs/se
 	mv docs/settings.md.new docs/settings.md
 	$(BIN)/python scripts/chart_docs.py
 
+# Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter
+.PHONY: picture
+picture: install system-deps ## Draw docs/telemetry/dashboard.png anew, from two minutes of traffic
+	$(BIN)/python -m tests.dashboard_picture docs/telemetry/dashboard.png
+
 # One lock for all supported versions and platforms; no trace of the index it
 # was made from. `make lock LOCK_ARGS=--upgrade` takes the newest of everything.
 LOCK_ARGS ?=
