@@ -110,12 +110,12 @@ def serve(**options: str | None) -> None:
     """
     # Until the server takes over: the kernel drops what process 1 has no handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    settings = _load(options, serving=True).settings
+    loaded = _load(options, serving=True)
     from authproxy.server import serve as run
     from authproxy.startup import announce
 
-    announce(settings)
-    sys.exit(run(settings))
+    announce(loaded)
+    sys.exit(run(loaded.settings))
 
 
 @cli.command(cls=SettingsCommand, short_help="Say what is wrong, and what mends it.")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from authproxy.clock import Clock, SystemClock
 from authproxy.entra_errors import Explanation, explain
 from authproxy.errors import CertificateError, CredentialError, SettingsError
+from authproxy.redaction import Redactor
 from authproxy.rotation import RotatingCertificate
 from authproxy.settings import Settings
 
@@ -45,10 +46,6 @@ _DETAIL_LIMIT = 1500
 
 #: What may stand behind "Bearer " (RFC 6750 says less, but some issuers are loose).
 _FIELD_CONTENT = re.compile(r"[!-~]+")
-#: Entra's secrets have 40 characters; masking a toy of one would only garble the text.
-_SHORTEST_SECRET = 6
-
-_LOOKS_LIKE_A_TOKEN = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(\.[\w-]*)?")
 
 
 @dataclass(frozen=True)
@@ -175,10 +172,7 @@ class TokenFetcher:
 
     def _masked(self, text: str) -> str:
         """Return `text` without anything secret, at a length fit for a log line."""
-        text = _LOOKS_LIKE_A_TOKEN.sub("***", text)
-        for secret in (self._secret, os.environ.get("IDENTITY_HEADER")):
-            if secret and len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+        text = Redactor((self._secret, os.environ.get("IDENTITY_HEADER")))(text)
         return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
 
     # One method for each identity type; `common` goes to every class that uses HTTP.

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 
-from authproxy.tls import client_context
+from authproxy.tls import ContextAdapter, client_context
 
 #: Of what an error answer says, this much is kept.
 _TEXT_LIMIT = 1024
@@ -51,7 +51,7 @@ class IdentitySession(Session):
         self.refusal: Refusal | None = None
         self.clock_offset: float | None = None
         self.auth = _no_more_credentials
-        self.mount("https://", _AuthorityAdapter())
+        self.mount("https://", ContextAdapter(client_context()))
         self.mount("http://", _DirectAdapter())
         self.hooks["response"].append(self._remember)
 
@@ -65,23 +65,6 @@ class IdentitySession(Session):
                 text=" ".join(_description(response.text).split())[:_TEXT_LIMIT],
                 retry_after=response.headers.get("Retry-After"),
             )
-
-
-class _AuthorityAdapter(HTTPAdapter):
-    """TLS with the authorities that `client_context` trusts, also behind a proxy."""
-
-    def __init__(self) -> None:
-        self._context = client_context()
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the context as it is; requests would load certifi into it each time."""
 
 
 class _DirectAdapter(HTTPAdapter):
