@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Most tests wait most of the time: more processes than cores. A file's tests stay together.
+PYTEST_JOBS ?= 3
 
 .PHONY: help
 help: ## Say what there is
@@ -35,7 +37,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps ## Run the tests
-	$(BIN)/python -m pytest -m "not slow and not image" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not image" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests

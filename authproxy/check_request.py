@@ -18,7 +18,7 @@ from authproxy.errors import RequestError, TargetTimeout, TargetUnreachable
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import canonical, forwardable
 from authproxy.identity_http import date_ahead_of
-from authproxy.logs import masked
+from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.target import challenged_claims
 from authproxy.token_claims import printable
