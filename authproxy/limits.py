@@ -17,9 +17,13 @@ _MAX_DESCRIPTORS = 65536
 
 @dataclass(frozen=True)
 class Limits:
-    """The settings that the server itself needs; seconds and bytes."""
+    """The settings that the server itself needs; seconds and bytes.
+
+    `queue` requests may wait for one of the threads.
+    """
 
     threads: int = 32
+    queue: int = 128
     body_bytes: int = 64 * 1024 * 1024
     header_bytes: int = 64 * 1024
     shutdown_delay: float = 0
@@ -56,6 +60,12 @@ def adjustments_for(limits: Limits) -> Adjustments:
         # X-Forwarded-* pass on as they came.
         clear_untrusted_proxy_headers=False,
     )
+
+
+def forbid_core_dumps() -> None:
+    """Have a crash leave no file: it would hold tokens and secrets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _connection_limit(threads: int) -> int:

@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from authproxy.errors import Fault, SettingsError
+from authproxy.redaction import MASK
 from authproxy.settings_declarations import declarations
+from authproxy.settings_draft import Draft
 from authproxy.settings_model import Settings
-from authproxy.settings_rules import Draft, broken_rules
+from authproxy.settings_rules import broken_rules
 from authproxy.settings_sources import CONFIG, sources, unknown
-from authproxy.settings_values import MASK, Unusable
+from authproxy.settings_values import Unusable
 
 __all__ = ["Loaded", "Settings", "load_settings"]
 
@@ -46,6 +48,8 @@ class Loaded:
 
     settings: Settings
     origins: dict[str, str]
+    #: The YAML file, if there is one.
+    file: str | None = None
 
 
 def load_settings(
@@ -68,10 +72,9 @@ def load_settings(
     faults = [*file_faults, *(unknown(name) for name in options if name not in known)]
     given: dict[str, Any] = {}
     origins = dict.fromkeys(_BY_VARIABLE, "default")
-    for variable, declaration in _BY_VARIABLE.items():
+    for variable in _BY_VARIABLE:
         for source in asked:
-            value, _, _ = source.get_field_value(declaration.field, declaration.name)
-            if value is not None:
+            if (value := source.value(variable)) is not None:
                 given[variable] = value
                 origins[variable] = source.origin(variable)
                 break
@@ -92,9 +95,10 @@ def load_settings(
     if "AUDIENCE" not in given:
         target = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
         origins["AUDIENCE"] = f"default (from {target})"
-    if "TARGET_POOL_SIZE" not in given:
-        origins["TARGET_POOL_SIZE"] = "default (from THREADS)"
-    return Loaded(settings, origins)
+    for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
+        if variable not in given:
+            origins[variable] = "default (from THREADS)"
+    return Loaded(settings, origins, options.get(CONFIG) or environ.get(CONFIG) or None)
 
 
 def _validated(given: Mapping[str, Any]) -> tuple[Settings, list[Fault]]:

@@ -27,12 +27,19 @@ class Threads:
     def __init__(self, count: int) -> None:
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._unfinished = 0
         self.add(count)
 
     @property
     def queued(self) -> int:
-        """How many tasks wait for a thread."""
-        return self._tasks.qsize()
+        """How many tasks wait, or would if the threads took each as it comes."""
+        return max(0, self._unfinished - len(self._threads))
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether a further task would wait."""
+        return self._unfinished >= len(self._threads)
 
     def add(self, count: int) -> None:
         """Start so many more."""
@@ -44,6 +51,8 @@ class Threads:
 
     def add_task(self, task: Task) -> None:
         """Have a task served when its turn comes."""
+        with self._lock:
+            self._unfinished += 1
         self._tasks.put(task)
 
     def end(self, seconds: float) -> None:
@@ -60,3 +69,5 @@ class Threads:
                 task.service()
             except Exception:
                 log.exception("Unexpected error while serving a request.")
+            with self._lock:
+                self._unfinished -= 1

@@ -51,7 +51,7 @@ def _read_settings() -> Settings:
     from authproxy.startup import announce
 
     loaded = load_settings(serving=False)
-    announce(loaded.settings)
+    announce(loaded)
     if idle := _without_effect(loaded):
         log.warning(
             "Some settings have no effect here, only under `authproxy serve`",

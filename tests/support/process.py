@@ -282,6 +282,11 @@ class ProxyProcess:
 
     # -- its memory ----------------------------------------------------------
 
+    def workers(self) -> list[int]:
+        """Return the process ids of all workers that were ever started."""
+        lines = [line for line in self.log.splitlines() if "Worker started" in line]
+        return [int(parse_line(line)["WorkerPID"]) for line in lines]
+
     def resident_bytes(self) -> int:
         """Return the process's resident memory, without what it shares with others."""
         status = Path(f"/proc/{self.pid}/status").read_text()
