@@ -19,8 +19,11 @@ from authproxy.settings import Settings
 
 _BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
 
-#: What looks like a token never reaches the log, whoever wrote the line.
-_TOKEN = re.compile(r"(?i)(bearer\s+)[\w.~+/-]{16,}=*|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
+#: What looks like a token never reaches the log, whoever wrote the line. These
+#: run over whatever clients send: no two places may try the same bytes again.
+_BEARER = re.compile(r"(bearer\s+)[\w.~+/-]{16,}=*", re.IGNORECASE)
+_DOTTED = re.compile(r"(?<![\w-])[\w-]+(?:\.[\w-]*){2,}")
+_JWT_HEADER = re.compile(r"\beyJ[\w-]{8,}\Z")
 
 #: Libraries whose debug output shows request headers, or that warn of what is
 #: ordinary here (a full pool or queue).
@@ -34,7 +37,17 @@ _QUIET = {
 
 def masked(text: str) -> str:
     """Return `text` with everything that looks like a token masked."""
-    return _TOKEN.sub(lambda match: f"{match[1] or ''}***", text)
+    return _DOTTED.sub(_without_jwt, _BEARER.sub(r"\1***", text))
+
+
+def _without_jwt(dotted: re.Match[str]) -> str:
+    """Mask words between dots from the one on that can begin a JWT."""
+    words = dotted[0].split(".")
+    for at, word in enumerate(words[:-2]):
+        begins = _JWT_HEADER.search(word)
+        if begins and words[at + 1]:
+            return ".".join([*words[:at], f"{word[: begins.start()]}***"])
+    return dotted[0]
 
 
 def event_of(record: logging.LogRecord) -> dict[str, Any]:
