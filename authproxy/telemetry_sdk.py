@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from flask import Flask
     from opentelemetry.sdk._logs import LoggerProvider
 
-#: The probes; of a request, the instrumentation sees the raw target.
-_UNTRACED = r"^/(health|ready)(\?|$)"
+#: The probes; of a request, the instrumentation sees the raw target, in whichever form.
+_UNTRACED = r"^((?i:https?)://[^/?]*)?/(health|ready)(\?|$)"
 
 #: Which semantic conventions the instrumentation follows.
 _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
