@@ -81,9 +81,10 @@ system-deps: ## Install the real programs that tests drive (Debian, as root), or
 	@scripts/system-deps
 
 .PHONY: docs
-docs: install ## Write anew what is made from the settings' declaration: docs/settings.md, the chart's files
+docs: install ## Write anew what is made from the code: docs/settings.md, the man page, the chart's files
 	$(BIN)/authproxy settings --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	$(BIN)/python scripts/man_page.py
 	$(BIN)/python scripts/chart_docs.py
 
 # Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from authproxy.app import Services, create_app
 from authproxy.balance import ConnectionCounts, Share
-from authproxy.limits import Limits
+from authproxy.limits import Limits, forbid_core_dumps
 from authproxy.listening import ListenError, address_of, listen_tcp, listen_unix
 from authproxy.main_loop import Server, StopRequest
 from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
@@ -30,6 +30,7 @@ def serve(settings: Settings) -> int:
     second signal ends the process at once, with 128 and the signal's number.
     Raises what `create_app` raises.
     """
+    forbid_core_dumps()
     with contextlib.ExitStack() as resources:
         try:
             sockets = _listen(settings, resources)
@@ -83,9 +84,16 @@ def serve_process(
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
-    refused = services.telemetry.refused
     server = Server(
-        app, sockets, services, stop, limits, refused=refused, urgent=PATHS, share=share
+        app,
+        sockets,
+        services,
+        stop,
+        limits,
+        refused=services.telemetry.refused,
+        judge=services.doorkeeper,
+        urgent=PATHS,
+        share=share,
     )
     if lifeline is not None:
         server.end_when_closed(lifeline)
@@ -101,7 +109,10 @@ def serve_process(
 
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:
     if settings.listening_socket:
-        return [resources.enter_context(listen_unix(settings.listening_socket))]
+        listening = listen_unix(
+            settings.listening_socket, settings.socket_mode, settings.socket_group
+        )
+        return [resources.enter_context(listening)]
     assert settings.listening_port is not None  # settings for serving have one of the two
     sockets = listen_tcp(settings.listening_host, settings.listening_port)
     for sock in sockets:

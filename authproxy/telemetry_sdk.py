@@ -26,8 +26,8 @@ from authproxy.errors import BadRequest
 from authproxy.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
 from authproxy.instruments import EndedRequest, Identity, Instruments
 from authproxy.log_export import OTLPHandler, add_trace_ids
-from authproxy.logs import masked
 from authproxy.metrics_registry import MetricsRegistry
+from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.telemetry import Attempt, Refresh, RequestWatch, Telemetry
 from authproxy.telemetry_resource import resource
