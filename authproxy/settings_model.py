@@ -176,7 +176,10 @@ class Settings(BaseSettings):
     )
 
     listening_port: Annotated[int, Field(ge=1, le=65535)] | None = _setting(
-        SERVING, None, "Port to listen on.", shown="required, unless LISTENING_SOCKET"
+        SERVING,
+        None,
+        "Port to listen on. Not where systemd passes sockets.",
+        shown="required, unless LISTENING_SOCKET",
     )
     listening_host: Annotated[Text, AfterValidator(values.bind_host)] | None = _setting(
         SERVING, None, "Address to listen on.", shown="all interfaces, IPv4 and IPv6"

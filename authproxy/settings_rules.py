@@ -17,6 +17,7 @@ from authproxy import audiences
 from authproxy.errors import Fault
 from authproxy.settings_model import Settings
 from authproxy.settings_values import MASK, Unusable, read_secret
+from authproxy.socket_activation import passed_descriptors
 from authproxy.telemetry_rules import unusable_variables
 
 _REQUIRED_IDS = {
@@ -229,8 +230,16 @@ def usable_ca_file(draft: Draft) -> Iterator[Fault]:
 
 
 def one_listener(draft: Draft) -> Iterator[Fault]:
-    """A port or a Unix socket, not both; and one of them to serve."""
-    if draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
+    """A port, a Unix socket or sockets that were passed: to serve, one of the three."""
+    if draft.serving and passed_descriptors(draft.environ):
+        for variable in sorted(draft.given.intersection({"LISTENING_PORT", "LISTENING_SOCKET"})):
+            yield Fault(
+                variable,
+                _value(draft, variable),
+                "it is set, although systemd passes sockets to listen on (LISTEN_FDS)",
+                f"Remove {variable}, or disable the socket unit.",
+            )
+    elif draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
         yield Fault(
             "LISTENING_SOCKET",
             draft.settings.listening_socket,
@@ -285,8 +294,8 @@ def _in_either_form(variable: str) -> tuple[str, str]:
 
 
 def _value(draft: Draft, variable: str) -> str | None:
-    value: str | None = getattr(draft.settings, variable.lower())
-    return value
+    value = getattr(draft.settings, variable.lower())
+    return None if value is None else str(value)
 
 
 _RULES: tuple[Rule, ...] = (
