@@ -57,9 +57,10 @@ system-deps: ## Install the real programs that tests drive (Debian, as root), or
 	@scripts/system-deps
 
 .PHONY: docs
-docs: install ## Write docs/settings.md anew from the settings' declaration
+docs: install ## Write anew what is made from the settings' declaration: docs/settings.md, the chart's files
 	$(BIN)/authproxy settings --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	$(BIN)/python scripts/chart_docs.py
 
 # One lock for all supported versions and platforms; no trace of the index it
 # was made from. `make lock LOCK_ARGS=--upgrade` takes the newest of everything.

@@ -60,12 +60,12 @@ class AnswerStream:
         return self._exchange.answer.has_arrived()
 
     def read_for_the_log(self) -> None:
-        """Read the beginning, which nobody is sent, and end the story."""
+        """Read the beginning, which nobody is sent."""
         beginning = self._exchange.answer.beginning()
         if self._excerpt is not None:
             self._excerpt.feed(beginning)
         self._open = False
-        self._story.answered(self._exchange, len(beginning), self._excerpt)
+        self._story.withheld(self._exchange, len(beginning), self._excerpt)
 
     def close(self) -> None:
         """End the exchange (called by the WSGI server in any case)."""

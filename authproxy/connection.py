@@ -14,14 +14,9 @@ from typing import Any
 
 from waitress.channel import HTTPChannel
 
-from authproxy.request_parser import RequestParser
-from authproxy.response_tasks import ApplicationTask, ErrorReplyTask
+from authproxy.channel import Channel
 
 log = logging.getLogger(__name__)
-
-#: Read while no body is expected: waitress copies what is left of a read for
-#: each request in it, so that a large read of tiny requests would be dear.
-_HEAD_READ_BYTES = 8192
 
 #: SO_LINGER on, zero seconds: close sends a reset, which no client can take
 #: for the end of a body.
@@ -55,20 +50,13 @@ DEFAULT_TIMEOUTS = Timeouts()
 LINGER_BYTES = 512 * 1024 * 1024
 
 
-class Connection(HTTPChannel):
+class Connection(Channel):
     """A connection, which ends when it makes no progress, and ends politely.
 
     Politely: closing a socket with unread bytes resets it, and the reset
     destroys the response on its way. So the sending side is shut down first,
     and what the client still sends is read and dropped for a while.
     """
-
-    logger = log
-    parser_class = RequestParser
-    task_class = ApplicationTask
-    error_task_class = ErrorReplyTask
-
-    close_when_flushed: bool = False
 
     #: Reset instead of closing, once all is sent: the response is truncated.
     cut_when_flushed = False
@@ -81,8 +69,6 @@ class Connection(HTTPChannel):
 
     def __init__(self, server: Any, *args: Any, **kwargs: Any) -> None:
         self.timeouts: Timeouts = server.timeouts
-        #: When a byte last moved, or the last response ended (monotonic).
-        self.progress_at = time.monotonic()
         super().__init__(server, *args, **kwargs)
 
     # What it is doing.
@@ -106,29 +92,6 @@ class Connection(HTTPChannel):
             return False
 
     # Progress.
-
-    def recv(self, buffer_size: int) -> bytes:
-        in_body = self.request is not None and self.request.body_rcv is not None
-        lingering = self.lingering_since is not None
-        data: bytes = super().recv(buffer_size if in_body or lingering else _HEAD_READ_BYTES)
-        self.progress_at = time.monotonic()
-        return data
-
-    def send(self, data: bytes, do_close: bool = True) -> int:
-        sent: int = super().send(data, do_close=do_close)
-        if sent:
-            self.progress_at = time.monotonic()
-        return sent
-
-    def write_soon(self, data: bytes) -> int:
-        if not self.total_outbufs_len:  # the target may have been silent for long
-            self.progress_at = time.monotonic()
-        written: int = super().write_soon(data)
-        return written
-
-    def service(self) -> None:
-        super().service()
-        self.progress_at = time.monotonic()
 
     def end_if_stuck(self, now: float) -> None:
         """End the connection if it has made no progress for too long.
@@ -183,7 +146,8 @@ class Connection(HTTPChannel):
             super().handle_read()
             return
         try:
-            self.dropped_bytes += len(self.recv(self.adj.recv_bytes))
+            self.dropped_bytes += len(HTTPChannel.recv(self, self.adj.recv_bytes))
+            self.progress_at = time.monotonic()
         except OSError:
             self.handle_close()
         if self.dropped_bytes > LINGER_BYTES:
@@ -193,8 +157,8 @@ class Connection(HTTPChannel):
         if not self.close_when_flushed or self.will_close:
             super().handle_write()
             return
-        self._flush_exception(self._flush_some)
-        if self.will_close:  # the socket failed
+        _, failed = self._flush_exception(self._flush_some)
+        if failed:
             self.handle_close()
         elif self.connected and not self.total_outbufs_len:
             self.close_when_flushed = False

@@ -162,6 +162,12 @@ class TargetRefusedIdentity(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class Overloaded(RequestError):
+    """All threads are taken, and enough requests wait for one already."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
 class ShuttingDown(RequestError):
     """The grace for requests in flight is over."""
 

@@ -1,18 +1,15 @@
-"""Reading a response of the target: a strict head over http.client's body framing.
+"""Pure rules: the head of the target's response, read strictly by RFC 9112.
 
 http.client parses heads with the e-mail parser, which forgives what a proxy
 must not: a broken line hides the fields after it, and with them the framing;
-and it takes 103 Early Hints for the final answer. So the head is read here by
-RFC 9112, and only the body's bytes are left to http.client.
+and it takes 103 Early Hints for the final answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
-from socket import socket
-from ssl import SSLEOFError, SSLWantReadError
+from dataclasses import dataclass
+from http.client import HTTPException
 
 from authproxy.headers import Field, list_members
 
@@ -20,21 +17,14 @@ from authproxy.headers import Field, list_members
 MAX_HEAD_BYTES = 256 * 1024
 MAX_INTERIM_RESPONSES = 16
 
-#: Bytes asked of the socket at a time; what has arrived is passed on at once.
-READ_BYTES = 64 * 1024
-
 _STATUS_LINE = re.compile(
     rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t]+([^\x00-\x08\x0a-\x1f\x7f]*))?"
 )
 _FIELD_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*:[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*"
 )
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
+_HEAD_END = re.compile(rb"\n\r?\n")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
-
-
-class NoResponse(HTTPException):
-    """The connection ended before a single byte of a response."""
 
 
 class MalformedResponse(HTTPException):
@@ -124,115 +114,51 @@ def is_persistent(minor_version: int, fields: list[Field]) -> bool:
     return minor_version >= 1 or "keep-alive" in options
 
 
-class TargetResponse(HTTPResponse):
-    """A response of the target, read from its socket.
+@dataclass(frozen=True)
+class Head:
+    """A response's head: what it says, and how its body ends.
 
-    `fields` are the header fields as they came. `length` counts down the
-    bytes still to come where Content-Length tells; `complete` says that all
-    of the body was read.
+    `length` is None where the body is chunked, or where only the end of the
+    connection ends it.
     """
 
+    status: int
+    reason: str
     fields: list[Field]
+    length: int | None
+    chunked: bool
+    persistent: bool
 
-    def __init__(self, sock: socket, method: str) -> None:
-        super().__init__(sock, method=method)
-        self._sock = sock
 
-    def begin(self) -> None:
-        """Read the head, passing over interim responses.
+def split_head(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return a head and what follows it, or None where more has to come.
 
-        Raises NoResponse, MalformedResponse, and what sockets raise.
-        """
-        try:
-            started = self.fp.peek(1)
-        except (ConnectionError, SSLEOFError) as error:
-            raise NoResponse("closed the connection without an answer") from error
-        if not started:
-            raise NoResponse("closed the connection without an answer")
-        for _ in range(MAX_INTERIM_RESPONSES + 1):
-            lines = self._head_lines()
-            minor, self.status, self.reason = parse_status_line(lines[0])
-            if self.status >= 200:
-                break
-        else:
-            raise MalformedResponse("too many interim responses")
-        self.fields = parse_field_lines(lines[1:])
-        self.code = self.status
-        self.version = 11 if minor else 10
-        self.headers = self.msg = HTTPMessage()
-        self._frame(minor)
+    Raises MalformedResponse where it has no end within MAX_HEAD_BYTES.
+    """
+    end = _HEAD_END.search(data)
+    if (end.end() if end else len(data)) > MAX_HEAD_BYTES:
+        raise MalformedResponse(f"the answer's head is longer than {MAX_HEAD_BYTES} bytes")
+    return (data[: end.start()], data[end.end() :]) if end else None
 
-    def _frame(self, minor: int) -> None:
-        """Decide where the body ends (RFC 9112 section 6.3)."""
-        self.will_close = not is_persistent(minor, self.fields)
-        self.chunked = is_chunked(self.fields)
-        self.chunk_left = None
-        self.length = content_length(self.fields)
-        if self.chunked and self.length is not None:  # one of them lies: the chunks count
-            self.length = None
-            self.will_close = True
-        self.fields = with_length(self.fields, self.length)
-        if self._method == "HEAD" or self.status in (204, 304):  # type: ignore[attr-defined]
-            self.chunked = False
-            self.length = 0
-        elif self.length is None and not self.chunked:
-            self.will_close = True
-        if self.length == 0:
-            self._close_conn()  # type: ignore[attr-defined]
 
-    def _head_lines(self) -> list[bytes]:
-        lines: list[bytes] = []
-        room = MAX_HEAD_BYTES
-        while True:
-            line = self.fp.readline(room + 1)
-            room -= len(line)
-            if room < 0:
-                raise MalformedResponse(f"the answer's head is longer than {MAX_HEAD_BYTES} bytes")
-            if not line.endswith(b"\n"):
-                raise MalformedResponse("closed the connection within the answer's head")
-            line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-            if not line and lines:
-                return lines
-            lines.append(line)
+def parse_head(head: bytes, method: str) -> Head:
+    """Return what the head of the answer to a request with this method says.
 
-    def _read_next_chunk_size(self) -> int:
-        """Read a chunk-size line; http.client would take signs and underscores."""
-        line = self.fp.readline(1024 + 1)
-        match = _CHUNK_SIZE.fullmatch(line.rstrip(b"\r\n"))
-        if not match or not line.endswith(b"\n"):
-            raise ValueError("invalid chunk size")  # http.client makes it IncompleteRead
-        return int(match[1], 16)
-
-    def has_arrived(self) -> bool:
-        """Whether bytes of the body, or its end, can be had without waiting."""
-        if self.isclosed():
-            return True
-        timeout = self._sock.gettimeout()
-        self._sock.settimeout(0)
-        try:
-            return bool(self.fp.peek(1))
-        except (SSLWantReadError, BlockingIOError):
-            return False
-        except OSError:
-            return True  # reading will tell
-        finally:
-            self._sock.settimeout(timeout)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole body was read."""
-        return self.isclosed()
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it arrives.
-
-        Raises IncompleteRead where it ends too early, and what sockets raise.
-        """
-        while self.fp is not None:
-            piece = self.read1(READ_BYTES)
-            if self.length == 0 and self.fp is not None:
-                self._close_conn()  # type: ignore[attr-defined]  # read1 leaves that to a further call
-            if piece:
-                yield piece
-            elif self.length:
-                raise IncompleteRead(b"", self.length)
+    Decides where the body ends by RFC 9112 section 6.3. Raises
+    MalformedResponse.
+    """
+    lines = [line[:-1] if line.endswith(b"\r") else line for line in head.split(b"\n")]
+    minor, status, reason = parse_status_line(lines[0])
+    fields = parse_field_lines(lines[1:])
+    persistent = is_persistent(minor, fields)
+    chunked = is_chunked(fields)
+    length = content_length(fields)
+    if chunked and length is not None:  # one of them lies: the chunks count
+        length = None
+        persistent = False
+    fields = with_length(fields, length)
+    if method == "HEAD" or status < 200 or status in (204, 304):
+        chunked, length = False, 0
+    elif length is None and not chunked:
+        persistent = False
+    return Head(status, reason, fields, length, chunked, persistent)

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
-from authproxy.metric_labels import BoundedLabels, ClientLabels
+from authproxy.metric_labels import BoundedLabels, ClientLabels, known_method
 
 #: From 1 ms to 60 s: from an answer of a neighbour to a query at its limit.
 BOUNDARIES_SECONDS = (
@@ -17,28 +16,6 @@ BOUNDARIES_SECONDS = (
     *(0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 BOUNDARIES_MILLISECONDS = tuple(seconds * 1000 for seconds in BOUNDARIES_SECONDS)
-
-#: Of what the Flask instrumentation knows of a request, what a client cannot make up.
-_SERVER_ATTRIBUTES = {
-    "http.request.method",
-    "http.response.status_code",
-    "http.route",
-    "url.scheme",
-    "error.type",
-}
-
-
-def views() -> list[View]:
-    """Return what the SDK makes of measurements that the instrumentation takes."""
-    in_seconds = ExplicitBucketHistogramAggregation(BOUNDARIES_SECONDS)
-    return [
-        View(
-            instrument_name="http.server.request.duration",
-            attribute_keys=_SERVER_ATTRIBUTES,
-            aggregation=in_seconds,
-        ),
-        View(instrument_name="http.server.active_requests", attribute_keys=_SERVER_ATTRIBUTES),
-    ]
 
 
 @dataclass
@@ -69,6 +46,25 @@ class Identity:
         return dict(vars(self))
 
 
+@dataclass(frozen=True)
+class EndedRequest:
+    """A request whose answer has ended; method, path and user agent as they came.
+
+    `status` is the target's where it answered, `seen_status` the client's.
+    """
+
+    method: str
+    path: str
+    user_agent: str
+    scheme: str
+    status: int
+    seen_status: int
+    error: str | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    began: bool = True
+
+
 @dataclass
 class _Refreshes:
     outcomes: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -92,12 +88,18 @@ class Instruments:
         self._uploads: dict[ClientLabels, _Upload] = {}
         self._retries = dict.fromkeys(("dead_connection", "unauthorized"), 0)
         self._refreshes = _Refreshes()
-        self._in_flight = 0
+        self._in_flight: dict[tuple[str, str], int] = {}
         self._duration = meter.create_histogram(
             "aad_auth_proxy_request_duration_milliseconds",
             unit="ms",
             description="Time from a request's arrival to the end of its answer.",
             explicit_bucket_boundaries_advisory=BOUNDARIES_MILLISECONDS,
+        )
+        self._server_duration = meter.create_histogram(
+            "http.server.request.duration",
+            unit="s",
+            description="Duration of HTTP server requests.",
+            explicit_bucket_boundaries_advisory=BOUNDARIES_SECONDS,
         )
         self._client_duration = meter.create_histogram(
             "http.client.request.duration",
@@ -147,37 +149,38 @@ class Instruments:
             [self._requests_in_flight],
             description="Requests whose answer has not ended.",
         )
+        meter.create_observable_up_down_counter(
+            "http.server.active_requests",
+            [self._active_requests],
+            unit="{request}",
+            description="Number of active HTTP server requests.",
+        )
 
     # What happens.
 
-    def request_began(self) -> None:
+    def request_began(self, method: str, scheme: str) -> None:
+        kind = known_method(method), scheme
         with self._lock:
-            self._in_flight += 1
+            self._in_flight[kind] = self._in_flight.get(kind, 0) + 1
 
-    def request_ended(
-        self,
-        labels: tuple[str, str, str],
-        status: int,
-        *,
-        seconds: float,
-        request_bytes: int,
-        response_bytes: int,
-        began: bool = True,
-    ) -> None:
-        """Count a request by method, path and user agent as they came.
+    def request_ended(self, request: EndedRequest, seconds: float) -> None:
+        """Count a request, whose answer took so long to end.
 
         One that never `began` was refused before anybody looked at it.
         """
-        bounded = self._labels(*labels)
+        labels = self._labels(request.method, request.path, request.user_agent)
+        kind = known_method(request.method), request.scheme
         with self._lock:
-            series = self._series.get((bounded, status))
+            series = self._series.get((labels, request.status))
             if series is None:
-                series = self._begin_series(bounded, status)
+                series = self._begin_series(labels, request.status)
             series.requests += 1
-            series.response_bytes += response_bytes
-            self._uploads[bounded].request_bytes += request_bytes
-            self._in_flight -= began
+            series.response_bytes += request.response_bytes
+            self._uploads[labels].request_bytes += request.request_bytes
+            if request.began:
+                self._in_flight[kind] -= 1
         self._duration.record(seconds * 1000, series.attributes)
+        self._server_duration.record(seconds, _server_attributes(*kind, request))
 
     def _begin_series(self, labels: ClientLabels, status: int) -> _Series:
         method, path, user_agent = labels
@@ -246,4 +249,27 @@ class Instruments:
         return [Observation(expires_at, {"audience": self._identity.audience})]
 
     def _requests_in_flight(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(self._in_flight)]
+        with self._lock:
+            return [Observation(sum(self._in_flight.values()))]
+
+    def _active_requests(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            every = list(self._in_flight.items())
+        return [
+            Observation(count, {"http.request.method": method, "url.scheme": scheme})
+            for (method, scheme), count in every
+        ]
+
+
+def _server_attributes(method: str, scheme: str, request: EndedRequest) -> dict[str, str | int]:
+    """Return what the semantic conventions want to know of a request that was served."""
+    attributes: dict[str, str | int] = {
+        "http.request.method": method,
+        "url.scheme": scheme,
+        "http.response.status_code": request.seen_status,
+    }
+    if request.error is not None:
+        attributes["error.type"] = request.error
+    elif request.seen_status >= 500:
+        attributes["error.type"] = str(request.seen_status)
+    return attributes

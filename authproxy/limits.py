@@ -17,9 +17,13 @@ _MAX_DESCRIPTORS = 65536
 
 @dataclass(frozen=True)
 class Limits:
-    """The settings that the server itself needs; seconds and bytes."""
+    """The settings that the server itself needs; seconds and bytes.
+
+    `queue` requests may wait for one of the threads.
+    """
 
     threads: int = 32
+    queue: int = 128
     body_bytes: int = 64 * 1024 * 1024
     header_bytes: int = 64 * 1024
     shutdown_delay: float = 0

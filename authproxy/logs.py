@@ -38,7 +38,6 @@ _QUIET = {
     "azure": logging.ERROR,
     "msal": logging.ERROR,
     "urllib3": logging.ERROR,
-    "waitress.queue": logging.ERROR,
     "werkzeug": logging.ERROR,
 }
 

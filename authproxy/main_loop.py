@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -14,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.server import BaseWSGIServer, TcpWSGIServer, UnixWSGIServer
-from waitress.task import ThreadedTaskDispatcher
 
+from authproxy.acceptors import LEFT_SECONDS, Listener, Refused, TcpListener, UnixListener
+from authproxy.balance import Share
 from authproxy.connection import DEFAULT_TIMEOUTS, Connection, Timeouts
 from authproxy.limits import Limits, adjustments_for
+from authproxy.memory_body import BodyMemory
+from authproxy.threads import Threads
+from authproxy.watched import Watched
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -44,11 +45,6 @@ class Lifecycle(Protocol):
     def refuse(self) -> None: ...
 
 
-#: Told of each request that never reached the application: method, target, user
-#: agent and the status that it was answered with.
-Refused = Callable[[str, str, str, int], None]
-
-
 class StopRequest:
     """Turns signals into a request to stop; a second one ends at once."""
 
@@ -70,73 +66,6 @@ class StopRequest:
             os._exit(128 + number)
 
 
-class _Listener(BaseWSGIServer):
-    """One listening socket."""
-
-    logger = log
-    channel_class = Connection
-    draining = False
-    timeouts = DEFAULT_TIMEOUTS
-    refused: Refused | None = None
-    _paused_until = 0.0
-    _trigger_closed = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # A signal handler may pull while the main thread closes: re-entrant.
-        self._trigger_lock = threading.RLock()
-        super().__init__(*args, **kwargs)
-
-    def maintenance(self, now: float) -> None:
-        """Left to `Server`, which goes on when this listener is closed."""
-
-    def readable(self) -> bool:
-        return time.monotonic() >= self._paused_until and bool(super().readable())
-
-    def accept(self) -> Any:
-        try:
-            return super().accept()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                # The connection stays in the queue: trying again at once would spin.
-                log.warning("Cannot accept.", extra={"fields": {"Problem": error.strerror}})
-                self._paused_until = time.monotonic() + _TICK_SECONDS
-            raise
-
-    def accept_waiting(self) -> None:
-        """Accept what the kernel has queued; closing the socket would reset it."""
-        while self.readable():
-            held = len(self._map)
-            self.handle_accept()
-            if len(self._map) == held:
-                return
-
-    def stop_accepting(self) -> None:
-        """Close the socket, but not the trigger that connections still pull."""
-        wasyncore.dispatcher.close(self)
-
-    def pull_trigger(self) -> None:
-        with self._trigger_lock:
-            if not self._trigger_closed:
-                super().pull_trigger()
-
-    def close_trigger(self) -> None:
-        """From now on pulling it does nothing; its descriptor may be another's soon."""
-        with self._trigger_lock:
-            self._trigger_closed = True
-            self.trigger.close()
-
-
-class _TcpListener(_Listener, TcpWSGIServer):
-    def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return an IPv4 client's address as it is written, also on a socket for both kinds."""
-        return (str(addr[0]).removeprefix("::ffff:"), *addr[1:])
-
-
-class _UnixListener(_Listener, UnixWSGIServer):
-    def fix_addr(self, addr: object) -> tuple[str, None]:
-        return ("", None)  # no address, so that X-Forwarded-For gains no invented one
-
-
 class Server:
     """Serves a WSGI application on listening sockets until told to stop."""
 
@@ -149,39 +78,50 @@ class Server:
         limits: Limits,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         refused: Refused | None = None,
+        urgent: frozenset[str] = frozenset(),
+        share: Share | None = None,
     ) -> None:
+        """`urgent` request targets are served also where all threads are taken."""
         self._lifecycle = lifecycle
         self._stop = stop
         self._limits = limits
-        self._map: dict[int, Any] = {}
+        self._share = share
+        self._watched = Watched()
         self._chores: list[Callable[[], None]] = []
         self._next_chores = 0.0
-        # Its one line is about the depth of the queue, at each request that
-        # has to wait: noise.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        self._dispatcher = ThreadedTaskDispatcher()
-        self._dispatcher.logger = log
-        self._dispatcher.set_thread_count(limits.threads)
+        self._threads = Threads(limits.threads)
+        self._spare = Threads(1)
         adjustments = adjustments_for(limits)
+        body_memory = BodyMemory()
         self._listeners = [self._listener(application, sock, adjustments) for sock in sockets]
         for listener in self._listeners:
             listener.timeouts = timeouts
+            listener.body_memory = body_memory
+            listener.limits = limits
+            listener.spare = self._spare
+            listener.urgent = urgent
+            listener.share = share
             listener.refused = refused
         stop.wake = self._listeners[0].pull_trigger
 
     def _listener(
         self, application: WSGIApplication, sock: socket.socket, adjustments: Adjustments
-    ) -> _Listener:
-        kind = _UnixListener if sock.family == socket.AF_UNIX else _TcpListener
+    ) -> Listener:
+        kind = UnixListener if sock.family == socket.AF_UNIX else TcpListener
         return kind(
             application,
-            map=self._map,
+            map=self._watched,
             _sock=sock,
-            dispatcher=self._dispatcher,
+            dispatcher=self._threads,
             adj=adjustments,
             sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
             bind_socket=False,
         )
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a thread."""
+        return self._threads.queued
 
     def add_chore(self, chore: Callable[[], None]) -> None:
         """Have the main loop call this about once a second."""
@@ -189,7 +129,7 @@ class Server:
 
     def end_when_closed(self, descriptor: int) -> None:
         """Also drain when the other end of this pipe closes."""
-        _Lifeline(descriptor, self._map, self._stop)
+        _Lifeline(descriptor, self._watched, self._stop)
 
     def run(self) -> None:
         """Serve until a stop is requested, then drain; returns when all is over."""
@@ -206,14 +146,16 @@ class Server:
         if not drained:
             # Threads may all be held by a silent target: a few more for the queue.
             self._lifecycle.refuse()
-            self._dispatcher.set_thread_count(self._limits.threads + _REFUSING_THREADS)
+            self._threads.add(_REFUSING_THREADS)
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut()
-        self._end_threads()
+        # Let them log what they have to; the target may hold some.
+        self._threads.end(_TICK_SECONDS)
+        self._spare.end(_TICK_SECONDS)
         for listener in self._listeners:
             listener.close_trigger()
-        wasyncore.close_all(self._map)
+        self._watched.close()
         log.info("Stopped")
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
@@ -225,12 +167,16 @@ class Server:
                 wait = min(wait, deadline - time.monotonic())
                 if wait <= 0:
                     return False
-            wasyncore.loop(timeout=wait, use_poll=True, map=self._map, count=1)
+            if any(listener.paused for listener in self._listeners):
+                wait = min(wait, LEFT_SECONDS)
+            self._watched.turn(wait)
+            if self._share is not None:
+                self._share.put(len(self._watched))
             self._do_chores()
         return True
 
     def _connections(self) -> list[Connection]:
-        return [held for held in self._map.values() if isinstance(held, Connection)]
+        return [held for held in self._watched.values() if isinstance(held, Connection)]
 
     def _do_chores(self) -> None:
         now = time.monotonic()
@@ -249,13 +195,6 @@ class Server:
             if connection.idle and not expected and not connection.has_unread_bytes():
                 connection.handle_close()
         return not self._connections()
-
-    def _end_threads(self) -> None:
-        """Let the threads end, and log what they have to; the target may hold some."""
-        self._dispatcher.set_thread_count(0)
-        ended = self._dispatcher.thread_exit_cv
-        with ended:
-            ended.wait_for(lambda: not self._dispatcher.threads, _TICK_SECONDS)
 
     def _cut(self) -> None:
         busy = [held for held in self._connections() if held.lingering_since is None]

@@ -22,10 +22,20 @@ MAX_LENGTH = 200
 #: User agents as sent that are remembered with what they are reduced to.
 _MAX_RAW_AGENTS = 1000
 
+#: Methods that the semantic conventions know; clients may send any other.
+_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+
 _PRODUCT = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
 
 #: method, path, user agent
 ClientLabels = tuple[str, str, str]
+
+
+def known_method(method: str) -> str:
+    """Return the method, or what the semantic conventions call all others."""
+    return method if method in _METHODS else "_OTHER"
 
 
 def product_of(user_agent: str) -> str:

@@ -8,6 +8,9 @@ from authproxy import __version__
 from authproxy.lifecycle import Lifecycle
 from authproxy.tokens import TokenSource
 
+#: Request targets of the probes, as they usually come; GET and HEAD are answered.
+PATHS = frozenset({"/health", "/ready"})
+
 
 def probes_blueprint(tokens: TokenSource, lifecycle: Lifecycle) -> Blueprint:
     """Return the blueprint with /health and /ready."""

@@ -27,6 +27,8 @@ class RequestStory:
         self.url: str | None = None
         self._request_id: str | None = environ.get("HTTP_X_REQUEST_ID")
         self._start = time.monotonic()
+        #: What the target answered, and the bytes of it, where the client gets an error instead.
+        self._withheld: tuple[int, int] | None = None
 
     def _fields(self, attempts: int | None = None) -> dict[str, Any]:
         return {
@@ -49,20 +51,26 @@ class RequestStory:
             **self._fields(),
         }
         log.log(level, "Request failed", extra={"fields": fields})
-        self.watch.ended(int(error.status), error=error.code)
+        status, received = self._withheld or (int(error.status), 0)
+        self.watch.ended(status, received, error.code, seen_status=int(error.status))
 
     def crashed(self) -> None:
         """A bug ended the request; whoever catches it logs it."""
         self.watch.ended(int(HTTPStatus.INTERNAL_SERVER_ERROR), error="InternalError")
 
     def answered(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
-        """The target's answer was passed on, or read in the client's place."""
-        exchange.attempt.ended(sent)
+        """The target's answer was passed on."""
         with self.watch.current():
             self._tell_of_answer(exchange, sent, excerpt)
         self.watch.ended(exchange.answer.status, sent)
 
+    def withheld(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> None:
+        """The target's answer was read in the client's place, who gets an error: `failed`."""
+        self._withheld = exchange.answer.status, received
+        self._tell_of_answer(exchange, received, excerpt)
+
     def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
+        exchange.attempt.ended(sent)
         status = exchange.answer.status
         fields = {
             "ContentLength": sent,

@@ -19,6 +19,7 @@ from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest
 
 from authproxy import errors, urls
+from authproxy.memory_body import BodyMemory
 
 #: A chunk's size line with its extensions, and all trailers, in bytes.
 MAX_CHUNK_LINE = 1024
@@ -63,10 +64,12 @@ class RequestParser(HTTPRequestParser):
     """
 
     problem: str | None = None
+    body_rcv: Any = None  # one of waitress's, BoundedChunkedReceiver or MemoryBody
     error: Any = None  # one of waitress's, or a RequestError
 
-    def __init__(self, adj: Adjustments) -> None:
+    def __init__(self, adj: Adjustments, memory: BodyMemory) -> None:
         super().__init__(adj)
+        self._memory = memory
         self.began = time.monotonic()
 
     def received(self, data: bytes) -> int:
@@ -111,6 +114,10 @@ class RequestParser(HTTPRequestParser):
         self._check_fields(b"\r\n" + fields.lower())
         if self.chunked:
             self.body_rcv = BoundedChunkedReceiver(OverflowableBuffer(self.adj.inbuf_overflow))
+        elif 0 < self.content_length < self.adj.max_request_body_size:
+            in_memory = self._memory.receiver(self.content_length)
+            if in_memory is not None:  # empty as it is, it would count as false
+                self.body_rcv = in_memory
         self._join_cookies(fields)
 
     def _set_target(self, target: str) -> None:

@@ -16,7 +16,7 @@ from waitress.channel import ClientDisconnected
 from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import InternalServerError, build_http_date
 
-from authproxy.errors import AuthProxyError, Reply, RequestError, error_reply
+from authproxy.errors import AuthProxyError, Overloaded, Reply, RequestError, error_reply
 from authproxy.headers import list_members
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: A client's own request id is given back if it is short and printable.
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+#: A piece up to this size is copied behind the head, which saves a call of the kernel.
+_JOINED_BYTES = 16 * 1024
 
 #: waitress's status for a request that it cannot take: code and message.
 _REFUSALS = {
@@ -45,8 +48,7 @@ class ResponseTask(Task):
     channel: Connection
     request: RequestParser
 
-    #: HEAD: applications may well write a body; it is dropped without a word.
-    logged_write_no_body = True
+    wrote_header: bool = False
 
     #: Only the end of the connection tells the client where the body ends.
     delimited_by_close = False
@@ -72,6 +74,25 @@ class ResponseTask(Task):
 
     def set_close_on_finish(self) -> None:
         self.close_on_finish = True
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, the first one in one go with the head."""
+        head = b"" if self.wrote_header else self.build_response_header()
+        self.wrote_header = True
+        piece = self._framed(data) if data and self.has_body else b""
+        if len(piece) > _JOINED_BYTES:
+            self.channel.write_soon(head)
+            head = b""
+        self.channel.write_soon(head + piece if head else piece)
+
+    def _framed(self, data: bytes) -> bytes:
+        if self.chunked_response:
+            return b"%X\r\n%b\r\n" % (len(data), data)
+        length = self.content_length
+        if length is not None:
+            data = data[: length - self.content_bytes_written]
+            self.content_bytes_written += len(data)
+        return data
 
     def build_response_header(self) -> bytes:
         """Return status line and fields, in the application's order and case."""
@@ -158,12 +179,15 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
     def _tell(self) -> None:
         """Have the refusal counted, unless the application has counted the request."""
         request, refused = self.request, self.channel.server.refused
-        if refused is None or isinstance(request.error, RequestError | InternalServerError):
+        error = request.error
+        seen = isinstance(error, RequestError | InternalServerError)
+        if refused is None or (seen and not isinstance(error, Overloaded)):
             return
         agent = request.headers.get("USER_AGENT", "")
         # Both are unset where the request line could not be read.
         method, target = getattr(request, "command", ""), getattr(request, "request_uri", "")
-        refused(method, target, agent, request.error.code)
+        status = int(error.status) if isinstance(error, Overloaded) else error.code
+        refused(method, target, agent, status)
 
 
 class ApplicationTask(ResponseTask, WSGITask):

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from authproxy.app import Services, create_app
+from authproxy.balance import ConnectionCounts, Share
 from authproxy.limits import Limits
 from authproxy.listening import (
     ListenError,
@@ -22,6 +23,7 @@ from authproxy.listening import (
 from authproxy.main_loop import Server, StopRequest
 from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
 from authproxy.orphans import OrphanReaper
+from authproxy.probes import PATHS
 from authproxy.service_manager import ServiceManager
 from authproxy.settings import Settings
 from authproxy.supervision import Supervisor, WorkerReports, condition_of
@@ -61,13 +63,17 @@ def serve(settings: Settings) -> int:
             with _stopped_by_signals(stop):
                 serve_process(settings, sockets, stop, manager, metrics=metrics)
             return 0
+        counts = ConnectionCounts(settings.workers)
         reports = resources.enter_context(contextlib.closing(WorkerReports(manager)))
+
+        def serve_worker(number: int, stop: StopRequest, lifeline: int) -> None:
+            share = Share(counts, number)
+            serve_process(settings, sockets, stop, reports, lifeline, metrics, share)
+
         parent = Parent(
             settings.workers,
             sockets,
-            lambda stop, lifeline: serve_process(
-                settings, sockets, stop, reports, lifeline, metrics
-            ),
+            serve_worker,
             delay=settings.shutdown_delay_seconds,
             grace=settings.shutdown_grace_seconds,
             overseer=reports,
@@ -82,22 +88,28 @@ def serve_process(
     supervisor: Supervisor,
     lifeline: int | None = None,
     metrics: MetricsPort = NO_METRICS_PORT,
+    share: Share | None = None,
 ) -> None:
     """Serve in this process until stopped.
 
-    `lifeline` is the descriptor of a pipe whose closing stops as well.
+    `lifeline` is the descriptor of a pipe whose closing stops as well,
+    `share` this process's part where others accept from the same sockets.
     """
     app = create_app(settings)
     services: Services = app.extensions["authproxy"]
     limits = Limits(
         threads=settings.threads,
+        queue=settings.queue_length,
         body_bytes=settings.max_request_body_bytes,
         header_bytes=settings.max_request_header_bytes,
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
     lifecycle = _Lifecycle(services, supervisor)
-    server = Server(app, sockets, lifecycle, stop, limits, refused=services.telemetry.refused)
+    refused = services.telemetry.refused
+    server = Server(
+        app, sockets, lifecycle, stop, limits, refused=refused, urgent=PATHS, share=share
+    )
     if lifeline is not None:
         server.end_when_closed(lifeline)
     if os.getpid() == 1:

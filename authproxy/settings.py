@@ -68,10 +68,9 @@ def load_settings(
     faults = [*file_faults, *(unknown(name) for name in options if name not in known)]
     given: dict[str, Any] = {}
     origins = dict.fromkeys(_BY_VARIABLE, "default")
-    for variable, declaration in _BY_VARIABLE.items():
+    for variable in _BY_VARIABLE:
         for source in asked:
-            value, _, _ = source.get_field_value(declaration.field, declaration.name)
-            if value is not None:
+            if (value := source.value(variable)) is not None:
                 given[variable] = value
                 origins[variable] = source.origin(variable)
                 break
@@ -92,8 +91,9 @@ def load_settings(
     if "AUDIENCE" not in given:
         target = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
         origins["AUDIENCE"] = f"default (from {target})"
-    if "TARGET_POOL_SIZE" not in given:
-        origins["TARGET_POOL_SIZE"] = "default (from THREADS)"
+    for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
+        if variable not in given:
+            origins[variable] = "default (from THREADS)"
     return Loaded(settings, origins)
 
 

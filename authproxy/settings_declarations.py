@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -37,10 +38,16 @@ class Declaration:
         return self.shown or values.shown(self.field.default)
 
     @property
+    def shape(self) -> dict[str, Any]:
+        """Type and range of a value that is given, as JSON Schema has them."""
+        schema = _schemas()[self.variable]
+        given: dict[str, Any] = schema.get("anyOf", [schema])[0]
+        return given
+
+    @property
     def takes(self) -> str:
         """What the setting takes, from its type and range; empty where any text will do."""
-        schema = Settings.model_json_schema()["properties"][self.variable]
-        shape = schema.get("anyOf", [schema])[0]
+        shape = self.shape
         if "enum" in shape:
             return f"one of: {', '.join(shape['enum'])}"
         match shape:
@@ -53,6 +60,12 @@ class Declaration:
             case {"type": "number", "exclusiveMinimum": least, "maximum": most}:
                 return f"a number of seconds above {least:g}, up to {most:g}"
         return ""
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    properties: dict[str, Any] = Settings.model_json_schema()["properties"]
+    return properties
 
 
 def declarations() -> Iterator[Declaration]:

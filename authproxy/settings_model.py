@@ -10,14 +10,16 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasGenerator, BeforeValidator, Field, SecretStr
-from pydantic.config import JsonDict
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
 )
+from pydantic.config import JsonDict
 
 from authproxy import audiences
 from authproxy import settings_values as values
@@ -58,13 +60,12 @@ def _setting(
     return Field(default=default, description=doc, json_schema_extra={"authproxy": extra})
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What authproxy runs with. Made by `authproxy.settings.load_settings`."""
 
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        case_sensitive=True,
         hide_input_in_errors=True,
         alias_generator=AliasGenerator(validation_alias=str.upper),
         populate_by_name=True,
@@ -198,6 +199,13 @@ class Settings(BaseSettings):
     max_request_header_bytes: Annotated[int, Field(ge=1024, le=2**24)] = _setting(
         LIMITS, 64 * 1024, "A request with a larger header is answered with 431."
     )
+    max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] | None = _setting(
+        LIMITS,
+        None,
+        "Requests that wait for a thread in each process; more are answered with 503 and "
+        "Retry-After at once, instead of waiting for long.",
+        shown="4 times THREADS",
+    )
     shutdown_delay_seconds: Seconds = _setting(
         LIMITS,
         0.0,
@@ -209,7 +217,7 @@ class Settings(BaseSettings):
     )
 
     override_request_headers: Annotated[
-        Mapping[str, SecretStr], NoDecode, BeforeValidator(values.header_overrides)
+        Mapping[str, SecretStr], BeforeValidator(values.header_overrides)
     ] = _setting(
         HEADERS,
         {},
@@ -255,18 +263,6 @@ class Settings(BaseSettings):
         TELEMETRY, "aad_auth_proxy", "service.name of what is exported."
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is passed: `load_settings` asks the sources, and notes which gave what."""
-        return (init_settings,)
-
     @property
     def target(self) -> TargetURL:
         """Where requests are forwarded to."""
@@ -294,6 +290,11 @@ class Settings(BaseSettings):
     def authority_host(self) -> str | None:
         """The https URL of the Entra ID endpoint, None for the public cloud's."""
         return self.aad_authority_host
+
+    @property
+    def queue_length(self) -> int:
+        """Requests that may wait for a thread."""
+        return 4 * self.threads if self.max_queued_requests is None else self.max_queued_requests
 
     @property
     def pool_size(self) -> int:
@@ -333,6 +334,7 @@ class Settings(BaseSettings):
         }
         shown["AUDIENCE"] = self.scope
         shown["TARGET_POOL_SIZE"] = str(self.pool_size)
+        shown["MAX_QUEUED_REQUESTS"] = str(self.queue_length)
         return shown
 
 

@@ -31,11 +31,17 @@ class RequestWatch:
         """Return a context in which log lines belong to this request."""
         return _NOTHING
 
-    def ended(self, status: int, response_bytes: int = 0, error: str | None = None) -> None:
+    def ended(
+        self,
+        status: int,
+        response_bytes: int = 0,
+        error: str | None = None,
+        seen_status: int | None = None,
+    ) -> None:
         """The answer has ended; told once more, it does not count.
 
-        `status` is the target's where it answered. `error` is the code of
-        what went wrong on the way.
+        `status` is the target's where it answered, `seen_status` the client's
+        where that is another. `error` is the code of what went wrong on the way.
         """
 
 

@@ -15,15 +15,11 @@ from authproxy import __version__
 from authproxy.headers import Field, canonical
 from authproxy.instruments import Identity, Instruments
 from authproxy.logs import masked
+from authproxy.metric_labels import known_method
 from authproxy.telemetry import Attempt, Refresh
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
 MAX_ATTRIBUTE_LENGTH = 1024
-
-#: Methods that the semantic conventions know; clients may send any other.
-_METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "QUERY"}  # never CONNECT, TRACE
-)
 
 
 class ServerSpan(Span):
@@ -178,9 +174,8 @@ class ClientSide:
         self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
 
     def attempt(self, method: str, target: str, number: int) -> Attempt:
-        known = method if method in _METHODS else "_OTHER"
         attributes: dict[str, str | int] = {
-            "http.request.method": known,
+            "http.request.method": known_method(method),
             "server.address": self._host,
             "server.port": self._port,
         }

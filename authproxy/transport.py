@@ -31,11 +31,15 @@ from authproxy.errors import (
     TargetUnreachable,
 )
 from authproxy.headers import Field
-from authproxy.http1 import NoResponse, TargetResponse
+from authproxy.memory_body import MemoryBody
+from authproxy.target_response import NoResponse, TargetResponse
 from authproxy.urls import TargetURL
 
 #: Bytes of a request body that go out at a time.
 WRITE_BYTES = 256 * 1024
+
+#: The most that fits into one record of TLS.
+RECORD_BYTES = 16 * 1024
 
 #: How much, and for how long, an answer is read that nobody is sent.
 BEGINNING_BYTES = 16 * 1024
@@ -49,8 +53,12 @@ class RequestBody:
     stream: BinaryIO
     length: int
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body from its start."""
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the body from its start; a piece is valid until the next."""
+        if isinstance(self.stream, MemoryBody):  # nothing needs to be copied
+            with self.stream.getbuffer() as content:
+                yield content
+            return
         self.stream.seek(0)
         left = self.length
         while left and (piece := self.stream.read(min(left, WRITE_BYTES))):
@@ -100,11 +108,9 @@ class Answer:
         self._connection = connection
         self._pool = pool
         self._released = False
-        self.status = response.status
-        self.reason = response.reason
-        self.fields = response.fields
-        #: Length of the body in bytes, None where only its end will tell.
-        self.length = response.length
+        self.status = response.head.status
+        self.reason = response.head.reason
+        self.fields = response.head.fields
         if response.complete:
             self._release()
 
@@ -163,7 +169,6 @@ class Answer:
             return
         self._released = True
         if not self._response.complete or self._response.will_close:
-            self._response.close()
             self._connection.close()
         self._pool._put_conn(self._connection)
 
@@ -262,14 +267,18 @@ def _send(connection: HTTPConnection, request: OutboundRequest, authorization: s
     A target may answer before it has read everything (413, say) and close:
     then the answer is worth more than the error.
     """
-    pending = request.head(authorization)
+    head = request.head(authorization)
+    sock = connection.sock
     try:
-        if request.body is not None:
-            for piece in request.body.pieces():
-                connection.sock.sendall(pending + piece)
-                pending = b""
-        if pending:
-            connection.sock.sendall(pending)
+        pieces = iter(()) if request.body is None else request.body.pieces()
+        first = memoryview(next(pieces, b""))
+        # The head and what fits behind it into a TLS record go out as one.
+        room = max(0, RECORD_BYTES - len(head))
+        sock.sendall(head + first[:room])
+        if len(first) > room:
+            sock.sendall(first[room:])
+        for piece in pieces:
+            sock.sendall(piece)
     except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
     return True

@@ -18,9 +18,9 @@ from authproxy.main_loop import StopRequest
 
 log = logging.getLogger(__name__)
 
-#: Serves in a worker until stopped; gets the request to stop, and the read
-#: end of a pipe that closes when the parent dies.
-ServeWorker = Callable[[StopRequest, int], None]
+#: Serves in a worker until stopped; gets the worker's number, the request to
+#: stop, and the read end of a pipe that closes when the parent dies.
+ServeWorker = Callable[[int, StopRequest, int], None]
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 
@@ -101,22 +101,22 @@ class Parent:
 
     def _fill(self) -> None:
         now = time.monotonic()
-        for slot in self._slots:
+        for number, slot in enumerate(self._slots):
             if slot.pid is None and now >= slot.start_at:
                 slot.started_at = now
-                slot.pid = self._fork()
+                slot.pid = self._fork(number)
                 log.info("Worker started", extra={"fields": {"WorkerPID": slot.pid}})
 
-    def _fork(self) -> int:
+    def _fork(self, number: int) -> int:
         # No signal may come between the fork and the worker's own handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
-            self._be_worker(before)
+            self._be_worker(number, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _be_worker(self, mask: set[int | signal.Signals]) -> None:
+    def _be_worker(self, worker: int, mask: set[int | signal.Signals]) -> None:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -129,7 +129,7 @@ class Parent:
                 signal.signal(number, lambda number, frame: stop())
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._serve_worker(stop, self._lifeline)
+            self._serve_worker(worker, stop, self._lifeline)
             status = 0
         except BaseException:  # the end of this process, whatever it was
             log.exception("Worker failed")

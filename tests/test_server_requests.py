@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.limits import Limits, adjustments_for
+from authproxy.memory_body import BodyMemory
 from authproxy.request_parser import MAX_CHUNK_LINE, MAX_TRAILERS, RequestParser
 from tests.support.serving import Serving
 from tests.support.wire import Response, chunks, message
@@ -346,7 +347,7 @@ def test_curl_reads_the_refusal_of_an_upload(server: Serving, tmp_path: Path) ->
 
 
 def parse(pieces: Iterable[bytes]) -> RequestParser:
-    parser = RequestParser(adjustments_for(LIMITS))
+    parser = RequestParser(adjustments_for(LIMITS), BodyMemory())
     for piece in pieces:
         while piece and not parser.completed:
             piece = piece[parser.received(piece) :]

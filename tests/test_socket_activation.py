@@ -55,12 +55,14 @@ def log_of(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-def wait_ready(address: Address) -> None:
-    def ready() -> bool:
-        with Client(address) as client:
-            return client.ask(message("GET /ready", "Connection: close")).status == 200
+def wait_until_forwarded(address: Address) -> None:
+    """Return once a request is; until the worker that it meets has a token, none is."""
 
-    wait_until("it is ready", ready)
+    def forwarded() -> bool:
+        with Client(address) as client:
+            return client.ask(message("GET /x", "Connection: close")).status == 200
+
+    wait_until("a request is forwarded", forwarded)
 
 
 @pytest.mark.real(ACTIVATOR)
@@ -73,9 +75,7 @@ def test_passed_sockets_are_served_on_without_a_port_of_its_own(
     listen = [f"{tcp[0]}:{tcp[1]}", f"[::]:{both}", unix]
     with activator(listen, {**base_settings, "WORKERS": workers}, tmp_path) as process:
         for address in (tcp, ("127.0.0.1", both), ("::1", both), unix):
-            wait_ready(address)
-            with Client(address) as client:
-                assert client.ask(message("GET /x", "Connection: close")).status == 200
+            wait_until_forwarded(address)
         seen = [request.one("X-Forwarded-For") for request in target.wait_for_requests(4)]
         # A socket for both kinds of addresses does not change how IPv4 ones are written.
         assert seen == ["127.0.0.1", "127.0.0.1", "::1", None]

@@ -28,15 +28,6 @@ def two_workers(launch: Launch, **settings: str) -> ProxyProcess:
     return proxy
 
 
-def workers_of(proxy: ProxyProcess) -> list[int]:
-    """Return the pids of all workers that were ever started."""
-    return [
-        int(parse_line(line)["WorkerPID"])
-        for line in proxy.log.splitlines()
-        if "Worker started" in line
-    ]
-
-
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -63,7 +54,7 @@ def running(program: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_worker_that_dies_is_replaced_and_told_of(launch: Launch) -> None:
     proxy = two_workers(launch)
-    first, second = workers_of(proxy)
+    first, second = proxy.workers()
     mark = proxy.mark()
     os.kill(first, signal.SIGKILL)
     died = proxy.wait_for_event("Worker died", after=mark)
@@ -88,7 +79,7 @@ def test_sigterm_drains_every_worker(launch: Launch, target: Upstream) -> None:
     for client in clients:
         client.close()
     assert proxy.wait() == 0
-    assert not any(is_alive(pid) for pid in workers_of(proxy))
+    assert not any(is_alive(pid) for pid in proxy.workers())
 
 
 def test_a_signal_to_the_whole_group_still_drains(launch: Launch, target: Upstream) -> None:
@@ -100,7 +91,7 @@ def test_a_signal_to_the_whole_group_still_drains(launch: Launch, target: Upstre
     with proxy.connect() as client:
         client.send(message("GET /"))
         target.wait_for_requests(1)
-        for pid in [*workers_of(proxy), proxy.pid]:
+        for pid in [*proxy.workers(), proxy.pid]:
             os.kill(pid, signal.SIGINT)
         wait_until("every worker drains", lambda: proxy.log.count('msg="Draining"') == 3)
         gate.open()
@@ -120,7 +111,7 @@ def test_a_second_signal_kills_the_workers(launch: Launch, target: Upstream) -> 
         proxy.wait_for_event("Draining")
         proxy.signal(signal.SIGTERM)
         assert proxy.wait() == 128 + signal.SIGTERM
-    for pid in workers_of(proxy):
+    for pid in proxy.workers():
         wait_until("the worker is gone", lambda pid=pid: not is_alive(pid))
     gate.open()
 
@@ -129,7 +120,7 @@ def test_workers_do_not_outlive_a_killed_parent(launch: Launch) -> None:
     proxy = two_workers(launch)
     proxy.exit_status = -signal.SIGKILL
     proxy.signal(signal.SIGKILL)
-    for pid in workers_of(proxy):
+    for pid in proxy.workers():
         wait_until("the worker is gone", lambda pid=pid: not is_alive(pid))
     assert proxy.wait() == -signal.SIGKILL
     assert proxy.log.count("The parent process is gone") == 2
@@ -141,7 +132,7 @@ def test_a_worker_that_ends_leaves_the_unix_socket(tmp_path: Path) -> None:
 from authproxy.listening import listen_unix
 from authproxy.workers import Parent
 with listen_unix({str(path)!r}) as sock:
-    Parent(2, [sock], lambda stop, lifeline: None, delay=0, grace=1).run()
+    Parent(2, [sock], lambda number, stop, lifeline: None, delay=0, grace=1).run()
 """
     with running(program) as parent:
         assert parent.stderr is not None
@@ -156,7 +147,7 @@ def test_a_worker_that_dies_at_once_is_replaced_ever_more_slowly() -> None:
     program = """
 from authproxy import workers
 workers._FIRST_PAUSE_SECONDS = 0.1
-def fail(stop, lifeline):
+def fail(number, stop, lifeline):
     raise RuntimeError("no use")
 workers.Parent(1, [], fail, delay=0, grace=1).run()
 """
@@ -180,7 +171,7 @@ def test_the_status_tells_whether_the_workers_drained(ends: str, status: int) ->
 import sys, time
 from authproxy import workers
 workers._SPARE_SECONDS = 0.1
-def serve(stop, lifeline):
+def serve(number, stop, lifeline):
     sys.stderr.write("serving\\n")
     sys.stderr.flush()
     while not {ends}:

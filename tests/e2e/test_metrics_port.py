@@ -16,7 +16,6 @@ from authproxy.demo.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.identity import AUDIENCE, identity_settings
-from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import ask_metrics_port, scrape, settled
 from tests.support.upstream import Upstream
@@ -139,6 +138,9 @@ def test_refreshes_are_counted_by_outcome(
     assert page.sum(REQUESTS, status_code="503") == 1
     entra.recover()
     proxy.wait_ready()
+    wait_until(  # counted just after it is there
+        "the refresh is counted", lambda: settled(port).sum(refreshes, is_success="true") > 0
+    )
     page = settled(port)
     ((_, labels, value),) = page.all(refreshes, is_success="true")
     assert value == 1
@@ -275,17 +277,9 @@ def two_workers(launch: Launch, port: int) -> ProxyProcess:
     return proxy
 
 
-def workers_of(proxy: ProxyProcess) -> list[int]:
-    return [
-        int(parse_line(line)["WorkerPID"])
-        for line in proxy.log.splitlines()
-        if "Worker started" in line
-    ]
-
-
 def serve_with_both(proxy: ProxyProcess, count: int) -> None:
     """Have each worker serve `count` requests, by stopping the other meanwhile."""
-    first, second = workers_of(proxy)
+    first, second = proxy.workers()
     for running, other in ((first, second), (second, first)):
         assert running
         os.kill(other, signal.SIGSTOP)
@@ -312,7 +306,7 @@ def test_sums_do_not_fall_when_a_worker_dies(
 ) -> None:
     serve_with_both(two_workers, 20)
     assert settled(port).sum(REQUESTS) == 40
-    os.kill(workers_of(two_workers)[0], signal.SIGKILL)
+    os.kill(two_workers.workers()[0], signal.SIGKILL)
     two_workers.wait_for_line("Worker died")
     assert settled(port).sum(REQUESTS) == 40
     wait_until("its successor", lambda: two_workers.log.count("Token refreshed") == 3)
@@ -326,7 +320,7 @@ def test_a_worker_that_hangs_counts_with_its_last_word(
 ) -> None:
     serve_with_both(two_workers, 10)
     assert settled(port).sum(REQUESTS) == 20
-    hanging, _ = workers_of(two_workers)
+    hanging, _ = two_workers.workers()
     os.kill(hanging, signal.SIGSTOP)
     try:
         assert settled(port).sum(REQUESTS) == 20

@@ -70,15 +70,6 @@ def settings(entra: StandInEntra, servers: ServerAuthority) -> dict[str, str]:
     return {**identity_settings(entra), "TARGET_CA_FILE": str(servers.bundle)}
 
 
-class ProxyOnPort(ProxyProcess):
-    """A proxy on the port that its LISTENING_PORT says: one that another has left."""
-
-    def _spawn(self) -> None:
-        super()._spawn()
-        self.port = int(self.settings["LISTENING_PORT"])
-        self.address = ("127.0.0.1", self.port)
-
-
 def write_url(proxy: ProxyProcess) -> str:
     return f"http://127.0.0.1:{proxy.port}/api/v1/write"
 
@@ -125,7 +116,7 @@ def test_no_sample_is_lost_to_a_restart_of_the_proxy(
         assert first.wait() == 0
         sender.wait_for_scrapes(4)
         wait_until("batches are tried again", lambda: route.count("samples_retried_total") > 0)
-        proxies.enter_context(ProxyOnPort({**first.settings, "LISTENING_PORT": str(first.port)}))
+        proxies.enter_context(ProxyProcess({**first.settings, "LISTENING_PORT": str(first.port)}))
         assert route.missing_from(receiver) == {}
         assert route.lost == 0
 

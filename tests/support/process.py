@@ -51,6 +51,8 @@ def clean_environment(home: str) -> dict[str, str]:
 class ProxyProcess:
     """`authproxy serve` with the given settings, on a port or Unix socket of its own.
 
+    Where the settings have a LISTENING_PORT, it is that one.
+
     A context manager: on leaving, the process is stopped and must have ended
     with `exit_status`, and must not have logged a traceback.
     """
@@ -111,7 +113,7 @@ class ProxyProcess:
             self.address: Address = str(self.unix_socket)
             environment["LISTENING_SOCKET"] = str(self.unix_socket)
         else:
-            self.port = free_port()
+            self.port = int(self.settings.get("LISTENING_PORT") or free_port())
             self.address = ("127.0.0.1", self.port)
             environment["LISTENING_PORT"] = str(self.port)
         environment |= self.settings
@@ -265,6 +267,11 @@ class ProxyProcess:
         return self.ask(message(f"GET {target}", *lines))
 
     # -- its memory ----------------------------------------------------------
+
+    def workers(self) -> list[int]:
+        """Return the process ids of all workers that were ever started."""
+        lines = [line for line in self.log.splitlines() if "Worker started" in line]
+        return [int(parse_line(line)["WorkerPID"]) for line in lines]
 
     def resident_bytes(self) -> int:
         """Return the process's resident memory, without what it shares with others."""

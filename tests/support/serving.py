@@ -39,20 +39,33 @@ class Serving:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         host: str = "127.0.0.1",
+        urgent: frozenset[str] = frozenset(),
     ) -> None:
+        #: Method, target and status of the requests that no application saw.
+        self.refused: list[tuple[str, str, int]] = []
         self._sockets = listen_tcp(host, 0)
         self.address = self._sockets[0].getsockname()[:2]
         self.lifecycle = RecordedLifecycle()
         self.stop = StopRequest()
-        server = Server(
+        self._server = server = Server(
             application,
             self._sockets,
             self.lifecycle,
             self.stop,
             limits or Limits(threads=4, shutdown_grace=DEADLINE),
             timeouts or Timeouts(),
+            refused=self._note_refusal,
+            urgent=urgent,
         )
         self._thread = threading.Thread(target=server.run)
+
+    def _note_refusal(self, method: str, target: str, user_agent: str, status: int) -> None:
+        self.refused.append((method, target, status))
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a thread."""
+        return self._server.queued
 
     def __enter__(self) -> Serving:
         self._thread.start()

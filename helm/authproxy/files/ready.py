@@ -1,0 +1,25 @@
+"""What `helm test` runs: waits until the proxy has a token, or says what it answers instead."""
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+
+url = os.environ["AUTHPROXY_URL"] + "/ready"
+attempts = int(os.environ.get("AUTHPROXY_ATTEMPTS", "30"))
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+for attempt in range(attempts):
+    if attempt:
+        time.sleep(2)
+    try:
+        with opener.open(url, timeout=5) as answer:
+            sys.exit(f"unexpected status {answer.status}" if answer.status != 200 else None)
+    except urllib.error.HTTPError as error:
+        said = f"{error.code} {error.read(2000).decode(errors='replace')}"
+    except OSError as error:
+        said = f"{type(error).__name__}: {error}"
+    sys.stderr.write(f"{url}: {said}\n")
+
+sys.exit("The proxy is not ready. Its log says why: kubectl logs deployment/<name of the release>")

@@ -1,0 +1,230 @@
+{{/* What is wrong with the values: all of it at once, each with its mend, as the program does. */}}
+
+{{- define "authproxy.refuseFaults" -}}
+{{- $faults := list }}
+{{- range list "unknown" "setting" "target" "identity" "credential" "listening" "secrets" "keyVault" "monitoring" "availability" "extraEnv" }}
+{{- range include (printf "authproxy.faults.%s" .) $ | splitList "\n" }}
+{{- $faults = append $faults (trim .) }}
+{{- end }}
+{{- end }}
+{{- with compact $faults }}
+{{- printf "\n\n%d fault%s in the values of the chart:\n  %s\n\nhelm/authproxy/README.md explains each value.\n" (len .) (ternary "" "s" (eq (len .) 1)) (join "\n  " .) | fail }}
+{{- end }}
+{{- end }}
+
+{{/* The variables that are given, as settings or in extraEnv, as a JSON object with their texts. */}}
+{{- define "authproxy.given" -}}
+{{- $given := include "authproxy.settings" . | fromJson }}
+{{- range .Values.extraEnv }}
+{{- $_ := set $given .name (.value | default "from elsewhere") }}
+{{- end }}
+{{- range (.Files.Get "files/values.json" | fromJson).settings }}
+{{- if and .also (hasKey $given .also) (not (hasKey $given .variable)) }}
+{{- $_ := set $given .variable (get $given .also) }}
+{{- end }}
+{{- end }}
+{{- toJson $given }}
+{{- end }}
+
+{{- define "authproxy.faults.unknown" -}}
+{{- $known := .Files.Get "files/values.json" | fromJson }}
+{{- range $name, $_ := .Values }}
+{{- if not (has $name (append $known.values "global")) }}
+{{- $plain := regexReplaceAll "[^a-z0-9]" (lower $name) "" }}
+{{- $mend := "Remove it, or correct its name." }}
+{{- range $known.values }}
+{{- $near := lower . }}
+{{- if or (eq $plain $near) (and (gt (len $plain) 4) (or (hasPrefix $plain $near) (hasPrefix $near $plain))) }}
+{{- $mend = printf "Did you mean %s?" . }}
+{{- end }}
+{{- end }}
+{{- range $known.settings }}
+{{- if and .secret (eq $plain (lower .value)) }}
+{{- $mend = .mend }}
+{{- end }}
+{{- end }}
+{{ $name }}: there is no such value. {{ $mend }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.setting" -}}
+{{- range (.Files.Get "files/values.json" | fromJson).settings }}
+{{- $text := include "authproxy.text" (get $.Values .value) }}
+{{- $problem := "" }}
+{{- if or (not $text) .secret .presence }}
+{{- else if eq .kind "words" }}
+{{- if not (has (lower $text) .words) }}
+{{- $problem = "it is none of the known values" }}
+{{- end }}
+{{- else if eq .kind "flag" }}
+{{- if not (has (lower $text) (list "true" "false" "1" "0" "yes" "no" "on" "off" "y" "n" "t" "f")) }}
+{{- $problem = "it is neither true nor false" }}
+{{- end }}
+{{- else if has .kind (list "integer" "number") }}
+{{- if not (regexMatch (eq .kind "integer" | ternary "^[0-9]{1,15}$" "^[0-9]{1,15}([.][0-9]+)?$") $text) }}
+{{- $problem = eq .kind "integer" | ternary "it is not a whole number" "it is not a number" }}
+{{- else if or (lt (float64 $text) (float64 (.least | default 0))) (gt (float64 $text) (float64 .most)) (and (hasKey . "above") (le (float64 $text) (float64 .above))) }}
+{{- $problem = "it is out of range" }}
+{{- end }}
+{{- end }}
+{{- if $problem }}
+{{ .value }}={{ $text | quote }}: {{ $problem }}. Give {{ .takes }}.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.target" -}}
+{{- $given := include "authproxy.given" . | fromJson }}
+{{- if not .Values.image.repository }}
+image.repository: it is required: there is no image in a public place. Build docker/Dockerfile, push it to a registry that the cluster reads, and name it here.
+{{- end }}
+{{- if and $given.TARGET_HOST $given.INGESTION_URL }}
+ingestionUrl={{ quote $given.INGESTION_URL }}: it is set besides targetHost. Keep ingestionUrl for remote write alone, targetHost for everything else.
+{{- else if not (or $given.TARGET_HOST $given.INGESTION_URL .Values.extraEnvFrom) }}
+targetHost: it is required: nothing says where requests go. Set targetHost to a host or URL, or ingestionUrl to a whole ingestion endpoint.
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.identity" -}}
+{{- $given := include "authproxy.given" . | fromJson }}
+{{- $kind := include "authproxy.identity" . }}
+{{- $annotated := hasKey .Values.serviceAccount.annotations "azure.workload.identity/client-id" }}
+{{- if not .Values.extraEnvFrom }}
+{{- if and (has $kind (list "userassigned" "aadapplication")) (not $given.AAD_CLIENT_ID) }}
+aadClientId: it is required with identityType={{ $kind }}. Set it to the client id of the identity.
+{{- end }}
+{{- if and (eq $kind "aadapplication") (not $given.AAD_TENANT_ID) }}
+aadTenantId: it is required with identityType={{ $kind }}. Set it to the tenant id of the application.
+{{- end }}
+{{- if and (eq $kind "workloadidentity") .Values.serviceAccount.create (not (or $given.AAD_CLIENT_ID $annotated)) }}
+aadClientId: it is required with identityType={{ $kind }}. Set it to the client id of the identity, or name a service account that has the annotation already in serviceAccount.name, with serviceAccount.create=false.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.credential" -}}
+{{- $given := include "authproxy.given" . | fromJson }}
+{{- $mounted := include "authproxy.mountedSettings" . | fromJson }}
+{{- range (.Files.Get "files/values.json" | fromJson).settings }}
+{{- if and (hasKey $mounted .variable) (get $.Values .value) }}
+{{ .value }}={{ get $.Values .value | quote }}: it is set besides what is mounted at {{ get $mounted .variable }}. Keep one of them.
+{{- end }}
+{{- end }}
+{{- if and .Values.clientCertificate.existingSecret .Values.keyVault.enabled .Values.keyVault.certificate }}
+keyVault.certificate={{ quote .Values.keyVault.certificate }}: it is set besides clientCertificate.existingSecret. Keep one of them.
+{{- end }}
+{{- if eq (include "authproxy.identity" .) "aadapplication" }}
+{{- $secret := or $given.AAD_CLIENT_SECRET $given.AAD_CLIENT_SECRET_FILE }}
+{{- if and $secret $given.AAD_CLIENT_CERTIFICATE_PATH }}
+clientSecret.existingSecret={{ quote .Values.clientSecret.existingSecret }}: there is a client secret besides a certificate. Keep one of them; a certificate is the safer one.
+{{- else if not (or $secret $given.AAD_CLIENT_CERTIFICATE_PATH .Values.extraEnvFrom) }}
+clientCertificate.existingSecret: identityType=aadapplication needs a certificate or a secret. Name a Secret that holds one here or in clientSecret.existingSecret, or set keyVault or aadClientCertificatePath.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.listening" -}}
+{{- $port := include "authproxy.text" .Values.listeningPort }}
+{{- if .Values.listeningSocket }}
+{{- if and $port (ne $port "8081") }}
+listeningSocket={{ quote .Values.listeningSocket }}: it is set besides listeningPort. Keep one of them.
+{{- end }}
+{{- else if not $port }}
+listeningPort: it is required: nothing says where to listen. Set it to a port, such as 8081.
+{{- end }}
+{{- if or (hasPrefix "127." .Values.listeningHost) (has .Values.listeningHost (list "localhost" "::1" "[::1]")) }}
+listeningHost={{ quote .Values.listeningHost }}: neither the service nor the kubelet's probes reach it there. Leave it empty; networkPolicy says who may connect.
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.secrets" -}}
+{{- with include "authproxy.headers" . }}
+{{- if $.Values.overrideRequestHeadersSecret.name }}
+overrideRequestHeaders="***": it is set besides overrideRequestHeadersSecret.name. Keep one of them; the Secret is the safer one.
+{{- end }}
+{{- $parsed := fromJson . }}
+{{- if or (and (hasKey $parsed "Error") (not (contains "\"Error\"" .))) (not (hasPrefix "{" .)) }}
+overrideRequestHeaders="***": it is no JSON object. Give one of strings, such as {"X-Scope-OrgID": "team"}, or a mapping.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.keyVault" -}}
+{{- with .Values.keyVault }}
+{{- if and .enabled (not .secretProviderClass) }}
+{{- range $name, $given := dict "vaultName" .vaultName "certificate" .certificate "tenantId" (.tenantId | default $.Values.aadTenantId) }}
+{{- if not $given }}
+keyVault.{{ $name }}: it is required to make a SecretProviderClass. Set it, or name a class that there is in keyVault.secretProviderClass.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.monitoring" -}}
+{{- $metrics := include "authproxy.text" .Values.metricsPort }}
+{{- if and $metrics (eq $metrics (include "authproxy.text" .Values.listeningPort)) }}
+metricsPort={{ quote $metrics }}: it is listeningPort. Choose another port.
+{{- end }}
+{{- range list "podMonitor" "serviceMonitor" }}
+{{- if and (get $.Values .).enabled (not $metrics) }}
+metricsPort: it is required with {{ . }}.enabled=true. Set it to a port, such as 9090.
+{{- end }}
+{{- end }}
+{{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled }}
+serviceMonitor.enabled=true: podMonitor.enabled is true as well, so that every pod would be scraped twice. Keep one of them.
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.availability" -}}
+{{- $least := int .Values.replicaCount }}
+{{- with .Values.autoscaling }}
+{{- if .enabled }}
+{{- $least = int .minReplicas }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+autoscaling.minReplicas={{ .minReplicas }}: it is above autoscaling.maxReplicas ({{ .maxReplicas }}). Raise that, or lower this.
+{{- end }}
+{{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage) }}
+autoscaling.targetCPUUtilizationPercentage: nothing says what to scale by. Set it, or autoscaling.targetMemoryUtilizationPercentage.
+{{- end }}
+{{- range $resource, $share := dict "cpu" .targetCPUUtilizationPercentage "memory" .targetMemoryUtilizationPercentage }}
+{{- if and $share (not (dig "requests" $resource "" $.Values.resources)) }}
+resources.requests.{{ $resource }}: it is required to scale by {{ $resource }}: a share of nothing is unknown. Set it, or do not scale by {{ $resource }}.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.podDisruptionBudget }}
+{{- $stay := .minAvailable | toString }}
+{{- if and .enabled (or (eq $stay "100%") (and (regexMatch "^[0-9]+$" $stay) (ge (int $stay) $least) (gt (int $stay) 0))) }}
+podDisruptionBudget.minAvailable={{ quote $stay }}: no pod could be evicted, and draining a node would never end. Set it below the number of pods ({{ $least }}), or use podDisruptionBudget.maxUnavailable.
+{{- else if and .enabled (kindIs "invalid" .minAvailable) (has (toString .maxUnavailable) (list "0" "0%")) }}
+podDisruptionBudget.maxUnavailable={{ toString .maxUnavailable | quote }}: no pod could be evicted, and draining a node would never end. Set it to 1 or more.
+{{- end }}
+{{- end }}
+{{- with .Values.terminationGracePeriodSeconds }}
+{{- $needed := include "authproxy.secondsToEnd" $ | int }}
+{{- if lt (int .) $needed }}
+terminationGracePeriodSeconds={{ . }}: the pod would be killed while it drains: preStopSeconds, shutdownDelaySeconds and shutdownGraceSeconds are {{ $needed }} together. Set it to {{ add $needed 5 }}, or leave it out.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.extraEnv" -}}
+{{- $settings := include "authproxy.settings" . | fromJson }}
+{{- $secret := list }}
+{{- range (.Files.Get "files/values.json" | fromJson).settings }}
+{{- if or .secret (eq .kind "fields") }}
+{{- $secret = append $secret .variable }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if hasKey $settings .name }}
+extraEnv.{{ .name }}: the chart sets it already, from another value. Remove it here, or there.
+{{- end }}
+{{- if and .value (or (has .name $secret) (regexMatch "_(SECRET|PASSWORD)$" .name)) }}
+extraEnv.{{ .name }}="***": it is a secret, and would be in clear for all who may see pods. Take it from a Secret, with valueFrom.secretKeyRef.
+{{- end }}
+{{- end }}
+{{- end }}

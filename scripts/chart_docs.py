@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Writes what is made in the Helm chart: run by `make docs`, or with --check by a test.
+
+From the settings' declaration come the settings in values.yaml and what the
+templates know of them; from values.yaml, with its comments, come the schema
+and README.md; from docs/telemetry/alerts.yaml comes the chart's copy.
+
+In values.yaml a comment right above a value is its meaning, `# @schema {...}`
+adds to the schema that the default implies, and `## ...` begins a section. A
+mapping takes the keys that its default has if these have meanings, else any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from authproxy.settings_chart import Value, chart_values, values_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "### Settings,", "### End of the settings."
+SCHEMA_LINE = "@schema "
+TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
+
+
+@dataclass
+class Entry:
+    """A value with its default, its meaning, and those within it that have meanings."""
+
+    path: str
+    default: Any
+    meaning: str
+    section: str
+    extra: dict[str, Any]
+    children: list[Entry] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    def schema(self) -> dict[str, Any]:
+        about = {"description": self.meaning} if self.meaning else {}
+        if isinstance(self.default, dict):
+            made: dict[str, Any] = {**about, "type": "object"}
+            if self.children:
+                made["properties"] = {child.name: child.schema() for child in self.children}
+                made["additionalProperties"] = False
+        else:
+            made = (
+                {**about, "type": TYPES[type(self.default)]} if self.default is not None else about
+            )
+        return {**made, **self.extra}
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        if self.children:
+            for child in self.children:
+                yield from child.rows()
+        else:
+            default = "" if self.default in ("", None) else f"`{json.dumps(self.default)}`"
+            yield self.path, default, self.meaning.replace("|", "\\|")
+
+
+def entries(text: str) -> list[Entry]:
+    """Return the values in a values.yaml, in order; raise ValueError for one without meaning."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    found = list(_entries(root, yaml.safe_load(text), text.splitlines(), ""))
+    for entry in found:
+        _demand_meaning(entry)
+    return found
+
+
+def _demand_meaning(entry: Entry) -> None:
+    if not entry.meaning and not entry.children:
+        raise ValueError(f"{entry.path} has no comment above it that says what it means")
+
+
+def _entries(
+    node: yaml.MappingNode, defaults: dict[str, Any], lines: list[str], prefix: str
+) -> Iterator[Entry]:
+    for key, inner in node.value:
+        number, default = key.start_mark.line, defaults[key.value]
+        meaning, extra = _comment(lines, number, key.start_mark.column)
+        path = f"{prefix}{key.value}"
+        children = []
+        if isinstance(inner, yaml.MappingNode):
+            below = list(_entries(inner, default, lines, f"{path}."))
+            children = below if any(child.meaning for child in below) else []
+            for child in children:
+                _demand_meaning(child)
+        yield Entry(path, default, meaning, _section(lines, number), extra, children)
+
+
+def _comment(lines: list[str], number: int, indent: int) -> tuple[str, dict[str, Any]]:
+    begin = f"{' ' * indent}# "
+    above = []
+    while number and lines[number - 1].startswith(begin):
+        number -= 1
+        above.insert(0, lines[number].removeprefix(begin))
+    extra: dict[str, Any] = {}
+    for line in above:
+        if line.startswith(SCHEMA_LINE):
+            extra |= json.loads(line.removeprefix(SCHEMA_LINE))
+    return " ".join(line for line in above if not line.startswith(SCHEMA_LINE)), extra
+
+
+def _section(lines: list[str], number: int) -> str:
+    titles = [line for line in lines[:number] if re.match("## ", line)]
+    return titles[-1].removeprefix("## ") if titles else ""
+
+
+def with_settings(text: str) -> str:
+    """Return values.yaml with the settings as they are declared now."""
+    before, begin, rest = text.partition(BEGIN)
+    headline, _, rest = rest.partition("\n")
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"values.yaml lacks the lines {BEGIN!r} and {END!r}")
+    return f"{before}{begin}{headline}\n\n{values_yaml()}{end}{after}"
+
+
+def schema(found: list[Entry], settings: dict[str, Value]) -> dict[str, Any]:
+    """Return values.schema.json. Unknown names are left to the templates, which say more."""
+    properties = {
+        entry.path: settings[entry.path].schema() if entry.path in settings else entry.schema()
+        for entry in found
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart authproxy. Made by `make docs`.",
+        "type": "object",
+        "properties": {**properties, "global": {"type": "object"}},
+    }
+
+
+def tables(found: list[Entry]) -> str:
+    """Return the values as Markdown tables, one for each section."""
+    parts, section = [], None
+    for entry in found:
+        if entry.section != section:
+            section = entry.section
+            parts += [f"\n### {section}\n\n", "| value | default | meaning |\n|---|---|---|\n"]
+        parts += [
+            f"| `{path}` | {default} | {meaning} |\n" for path, default, meaning in entry.rows()
+        ]
+    return "".join(parts).lstrip("\n")
+
+
+def made(root: Path) -> dict[Path, str]:
+    """Return every file that is made, with what it has to hold."""
+    chart = root / "helm" / "authproxy"
+    every = chart_values()
+    values = with_settings((chart / "values.yaml").read_text())
+    found = entries(values)
+    settings = {one.name: one for one in every if one.is_value}
+    known = {
+        "values": [entry.path for entry in found],
+        "settings": [one.for_templates() for one in every],
+    }
+    readme = (chart / "README.md.in").read_text().replace("{{ values }}\n", tables(found))
+    return {
+        chart / "values.yaml": values,
+        chart / "values.schema.json": _json(schema(found, settings)),
+        chart / "files" / "values.json": _json(known),
+        chart / "files" / "alerts.yaml": (root / "docs/telemetry/alerts.yaml").read_text(),
+        chart / "README.md": readme,
+    }
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files; with --check only say which differ, with status 1 then."""
+    parser = argparse.ArgumentParser(description="Write what is made in the Helm chart.")
+    parser.add_argument("--check", action="store_true", help="say what differs, write nothing")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
+    options = parser.parse_args(arguments)
+    differing = {
+        path: content
+        for path, content in made(options.root).items()
+        if not path.exists() or path.read_text() != content
+    }
+    for path, content in differing.items():
+        if options.check:
+            sys.stderr.write(f"{path} is out of date: run `make docs`\n")
+        else:
+            path.write_text(content)
+    return 1 if options.check and differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

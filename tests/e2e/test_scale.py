@@ -1,0 +1,141 @@
+"""Many connections, many slow requests, several workers."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Launch
+from tests.support import actions
+from tests.support.process import ProxyProcess, wait_until
+from tests.support.upstream import Upstream
+from tests.support.wire import message
+
+
+@pytest.fixture(autouse=True)
+def enough_descriptors() -> None:
+    """Both ends of a thousand connections are of this machine; ours need descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.fail(f"the tests need 4096 descriptors, and the hard limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+
+
+def ask_slowly(proxy: ProxyProcess, count: int, target: Upstream) -> Counter[tuple[int, str]]:
+    """Send so many requests at the same time, to a target that holds them until all are there.
+
+    Return how many got each status and Retry-After.
+    """
+    gate = target.gate()
+    target.on("/slow", actions.raw(gate, actions.answer(200, body=b"at last")))
+    with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
+        clients = [stack.enter_context(proxy.connect(timeout=60)) for _ in range(count)]
+        for client in clients:
+            client.send(message("GET /slow"))
+        answers = [pool.submit(client.receive) for client in clients]
+        yield_to_probe(proxy)
+        gate.open()
+        received = [answer.result() for answer in answers]
+    return Counter((each.status, each.one("Retry-After") or "") for each in received)
+
+
+def yield_to_probe(proxy: ProxyProcess) -> None:
+    assert proxy.get("/ready").status == 200
+    assert proxy.get("/health").status == 200
+
+
+def test_two_hundred_slow_requests_are_served_by_64_threads(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy = launch(THREADS="64")
+    assert ask_slowly(proxy, 200, target) == {(200, ""): 200}
+
+
+def test_past_the_queue_the_rest_is_told_to_come_again(launch: Launch, target: Upstream) -> None:
+    proxy = launch(THREADS="8", MAX_QUEUED_REQUESTS="12")
+    told = ask_slowly(proxy, 60, target)
+    assert told == {(200, ""): 20, (503, "1"): 40}
+    assert proxy.wait_for_event("Overloaded")["level"] == "warning"
+
+
+def test_a_thousand_connections_are_kept_and_a_request_on_any_is_answered(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy = launch()
+    before = proxy.resident_bytes()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect()) for _ in range(1000)]
+        for client in clients[::10]:
+            assert client.ask(message("GET /x")).status == 200
+        for client in (clients[0], clients[-1]):
+            assert client.ask(message("GET /x")).status == 200
+        assert proxy.resident_bytes() - before < 40_000_000
+
+
+def with_two_workers(launch: Launch, **settings: str) -> ProxyProcess:
+    """Start a proxy with two workers that both have their token."""
+    proxy = launch(WORKERS="2", **settings)
+    wait_until("both have a token", lambda: proxy.log.count("Token refreshed") == 2)
+    return proxy
+
+
+def test_no_worker_is_idle_while_a_request_waits_at_another(
+    launch: Launch, target: Upstream
+) -> None:
+    """Each worker has one thread: both requests are at the target only if each has one."""
+    proxy = with_two_workers(launch, THREADS="1")
+    for _ in range(5):
+        gate = target.gate()
+        target.on("/held", actions.raw(gate, actions.answer(200, body=b"ok")))
+        target.requests.clear()
+        # Kept connections, made before there is anything to do: they are shared evenly.
+        with proxy.connect() as first, proxy.connect() as second:
+            for client in (first, second):
+                client.send(message("GET /held"))
+            wait_until("both are at the target", lambda: len(target.requests) == 2)
+            gate.open()
+            assert [client.receive().status for client in (first, second)] == [200, 200]
+
+
+def test_workers_share_connections_evenly(launch: Launch, target: Upstream) -> None:
+    proxy = with_two_workers(launch)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect()) for _ in range(40)]
+        for client in clients:
+            assert client.ask(message("GET /x")).status == 200
+        held = [len(descriptors_to(proxy.port, pid)) for pid in proxy.workers()]
+    assert sum(held) == 40
+    assert abs(held[0] - held[1]) <= 6
+
+
+def test_connections_are_accepted_also_where_the_other_worker_is_stuck(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy = with_two_workers(launch)
+    stuck, _ = proxy.workers()
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(proxy.connect()) for _ in range(20)]
+            for client in clients:
+                assert client.ask(message("GET /x")).status == 200
+    finally:
+        os.kill(stuck, signal.SIGCONT)
+
+
+def descriptors_to(port: int, pid: int) -> list[str]:
+    """Return the sockets of the process that are connections of clients on this port."""
+    inodes = {
+        fields[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[1].endswith(f":{port:04X}") and fields[3] == "01"
+    }
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    return [link for link in links if link.removeprefix("socket:[").rstrip("]") in inodes]

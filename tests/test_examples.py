@@ -1,0 +1,110 @@
+"""The code in the documentation: every block parses, and what can be checked is valid."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from authproxy.settings import load_settings
+from authproxy.settings_declarations import declarations
+from tests.support.manifests import check_object, webhook_variables
+from tests.support.pages import Block, all_blocks
+
+SHELL = all_blocks("bash")
+
+#: What a Prometheus configuration begins with.
+PROMETHEUS = frozenset({"global", "remote_write", "scrape_configs"})
+
+
+def documents(block: Block) -> list[Any]:
+    return [document for document in yaml.safe_load_all(block.code) if document]
+
+
+def is_prometheus(document: Any) -> bool:
+    keys = set(document) if isinstance(document, dict) else set()
+    return bool(keys & {"remote_write", "scrape_configs"}) and keys <= PROMETHEUS
+
+
+YAML = [(block, document) for block in all_blocks("yaml") for document in documents(block)]
+CONFIGURATIONS = [pair for pair in YAML if is_prometheus(pair[1])]
+OPERATOR = [pair for pair in YAML if "prometheusSpec" in pair[1].get("prometheus", {})]
+
+
+def by_place(found: Sequence[tuple[Any, ...]]) -> list[str]:
+    return [str(block) for block, *_ in found]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_shell_commands_are_shell(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.code, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not re.search(r"<[\w -]+>", block.code)  # A placeholder would be a redirection.
+
+
+def test_every_yaml_block_is_yaml() -> None:
+    assert YAML
+    assert CONFIGURATIONS
+    assert OPERATOR
+    assert SIDECARS
+
+
+def test_kubernetes_objects_are_valid() -> None:
+    for _, document in YAML:
+        if {"apiVersion", "kind"} <= set(document):
+            check_object(document)
+
+
+@pytest.mark.real("promtool")
+@pytest.mark.parametrize(("block", "document"), CONFIGURATIONS, ids=by_place(CONFIGURATIONS))
+def test_prometheus_takes_its_configuration(block: Block, document: Any, tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool is installed")
+    (tmp_path / "prometheus.yml").write_text(block.code)
+    subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], check=True)
+
+
+@pytest.mark.parametrize(("block", "values"), OPERATOR, ids=by_place(OPERATOR))
+def test_what_the_operator_adds_to_the_pod_is_valid(block: Block, values: Any) -> None:
+    spec = values["prometheus"]["prometheusSpec"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "prometheus", **spec.get("podMetadata", {})},
+        "spec": {
+            "containers": [{"name": "prometheus", "image": "p"}, *spec.get("containers", [])],
+            "volumes": spec.get("volumes", []),
+        },
+    }
+    check_object(pod)
+    for container in spec.get("containers", []):
+        mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+        assert mounts <= {volume["name"] for volume in spec.get("volumes", [])}
+
+
+SIDECARS = [
+    (block, values, container)
+    for block, values in OPERATOR
+    for container in values["prometheus"]["prometheusSpec"].get("containers", [])
+]
+
+
+@pytest.mark.parametrize(("block", "values", "container"), SIDECARS, ids=by_place(SIDECARS))
+def test_a_sidecars_settings_are_free_of_faults(
+    block: Block, values: Any, container: Any, tmp_path: Path
+) -> None:
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment.keys() <= {one.variable for one in declarations()}
+    webhook = webhook_variables(tmp_path, "11111111-1111-1111-1111-111111111111")
+    settings = load_settings(environ={**webhook, **environment}, serving=True).settings
+    assert settings.scope == "https://monitor.azure.com/.default"
+    [port] = [each["containerPort"] for each in container["ports"]]
+    assert port == settings.listening_port
+    [written_to] = values["prometheus"]["prometheusSpec"]["remoteWrite"]
+    assert written_to["url"] == f"http://127.0.0.1:{port}/api/v1/write"

@@ -1,0 +1,109 @@
+"""More requests than threads: a bounded queue, an honest 503, and probes that answer."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from authproxy.limits import Limits
+from tests.support.process import wait_until
+from tests.support.serving import Serving
+from tests.support.wire import DEADLINE, Client, message
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+LIMITS = Limits(threads=2, queue=3, shutdown_grace=DEADLINE)
+
+
+class Slow:
+    """Holds each request until it is released; a probe it answers at once."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.held = threading.Semaphore(0)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or environ["REQUEST_URI"] != "/health":
+            self.held.release()
+            assert self.release.wait(DEADLINE)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    application = Slow()
+    yield application
+    application.release.set()
+
+
+@pytest.fixture
+def crowded(slow: Slow) -> Iterator[tuple[Serving, list[Client]]]:
+    """A server whose two threads are held and whose queue of three is full."""
+    with Serving(slow, LIMITS, urgent=frozenset({"/health"})) as server:
+        clients = [server.connect() for _ in range(5)]
+        for number, client in enumerate(clients):
+            client.send(message("POST /slow", body=b"x"))
+            if number < 2:
+                assert slow.held.acquire(timeout=DEADLINE)
+            else:
+                wait_until("it waits", lambda number=number: server.queued == number - 1)
+        yield server, clients
+        slow.release.set()
+        for client in clients:
+            client.close()
+
+
+def test_one_more_than_may_wait_is_told_to_come_again(
+    crowded: tuple[Serving, list[Client]],
+) -> None:
+    server, _ = crowded
+    refused = server.ask(message("POST /slow", "X-Request-ID: abc", body=b"x"))
+    assert (refused.status, refused.one("Retry-After")) == (503, "1")
+    assert json.loads(refused.body)["code"] == "Overloaded"
+    assert refused.one("X-Request-ID") == "abc"
+
+
+def test_those_that_may_wait_are_all_served(
+    slow: Slow, crowded: tuple[Serving, list[Client]]
+) -> None:
+    server, clients = crowded
+    assert server.ask(message("GET /more")).status == 503
+    slow.release.set()
+    assert [client.receive().status for client in clients] == [200] * 5
+    assert server.ask(message("GET /more")).status == 200
+
+
+def test_a_probe_needs_no_thread_of_those_that_are_taken(
+    crowded: tuple[Serving, list[Client]],
+) -> None:
+    server, _ = crowded
+    assert server.ask(message("GET /health")).status == 200
+
+
+def test_what_only_looks_like_a_probe_waits_as_all_others(
+    crowded: tuple[Serving, list[Client]],
+) -> None:
+    server, _ = crowded
+    assert server.ask(message("POST /health", body=b"x")).status == 503
+    assert server.ask(message("GET /health/")).status == 503
+
+
+def test_a_malformed_request_is_refused_at_once(crowded: tuple[Serving, list[Client]]) -> None:
+    server, _ = crowded
+    assert server.ask(b"GET / HTTP/1.1\r\n\r\n").status == 400
+
+
+def test_refusals_are_counted_and_the_log_says_so_once(
+    slow: Slow, caplog: pytest.LogCaptureFixture, crowded: tuple[Serving, list[Client]]
+) -> None:
+    server, _ = crowded
+    for _ in range(3):
+        server.ask(message("GET /more"))
+    assert server.refused == [("GET", "/more", 503)] * 3
+    assert caplog.text.count("Overloaded") == 1
