@@ -17,6 +17,7 @@ from authproxy.connection import DEFAULT_TIMEOUTS, Connection
 from authproxy.errors import Overloaded
 from authproxy.limits import Limits
 from authproxy.memory_body import BodyMemory
+from authproxy.request_parser import Judge
 from authproxy.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Listener(BaseWSGIServer):
     timeouts = DEFAULT_TIMEOUTS
     body_memory: BodyMemory
     refused: Refused | None = None
+    judge: Judge | None = None
     limits: Limits
     #: A thread that never waits for the target, and the GET requests that it
     #: serves: a probe is answered however many requests hang.

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 from authproxy.errors import AuthProxyError
@@ -17,7 +17,7 @@ from authproxy.socket_activation import VARIABLES, passed_descriptors
 BACKLOG = 4096
 
 #: Owner and group may connect: the group is how a neighbour is let in.
-_UNIX_SOCKET_MODE = 0o660
+SOCKET_MODE = 0o660
 
 #: The address family, or the address, does not exist on this machine.
 _NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -68,15 +68,27 @@ def listen_tcp(
 
 
 @contextlib.contextmanager
-def listen_unix(path: str) -> Iterator[socket.socket]:
+def listen_unix(
+    path: str, mode: int = SOCKET_MODE, group: int | None = None
+) -> Iterator[socket.socket]:
     """Give a listening Unix socket, removed at the end.
 
     A socket file that nobody listens on any more is replaced. Raises
     ListenError for a live one, or any other file in its place.
     """
+
+    def permit() -> None:
+        try:
+            if group is not None:
+                os.chown(path, -1, group)
+            os.chmod(path, mode)
+        except OSError as error:
+            Path(path).unlink(missing_ok=True)
+            raise ListenError(_sentence("LISTENING_SOCKET_GROUP", path, error)) from error
+
     try:
         _remove_stale(path)
-        sock = _listening(socket.AF_UNIX, path)
+        sock = _listening(socket.AF_UNIX, path, permit)
     except OSError as error:
         raise ListenError(_sentence("LISTENING_SOCKET", path, error)) from error
     ours = os.stat(path)
@@ -129,7 +141,10 @@ def address_of(sock: socket.socket) -> str:
     return str(address) if sock.family == socket.AF_UNIX else _name(*address[:2])
 
 
-def _listening(family: int, address: object) -> socket.socket:
+def _listening(
+    family: int, address: object, bound: Callable[[], None] = lambda: None
+) -> socket.socket:
+    """Return a socket that listens; `bound` is called before anybody can connect."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_INET6:
@@ -137,13 +152,12 @@ def _listening(family: int, address: object) -> socket.socket:
         if family != socket.AF_UNIX:  # connections of a former process may linger
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)  # type: ignore[arg-type]  # str for a Unix socket, else a tuple
-        if family == socket.AF_UNIX:  # nobody can connect before listen
-            os.chmod(str(address), _UNIX_SOCKET_MODE)
+        bound()
         # Now, not in the workers: with SO_REUSEADDR the kernel reports a port
         # that is taken only here.
         sock.listen(BACKLOG)
         sock.setblocking(False)
-    except OSError:
+    except (OSError, ListenError):
         sock.close()
         raise
     return sock

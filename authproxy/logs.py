@@ -16,12 +16,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from authproxy.redaction import masked
 from authproxy.settings import Settings
 
 _BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
-
-#: What looks like a token never reaches the log, whoever wrote the line.
-_TOKEN = re.compile(r"(?i)(bearer\s+)[\w.~+/-]{16,}=*|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 
 #: Syslog's priorities, from which level up.
 _JOURNAL_PREFIXES = (
@@ -40,11 +38,6 @@ _QUIET = {
     "urllib3": logging.ERROR,
     "werkzeug": logging.ERROR,
 }
-
-
-def masked(text: str) -> str:
-    """Return `text` with everything that looks like a token masked."""
-    return _TOKEN.sub(lambda match: f"{match[1] or ''}***", text)
 
 
 def event_of(record: logging.LogRecord) -> dict[str, Any]:

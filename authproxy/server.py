@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from authproxy.app import Services, create_app
 from authproxy.balance import ConnectionCounts, Share
-from authproxy.limits import Limits
+from authproxy.limits import Limits, forbid_core_dumps
 from authproxy.listening import (
     ListenError,
     address_of,
@@ -42,6 +42,7 @@ def serve(settings: Settings) -> int:
     second signal ends the process at once, with 128 and the signal's number.
     Raises what `create_app` raises.
     """
+    forbid_core_dumps()
     manager = ServiceManager.of(
         os.environ,
         drain=settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _SPARE_SECONDS,
@@ -106,9 +107,16 @@ def serve_process(
         shutdown_grace=settings.shutdown_grace_seconds,
     )
     lifecycle = _Lifecycle(services, supervisor)
-    refused = services.telemetry.refused
     server = Server(
-        app, sockets, lifecycle, stop, limits, refused=refused, urgent=PATHS, share=share
+        app,
+        sockets,
+        lifecycle,
+        stop,
+        limits,
+        refused=services.telemetry.refused,
+        judge=services.doorkeeper,
+        urgent=PATHS,
+        share=share,
     )
     if lifeline is not None:
         server.end_when_closed(lifeline)
@@ -146,7 +154,10 @@ class _Lifecycle:
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:
     sockets = take_passed_sockets(os.environ)
     if not sockets and settings.listening_socket:
-        return [resources.enter_context(listen_unix(settings.listening_socket))]
+        listening = listen_unix(
+            settings.listening_socket, settings.socket_mode, settings.socket_group
+        )
+        return [resources.enter_context(listening)]
     if not sockets:
         assert settings.listening_port is not None  # settings for serving have one of the three
         sockets = listen_tcp(settings.listening_host, settings.listening_port)
