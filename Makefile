@@ -35,16 +35,40 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps ## Run the tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not image" $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+# The image, by docker, podman or buildah. The same commit gives the same image.
+ENGINE ?= docker
+IMAGE ?= authproxy
+IMAGE_ARGS ?=
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' authproxy/__init__.py)
+REVISION ?= $(or $(shell git describe --always --match= --abbrev=40 --dirty 2>/dev/null),unknown)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
+UTC = import sys, time; print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(sys.argv[1]))))
+CREATED = $(shell $(PYTHON) -c '$(UTC)' $(SOURCE_DATE_EPOCH))
+# All but docker have to be told: to keep HEALTHCHECK, and which time files bear.
+OTHER_ENGINE = $(if $(filter docker,$(notdir $(ENGINE))),,--format docker --timestamp $(SOURCE_DATE_EPOCH))
+
+.PHONY: image
+image: ## Build the container image IMAGE with ENGINE, which is docker, podman or buildah
+	$(ENGINE) build --file docker/Dockerfile --tag $(IMAGE) $(OTHER_ENGINE) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	    --build-arg CREATED=$(CREATED) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
+	    $(IMAGE_ARGS) .
+
+.PHONY: image-test
+image-test: install ## Build the image without an engine, run it and test it (Debian, as root)
+	@scripts/image-test $(BIN)/python -m pytest tests/image -m image $(PYTEST_ARGS)
+
 .PHONY: check
 check: install ## Check form, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/mypy --strict authproxy
 
 .PHONY: format
