@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Most tests wait most of the time: more processes than cores. A file's tests stay together.
+PYTEST_JOBS ?= 3
 
 .PHONY: help
 help: ## Say what there is
@@ -35,7 +37,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps ## Run the tests
-	$(BIN)/python -m pytest -m "not slow and not image" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not image" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests
@@ -81,9 +83,10 @@ system-deps: ## Install the real programs that tests drive (Debian, as root), or
 	@scripts/system-deps
 
 .PHONY: docs
-docs: install ## Write anew what is made from the settings' declaration: docs/settings.md, the chart's files
+docs: install ## Write anew what is made from the code: docs/settings.md, the man page, the chart's files
 	$(BIN)/authproxy settings --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	$(BIN)/python scripts/man_page.py
 	$(BIN)/python scripts/chart_docs.py
 
 # Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter

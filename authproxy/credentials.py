@@ -83,11 +83,16 @@ class _Credential(AbstractContextManager["_Credential"], Protocol):
 
 
 class TokenFetcher:
-    """Fetches a token for the settings' identity and scope, a new one at each call."""
+    """Fetches a token for the settings' identity and scope, a new one at each call.
+
+    `clock_offset` is how many seconds the Date of the identity endpoint's last
+    answer was ahead of this machine's clock, if there was one.
+    """
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
+        self.clock_offset: float | None = None
         #: The client secret of the latest fetch, so that no error quotes it.
         self._secret: str | None = None
         self._certificate: RotatingCertificate | None = None
@@ -146,6 +151,8 @@ class TokenFetcher:
             if refusal is not None:
                 retry_after = retry_after_seconds(refusal.retry_after, self._clock.wall())
             raise self._explained(error, str(refusal or ""), retry_after) from error
+        finally:
+            self.clock_offset = session.clock_offset
         if not _FIELD_CONTENT.fullmatch(str(info.token)):
             raise FetchError("The identity endpoint sent a token that no header can carry")
         return FetchedToken(str(info.token), float(info.expires_on), info.refresh_on)

@@ -165,6 +165,12 @@ class RequestBodyTooLarge(RequestError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class RequestBodyNotKept(RequestError):
+    """There is no room for a body that memory is not for: the disk is full, say."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
 class AuthenticationTokenNotFound(RequestError):
     """There is no valid token to send."""
 

@@ -8,6 +8,7 @@ message of its own, without the status and Retry-After.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -39,6 +40,8 @@ class Refusal:
 class IdentitySession(Session):
     """The session of one token fetch. `refusal` is the last answer, if it was an error.
 
+    `clock_offset` is how many seconds the last answer's Date was ahead of this
+    machine's clock, if it had one.
     HTTPS_PROXY and NO_PROXY are honoured; .netrc is not, for its password would
     go to Entra as this application's.
     """
@@ -46,12 +49,14 @@ class IdentitySession(Session):
     def __init__(self) -> None:
         super().__init__()
         self.refusal: Refusal | None = None
+        self.clock_offset: float | None = None
         self.auth = _no_more_credentials
         self.mount("https://", ContextAdapter(client_context()))
         self.mount("http://", _DirectAdapter())
         self.hooks["response"].append(self._remember)
 
     def _remember(self, response: Response, **_: Any) -> None:
+        self.clock_offset = date_ahead_of(response.headers.get("Date"), time.time())
         self.refusal = None
         if response.status_code >= 400:
             self.refusal = Refusal(
@@ -85,6 +90,17 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def date_ahead_of(date: str | None, now: float) -> float | None:
+    """Return how many seconds a Date field (RFC 9110 section 6.6.1) is ahead of `now`.
+
+    None where there is none, or where it is no date. It counts whole seconds.
+    """
+    try:
+        return None if date is None else parsedate_to_datetime(date).timestamp() - now
     except (ValueError, OverflowError):
         return None
 

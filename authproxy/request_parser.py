@@ -7,6 +7,7 @@ before us, of one mind about where a request begins and ends.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,9 @@ from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest
 
 from authproxy import errors, urls
-from authproxy.memory_body import BodyMemory
+from authproxy.memory_body import BodyMemory, not_kept
+
+log = logging.getLogger(__name__)
 
 #: A chunk's size line with its extensions, and all trailers, in bytes.
 MAX_CHUNK_LINE = 1024
@@ -84,7 +87,13 @@ class RequestParser(HTTPRequestParser):
         self.began = time.monotonic()
 
     def received(self, data: bytes) -> int:
-        consumed: int = super().received(data)
+        try:
+            consumed: int = super().received(data)
+        except OSError as error:  # of the temporary file that a long body goes to
+            self.error = not_kept(error)
+            log.error("Request failed", extra={"fields": {"Error": str(self.error)}})
+            self.completed = True
+            consumed = len(data)
         if self._judge is not None and self.headers_finished and not self.completed:
             judge, self._judge = self._judge, None
             if not self._let_in(judge):
