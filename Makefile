@@ -37,7 +37,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps apache-python ## Run the tests
-	$(BIN)/python -m pytest -m "not slow and not image" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not image and not vm" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: apache-test
 apache-test: install system-deps apache-python ## Run the end-to-end tests against Apache with mod_wsgi
@@ -75,6 +75,21 @@ image: ## Build the container image IMAGE with ENGINE, which is docker, podman o
 .PHONY: image-test
 image-test: install ## Build the image without an engine, run it and test it (Debian, as root)
 	@scripts/image-test $(BIN)/python -m pytest tests/image -m image $(PYTEST_ARGS)
+
+# Only what the lock names, for this Python version and this kind of machine.
+.PHONY: pyz
+pyz: install ## Make dist/authproxy.pyz: one file to run, or to install from without an index
+	rm -rf build/lib build/pyz
+	mkdir -p build/pyz dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/pyz .
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes \
+	    --requirement requirements/runtime.txt --dest build/pyz
+	$(BIN)/pex authproxy --pre-resolved-dists build/pyz --pex-root build/pex --venv \
+	    --include-tools --console-script authproxy --output-file dist/authproxy.pyz
+
+.PHONY: vm-test
+vm-test: install ## Install and run the unit under a real systemd in a container (Debian, as root)
+	@scripts/vm-test $(BIN)/python -m pytest tests/vm -m vm $(PYTEST_ARGS)
 
 .PHONY: check
 check: install ## Check form, lint and types

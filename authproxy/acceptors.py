@@ -156,7 +156,9 @@ class Listener(BaseWSGIServer):
 
 
 class TcpListener(Listener, TcpWSGIServer):
-    pass
+    def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return an IPv4 client's address as it is written, also on a socket for both kinds."""
+        return (str(addr[0]).removeprefix("::ffff:"), *addr[1:])
 
 
 class UnixListener(Listener, UnixWSGIServer):

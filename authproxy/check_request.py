@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from io import BytesIO
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from authproxy.errors import RequestError, TargetTimeout, TargetUnreachable
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import canonical, forwardable
 from authproxy.identity_http import date_ahead_of
-from authproxy.redaction import masked
+from authproxy.redaction import Redactor
 from authproxy.settings import Settings
 from authproxy.target import challenged_claims
 from authproxy.token_claims import printable
@@ -26,8 +26,6 @@ from authproxy.transport import OutboundRequest, RequestBody, TargetAdapter
 
 #: Of what the target says, this much is shown.
 _TEXT_LIMIT = 600
-#: Shorter ones hide nothing, and masking them would garble the text.
-_SHORTEST_SECRET = 6
 
 
 class HarmlessExchange:
@@ -110,7 +108,7 @@ class HarmlessExchange:
             ],
             body,
         )
-        secrets = [token.fetched.value, *self._overrides.values()]
+        redact = Redactor([token.fetched.value, *self._overrides.values()])
         answer = adapter.exchange(outbound, f"Bearer {token.fetched.value}")
         self.clock_offset = date_ahead_of(answer.field("date"), time.time())
         excerpt = BodyExcerpt(answer.field("content-encoding"))
@@ -121,9 +119,9 @@ class HarmlessExchange:
         seen = Seen(
             status=answer.status,
             reason=printable(answer.reason),
-            text=_harmless(excerpt.text(), secrets),
-            challenge=f"{printable(scheme)} {_harmless(parameters, secrets)}".strip(),
-            location=_harmless(location._replace(query="", fragment="").geturl(), secrets),
+            text=_one_line(redact(excerpt.text())),
+            challenge=f"{printable(scheme)} {_one_line(redact(parameters))}".strip(),
+            location=_one_line(redact(location._replace(query="", fragment="").geturl())),
         )
         demanded = challenged_claims(challenge) if answer.status == 401 else None
         return seen, demanded
@@ -144,10 +142,6 @@ def silent(seconds: float) -> ProbeFailed:
     )
 
 
-def _harmless(text: str, secrets: Iterable[str]) -> str:
-    """Return a target's words on one line, without what was sent to it."""
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    text = printable(" ".join(masked(text).split()))
+def _one_line(text: str) -> str:
+    text = printable(" ".join(text.split()))
     return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}..."

@@ -7,6 +7,7 @@ reported before anything heavy is loaded.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -47,7 +48,7 @@ class Commands(click.Group):
             _tell(error)
             ctx.exit(BAD_SETTINGS)
         except AuthProxyError as error:
-            click.echo(f"authproxy: {error}", err=True)
+            _complain(f"authproxy: {error}")
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -68,10 +69,19 @@ def _request_path(_: click.Context, __: click.Parameter, value: str | None) -> s
 
 def _tell(error: SettingsError) -> None:
     count = len(error.faults)
-    click.echo(f"authproxy: {count} fault{'s' * (count > 1)} in the settings", err=True)
-    for fault in error.faults:
-        click.echo(f"  {fault}", err=True)
-    click.echo("Each setting is explained in docs/settings.md.", err=True)
+    _complain(
+        f"authproxy: {count} fault{'s' * (count > 1)} in the settings",
+        *(f"  {fault}" for fault in error.faults),
+        "Each setting is explained in docs/settings.md.",
+    )
+
+
+def _complain(*lines: str) -> None:
+    from authproxy.logs import journal_prefix, writes_to_journal
+
+    prefix = journal_prefix(logging.ERROR) if writes_to_journal() else ""
+    for line in lines:
+        click.echo(f"{prefix}{line}", err=True)
 
 
 @click.group(

@@ -17,12 +17,12 @@ from authproxy.headers import Field, list_members
 MAX_HEAD_BYTES = 256 * 1024
 MAX_INTERIM_RESPONSES = 16
 
+# Blanks have one place in each: two that could share a run of them would take
+# quadratic time over a long one, and no other thread would run meanwhile.
 _STATUS_LINE = re.compile(
-    rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t]+([^\x00-\x08\x0a-\x1f\x7f]*))?"
+    rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t]([^\x00-\x08\x0a-\x1f\x7f]*))?"
 )
-_FIELD_LINE = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*:[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*"
-)
+_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*:([^\x00-\x08\x0a-\x1f\x7f]*)")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
 
@@ -40,7 +40,7 @@ def parse_status_line(line: bytes) -> tuple[int, int, str]:
     if not match:
         raise MalformedResponse("the answer is not HTTP/1")
     minor, status, reason = match.groups()
-    return int(minor), int(status), (reason or b"").decode("latin-1")
+    return int(minor), int(status), (reason or b"").lstrip(b" \t").decode("latin-1")
 
 
 def parse_field_lines(lines: list[bytes]) -> list[Field]:
@@ -60,7 +60,7 @@ def parse_field_lines(lines: list[bytes]) -> list[Field]:
         match = _FIELD_LINE.fullmatch(line)
         if not match:
             raise MalformedResponse("the answer has a malformed header line")
-        fields.append((match[1].decode("ascii"), match[2].decode("latin-1")))
+        fields.append((match[1].decode("ascii"), match[2].strip(b" \t").decode("latin-1")))
     return fields
 
 
@@ -153,9 +153,9 @@ def parse_head(head: bytes, method: str) -> Head:
     persistent = is_persistent(minor, fields)
     chunked = is_chunked(fields)
     length = content_length(fields)
-    if chunked and length is not None:  # one of them lies: the chunks count
+    if chunked and (length is not None or minor == 0):  # one of them lies: the chunks count
         length = None
-        persistent = False
+        persistent = False  # RFC 9112 section 6.1
     fields = with_length(fields, length)
     if method == "HEAD" or status < 200 or status in (204, 304):
         chunked, length = False, 0

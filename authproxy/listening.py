@@ -7,10 +7,11 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 from authproxy.errors import AuthProxyError
+from authproxy.socket_activation import VARIABLES, passed_descriptors
 
 #: Connections that wait for accept; the kernel takes its own limit if lower.
 BACKLOG = 4096
@@ -103,9 +104,40 @@ def listen_unix(
                     os.unlink(path)
 
 
+def take_passed_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """Return the listening sockets that the service manager passed, none if it passed none.
+
+    They stay open in the service manager, so that what connects during a restart
+    waits. What told of them is removed from the environment: no child process is
+    to take them too. Raises ListenError where one is not for listening.
+    """
+    descriptors = passed_descriptors(environ)
+    for variable in VARIABLES:
+        environ.pop(variable, None)
+    sockets: list[socket.socket] = []
+    for descriptor in descriptors:
+        try:
+            sock = socket.socket(fileno=descriptor)
+            sockets.append(sock)
+            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            listens = 0
+        if not listens or sock.type != socket.SOCK_STREAM:
+            _close(sockets)
+            raise ListenError(
+                f"LISTEN_FDS: descriptor {descriptor} is no listening stream socket: "
+                "the socket unit needs ListenStream= and Accept=no"
+            )
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+    return sockets
+
+
 def address_of(sock: socket.socket) -> str:
-    """Return `host:port` or the path that a socket is bound to."""
+    """Return `host:port` or the path that a socket is bound to; `@name` for an abstract one."""
     address = sock.getsockname()
+    if isinstance(address, bytes):
+        return address.replace(b"\0", b"@", 1).decode(errors="replace")
     return str(address) if sock.family == socket.AF_UNIX else _name(*address[:2])
 
 

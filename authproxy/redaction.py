@@ -15,13 +15,25 @@ MASK = "***"
 SHORTEST = 6
 
 #: After "Bearer ", or the parts of a signed or encrypted token (RFC 7515, RFC 7516),
-#: also of one that is cut off.
-_TOKEN = re.compile(r"(?i)(bearer(?:\s|%20|\+)+)[\w.~+/-]{16,}=*|\beyJ[\w-]{8,}(?:\.[\w-]*)+")
+#: also of one that is cut off. These run over whatever clients send: no two places
+#: may try the same bytes again.
+_BEARER = re.compile(r"(bearer(?:\s|%20|\+)+)[\w.~+/-]{16,}=*", re.IGNORECASE)
+_DOTTED = re.compile(r"(?<![\w-])[\w-]+(?:\.[\w-]*)+")
+_JWT_HEADER = re.compile(r"\beyJ[\w-]{8,}\Z")
 
 
 def masked(text: str) -> str:
     """Return `text` with everything that looks like a token masked."""
-    return _TOKEN.sub(lambda match: f"{match[1] or ''}{MASK}", text)
+    return _DOTTED.sub(_without_jwt, _BEARER.sub(rf"\1{MASK}", text))
+
+
+def _without_jwt(dotted: re.Match[str]) -> str:
+    """Mask words between dots from the one on that can begin a token."""
+    words = dotted[0].split(".")
+    for at, word in enumerate(words[:-1]):
+        if begins := _JWT_HEADER.search(word):
+            return ".".join([*words[:at], f"{word[: begins.start()]}{MASK}"])
+    return dotted[0]
 
 
 class Redactor:

@@ -17,21 +17,14 @@ from urllib.parse import unquote_to_bytes
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
-from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest
 
 from authproxy import errors, urls
+from authproxy.chunks import ChunkDecoder
+from authproxy.headers import is_token
 from authproxy.memory_body import BodyMemory, not_kept
 
 log = logging.getLogger(__name__)
-
-#: A chunk's size line with its extensions, and all trailers, in bytes.
-MAX_CHUNK_LINE = 1024
-MAX_TRAILERS = 16 * 1024
-
-#: Small chunks are decoded in pieces of this size, as waitress copies the rest
-#: of what it was given for each chunk.
-_PIECE = 4096
 
 #: Any byte from 0x80 on may stand in a target: it goes on as it came.
 _REQUEST_LINE = re.compile(
@@ -39,7 +32,16 @@ _REQUEST_LINE = re.compile(
     rb" (?P<version>HTTP/1\.[01])"
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n(?![ \t])")
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
+
+#: Empty lines may come before a request (RFC 9112 section 2.2), and nothing else.
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+_FOLD = re.compile(rb"(?:\A|\r\n)[ \t]")
+
+#: uri-host and port of RFC 9110 section 7.2; empty is allowed.
+_HOST = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
 
 
 #: Judges a request by its head, as it would stand in a WSGI environment: returns
@@ -47,23 +49,37 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n(?![ \t])"
 Judge = Callable[[Mapping[str, Any]], str | None]
 
 
-class BoundedChunkedReceiver(ChunkedReceiver):
-    """Decodes a chunked body; its lines and trailers have bounds.
+class ChunkedBody:
+    """Receives a chunked body into a buffer: what waitress calls a receiver."""
 
-    waitress keeps an unfinished line or trailer however long it grows, and
-    looks through the whole of it again at each read.
-    """
-
+    completed = False
     error: BadRequest | None = None
 
-    def received(self, s: bytes) -> int:
-        consumed = 0
-        while consumed < len(s) and not self.completed and not self.error:
-            piece = s[consumed : consumed + max(_PIECE, self.chunk_remainder)]
-            consumed += super().received(piece)
-            if len(self.control_line) > MAX_CHUNK_LINE or len(self.trailer) > MAX_TRAILERS:
-                self.error = BadRequest("A chunk line or trailer is too long")
-        return consumed
+    def __init__(self, buffer: OverflowableBuffer) -> None:
+        self._buffer = buffer
+        self._decoder = ChunkDecoder(strict=True)
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes that the chunk which has begun still lacks."""
+        return self._decoder.left
+
+    def received(self, data: bytes) -> int:
+        """Take what belongs to the body; return how many bytes that was."""
+        self._buffer.append(self._decoder.feed(data))
+        self.completed = self._decoder.complete
+        if self._decoder.error is not None:
+            self.error = BadRequest(str(self._decoder.error))
+        return len(data) - (len(self._decoder.rest) if self.completed else 0)
+
+    def getfile(self) -> Any:
+        return self._buffer.getfile()
+
+    def getbuf(self) -> OverflowableBuffer:
+        return self._buffer
 
 
 class RequestParser(HTTPRequestParser):
@@ -73,12 +89,14 @@ class RequestParser(HTTPRequestParser):
     """
 
     problem: str | None = None
-    body_rcv: Any = None  # one of waitress's, BoundedChunkedReceiver or MemoryBody
+    body_rcv: Any = None  # one of waitress's, ChunkedBody or MemoryBody
     error: Any = None  # one of waitress's, or a RequestError
 
     #: Whether it was judged, and who the caller is then.
     admitted = False
     caller: str | None = None
+
+    _has_begun = False
 
     def __init__(self, adj: Adjustments, memory: BodyMemory, judge: Judge | None = None) -> None:
         super().__init__(adj)
@@ -87,6 +105,11 @@ class RequestParser(HTTPRequestParser):
         self.began = time.monotonic()
 
     def received(self, data: bytes) -> int:
+        if not self._has_begun and not self._begins_well(self.header_plus + data):
+            self.problem = "The request does not begin with a method."
+            self.error = BadRequest(self.problem)
+            self.completed = True
+            return len(data)
         try:
             consumed: int = super().received(data)
         except OSError as error:  # of the temporary file that a long body goes to
@@ -118,6 +141,17 @@ class RequestParser(HTTPRequestParser):
         self.admitted = True
         return True
 
+    def _begins_well(self, data: bytes) -> bool:
+        """Tell whether what stands after empty lines can be a method.
+
+        waitress would drop any blank there, a line feed or a whole line of
+        blanks, and so find a request where others find none.
+        """
+        at = _EMPTY_LINES.match(data).end()  # type: ignore[union-attr]  # it matches anything
+        first = data[at : at + 2]
+        self._has_begun = first not in (b"", b"\r")
+        return not self._has_begun or is_token(first[:1].decode("latin-1"))
+
     @property
     def body_bytes_received(self) -> int:
         """Bytes of decoded body, those of the chunk that has begun included.
@@ -125,7 +159,7 @@ class RequestParser(HTTPRequestParser):
         The limit is on the body; waitress would count chunk framing too.
         """
         receiver: Any = self.body_rcv
-        return 0 if receiver is None else len(receiver) + getattr(receiver, "chunk_remainder", 0)
+        return 0 if receiver is None else len(receiver) + getattr(receiver, "outstanding", 0)
 
     @body_bytes_received.setter
     def body_bytes_received(self, value: int) -> None:
@@ -141,6 +175,8 @@ class RequestParser(HTTPRequestParser):
         # time: with blanks before a control character it backtracks.
         if _CONTROL.search(fields.replace(b"\r\n", b"")):
             self._refuse("The header holds a control character.")
+        if _FOLD.search(fields):  # RFC 9112 section 5.2 lets a server refuse it
+            self._refuse("A header line is folded, which HTTP/1.1 has given up.")
         # waitress gets a harmless target: its urlsplit refuses bytes beyond
         # ASCII, and raises an error that nothing catches for `http://[`.
         try:
@@ -150,7 +186,7 @@ class RequestParser(HTTPRequestParser):
         self._set_target(line["target"].decode("latin-1"))
         self._check_fields(b"\r\n" + fields.lower())
         if self.chunked:
-            self.body_rcv = BoundedChunkedReceiver(OverflowableBuffer(self.adj.inbuf_overflow))
+            self.body_rcv = ChunkedBody(OverflowableBuffer(self.adj.inbuf_overflow))
         elif 0 < self.content_length < self.adj.max_request_body_size:
             in_memory = self._memory.receiver(self.content_length)
             if in_memory is not None:  # empty as it is, it would count as false
@@ -170,6 +206,8 @@ class RequestParser(HTTPRequestParser):
         hosts = lowered.count(b"\r\nhost:")
         if hosts > 1 or (hosts == 0 and self.version == "1.1"):  # RFC 9112 section 3.2
             self._refuse("HTTP/1.1 needs exactly one Host field.")
+        if not _HOST.fullmatch(self.headers.get("HOST", "")):
+            self._refuse("The Host field is not a host and a port.")
         encodings = lowered.count(b"\r\ntransfer-encoding:")
         if not encodings:
             return

@@ -41,7 +41,10 @@ class Settings(TargetSettings):
     """What authproxy runs with. Made by `authproxy.settings.load_settings`."""
 
     listening_port: Annotated[int, Field(ge=1, le=65535)] | None = setting(
-        SERVING, None, "Port to listen on.", shown="required, unless LISTENING_SOCKET"
+        SERVING,
+        None,
+        "Port to listen on. Not where systemd passes sockets.",
+        shown="required, unless LISTENING_SOCKET",
     )
     listening_host: Annotated[Text, AfterValidator(values.bind_host)] | None = setting(
         SERVING, None, "Address to listen on.", shown="all interfaces, IPv4 and IPv6"

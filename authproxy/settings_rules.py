@@ -18,6 +18,7 @@ from authproxy.errors import Fault
 from authproxy.redaction import MASK
 from authproxy.settings_draft import Draft, Rule
 from authproxy.settings_values import Unusable, group_number, read_secret
+from authproxy.socket_activation import passed_descriptors
 from authproxy.telemetry_rules import unusable_variables
 
 _REQUIRED_IDS = {
@@ -203,8 +204,16 @@ def usable_ca_files(draft: Draft) -> Iterator[Fault]:
 
 
 def one_listener(draft: Draft) -> Iterator[Fault]:
-    """A port or a Unix socket, not both; and one of them to serve."""
-    if draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
+    """A port, a Unix socket or sockets that were passed: to serve, one of the three."""
+    if draft.serving and passed_descriptors(draft.environ):
+        for variable in sorted(draft.given.intersection({"LISTENING_PORT", "LISTENING_SOCKET"})):
+            yield Fault(
+                variable,
+                draft.value(variable),
+                "it is set, although systemd passes sockets to listen on (LISTEN_FDS)",
+                f"Remove {variable}, or disable the socket unit.",
+            )
+    elif draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
         yield Fault(
             "LISTENING_SOCKET",
             draft.settings.listening_socket,

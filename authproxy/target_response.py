@@ -67,6 +67,8 @@ class TargetResponse:
             head, data = parse_head(parts[0], self._method), parts[1]
             if head.status >= 200:
                 break
+            if head.status == 101:  # what follows is no HTTP, whatever it looks like
+                raise MalformedResponse("the answer changes to a protocol that nobody asked for")
         else:
             raise MalformedResponse("too many interim responses")
         self.head = head

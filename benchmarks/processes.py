@@ -38,6 +38,13 @@ def busy_seconds(cores: Iterable[int]) -> float:
     return ticks / _TICKS
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of one process so far, all threads together."""
+    # Behind the name, which may hold anything: fields 14 and 15 of proc(5).
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 @contextmanager
 def pinned(cores: Iterable[int]) -> Iterator[None]:
     """Run what is started meanwhile on these cores only."""
@@ -143,17 +150,11 @@ class Program:
 
     def cpu_by_process(self) -> dict[int, float]:
         """Return the CPU seconds so far of each of its processes."""
-        return {pid: self._ticks(pid) / _TICKS for pid in self._processes()}
+        return {pid: cpu_seconds(pid) for pid in self._processes()}
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of all its processes so far."""
         return sum(self.cpu_by_process().values())
-
-    @staticmethod
-    def _ticks(pid: int) -> int:
-        # Behind the name, which may hold anything: fields 14 and 15 of proc(5).
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
 
     def memory_mib(self) -> float:
         """Return the proportional set size of all its processes."""

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import click
 
@@ -19,8 +20,9 @@ from benchmarks.testbed import Testbed
 _SAMPLE = re.compile(r"^(?:Current thread|Stack) .*$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
-#: faulthandler reads a frame now and then that is just being made.
-_ATTEMPTS = 5
+_PIECE_SECONDS = 2
+#: faulthandler reads a frame now and then that is just being made; see benchmarks.sampled.
+_MOST_CRASHES = 10
 
 #: A stack of functions, outermost first.
 Stack = tuple[str, ...]
@@ -72,23 +74,33 @@ def by_function(stacks: Counter[Stack], microseconds: float, top: int, inclusive
 
 
 def profiled(row: Row, seconds: int) -> tuple[Counter[Stack], float]:
-    """Load authproxy, and return its stacks and the CPU microseconds of one request."""
+    """Load authproxy, and return its stacks and the CPU microseconds of one request.
+
+    The load comes in pieces: those before a crash count. Raises FailedRequests
+    where requests failed for another reason.
+    """
+    stacks: Counter[Stack] = Counter()
+    costs: list[float] = []
+    crashes = 0
     with Testbed() as bed:
-        for attempt in range(_ATTEMPTS):
-            samples = bed.folder / f"samples-{attempt}"
+        while len(costs) * _PIECE_SECONDS < seconds:
+            if crashes == _MOST_CRASHES:
+                raise click.ClickException(f"the sampler crashed the process {crashes} times")
+            samples = bed.folder / f"samples-{crashes}"
             proxy = bed.authproxy(launcher=("benchmarks.sampled", str(samples)))
             run(proxy, row.workload, WARM_UP_SECONDS, bed.others)
             os.kill(proxy.pid, signal.SIGUSR2)
             try:
-                result = run(proxy, row.workload, seconds, bed.others)
+                while len(costs) * _PIECE_SECONDS < seconds:
+                    before = samples.stat().st_size
+                    piece = run(proxy, row.workload, _PIECE_SECONDS, bed.others)
+                    stacks.update(parse(samples.read_bytes()[before:].decode(errors="replace")))
+                    costs.append(piece.cpu_seconds_per_thousand)
             except FailedRequests:
                 if not proxy.crashed:
                     raise
-                click.echo("The sampler crashed the process; once more.", err=True)
-                continue
-            stacks = Counter(parse(samples.read_text(errors="replace")))
-            return stacks, result.cpu_seconds_per_thousand * 1000
-    raise click.ClickException("the sampler crashed the process each time: take fewer --seconds")
+                crashes += 1
+    return stacks, median(costs) * 1000
 
 
 @click.command()

@@ -7,8 +7,8 @@ released the GIL (TLS, system calls) is seen as well as the rest, and who
 merely waits for a core, a lock or a socket is not.
 
 The price: up to Python 3.12 faulthandler now and then reads a frame that is
-just being made, and the process crashes: about once in ten thousand samples,
-and more often while modules are imported, hence not from the start on.
+just being made, and the process crashes: about once in some thousand
+samples, and more often while modules are imported, hence not from the start on.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import click
 
 from authproxy.demo.directory import METRICS_INGESTION
 from authproxy.demo.entra import IssuedToken, StandInEntra
-from benchmarks.processes import free_port
+from benchmarks.processes import cpu_seconds, free_port
 
 _DEADLINE = 30.0
 _POLL_SECONDS = 0.005
@@ -77,12 +77,14 @@ def serve(settings: dict[str, str], entra: TimedEntra, log: Path) -> dict[str, f
         process = subprocess.Popen(command, env=settings, stderr=output)
     try:
         listening = _wait_for(lambda: _listens(port))
+        cpu = cpu_seconds(process.pid)
         ready = _wait_for(lambda: _ready(port))
     finally:
         process.terminate()
         process.wait(_DEADLINE)
     return {
         "serve: listens": listening - began,
+        "serve: CPU time until then": cpu,
         "serve: ready": ready - began,
         "serve: ready after its token": ready - max(entra.issued_at[-1], listening),
     }

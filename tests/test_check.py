@@ -390,6 +390,15 @@ def test_a_missing_role_to_write_is_assigned_by_a_command(
     assert "Exit status 3" in check.output
 
 
+def test_a_path_where_there_is_nothing_is_no_success(
+    run: Run, store: StandInStore, tmp_path: Path
+) -> None:
+    check = run("--path", "/no/such/thing", **settings_of(store, tmp_path))
+    assert check.status == 3
+    assert check.step("request")["facts"]["status"] == 404
+    assert "Correct the path" in check.advice("request")
+
+
 def test_an_audience_for_the_other_endpoint_is_told_by_the_token(
     run: Run, authority: Authority
 ) -> None:

@@ -43,10 +43,26 @@ def test_the_data_is_the_same_however_the_bytes_arrive(
     assert (decoder.rest, decoder.error) == (after, None)
 
 
-@given(st.binary(max_size=60), st.lists(st.integers(min_value=0), max_size=5))
-def test_no_bytes_upset_the_decoder(raw: bytes, places: list[int]) -> None:
-    whole, in_parts = ChunkDecoder(), ChunkDecoder()
-    assert decode(in_parts, cut(raw, places)) == whole.feed(raw) or in_parts.error or whole.error
+@pytest.mark.parametrize("strict", [True, False])
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"5", b"hello", b"\r\n", b"\n", b"\r", b"0", b";a=b", b"X: y", b" ", b"\0"]
+        )
+    ).map(b"".join),
+    st.lists(st.integers(min_value=0), max_size=9),
+)
+def test_no_bytes_upset_the_decoder_however_they_arrive(
+    strict: bool, raw: bytes, places: list[int]
+) -> None:
+    whole, in_parts = ChunkDecoder(strict=strict), ChunkDecoder(strict=strict)
+    data = b""
+    for part in cut(raw, places):
+        data += in_parts.feed(part)
+        if in_parts.error or in_parts.complete:
+            break
+    assert data == whole.feed(raw)
+    assert (bool(in_parts.error), in_parts.complete) == (bool(whole.error), whole.complete)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +86,60 @@ def test_extensions_and_trailers_are_dropped() -> None:
     decoder = ChunkDecoder()
     assert decoder.feed(b"3 ;a=b\r\nabc\r\n0;c\r\nX: y\r\n\r\nrest") == b"abc"
     assert (decoder.complete, decoder.rest) == (True, b"rest")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"3\n\r\nabc\r\n0\r\n\r\n",
+        b"3\nabc\r\n0\r\n\r\n",
+        b"3 \r\nabc\r\n0\r\n\r\n",
+        b"3 ;a\r\nabc\r\n0\r\n\r\n",
+        b"3;a\n\r\nabc\r\n0\r\n\r\n",
+        b'3;a="\n"\r\nabc\r\n0\r\n\r\n',
+        b"3;\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabc\n0\r\n\r\n",
+        b"\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabc\r\n\r\n0\r\n\r\n",
+        b"0\r\n\nX: y\r\n\r\n",
+        b"0\r\nX: y\nZ: z\r\n\r\n",
+    ],
+)
+def test_a_client_has_to_write_every_line_as_it_should_be(raw: bytes) -> None:
+    decoder = ChunkDecoder(strict=True)
+    decoder.feed(raw)
+    assert decoder.error
+    assert not decoder.complete
+
+
+@pytest.mark.parametrize(
+    "extension", [b"", b";a", b";a=b", b';a="b;\\"c, d"', b";a;b=c", b';a="\xff\t"']
+)
+def test_a_client_may_use_extensions_and_trailers(extension: bytes) -> None:
+    decoder = ChunkDecoder(strict=True)
+    raw = b"003%b\r\nabc\r\n0%b\r\nX: y\r\nContent-Length: 9\r\n\r\nrest"
+    assert decoder.feed(raw % (extension, extension)) == b"abc"
+    assert (decoder.complete, decoder.rest) == (True, b"rest")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "trailer", [b"HTTP/1.1 200 OK", b"X", b": y", b"X : y", b" X: y", b"X: \0", b"X: a\rb"]
+)
+def test_a_trailer_that_is_no_field_is_an_error(trailer: bytes, strict: bool) -> None:
+    decoder = ChunkDecoder(strict=strict)
+    assert decoder.feed(b"3\r\nabc\r\n0\r\n" + trailer + b"\r\n\r\n") == b"abc"
+    assert decoder.error
+    assert not decoder.complete
+
+
+def test_a_line_is_too_long_however_it_arrives() -> None:
+    line = b"3;" + b"x" * (MAX_LINE_BYTES - 4) + b"\r\n"
+    for raw, fits in ((line, True), (line.replace(b";", b";x"), False)):
+        for parts in ([raw], [raw[:-1], raw[-1:]], [raw[at : at + 1] for at in range(len(raw))]):
+            decoder = ChunkDecoder(strict=True)
+            decode(decoder, parts)
+            assert (decoder.error is None) is fits
 
 
 @pytest.mark.parametrize(

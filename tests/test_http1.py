@@ -144,6 +144,28 @@ def test_with_both_framings_the_chunks_count_and_the_length_goes() -> None:
     assert response.will_close
 
 
+def test_chunks_of_an_old_server_end_the_connection() -> None:
+    raw = (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    )
+    assert read(raw).will_close  # RFC 9112 section 6.1
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nX:", b"HTTP/1.1"])
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" \t"])
+def test_a_long_run_of_blanks_is_refused_at_once(start: bytes, blank: bytes) -> None:
+    # An hour of every thread, where two places in a pattern can share the run.
+    run = blank * (10_000 // len(blank))
+    with pytest.raises(MalformedResponse):
+        read(start + run + b"\x01\r\n\r\n")
+
+
+def test_a_change_of_protocol_that_nobody_asked_for_is_refused() -> None:
+    hidden = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    with pytest.raises(MalformedResponse, match="protocol"):
+        read(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + hidden)
+
+
 def test_early_hints_and_their_like_are_passed_over() -> None:
     raw = (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"

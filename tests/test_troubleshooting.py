@@ -48,11 +48,11 @@ def test_lines_of_the_log_are_those_that_are_logged() -> None:
         assert line == "Code=" or f'"{line.removesuffix(" ...")}' in SOURCES, line
 
 
-def test_codes_of_the_proxys_own_have_their_statuses() -> None:
+def test_every_code_of_the_proxys_own_is_explained_with_its_status() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", section(PAGE, "Codes of the proxy's own"), re.M)
-    assert rows
-    for code, status in rows:
-        assert getattr(errors, code).status == int(status)
+    assert {code: int(status) for code, status in rows} == {
+        kind.__name__: kind.status.value for kind in errors.RequestError.__subclasses__()
+    }
 
 
 def test_the_commands_and_exit_statuses_are_documented() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -331,15 +332,14 @@ def test_a_worker_that_hangs_counts_with_its_last_word(
         os.kill(hanging, signal.SIGCONT)
 
 
-def test_nothing_of_the_workers_stays_behind(
-    launch: Launch, target: Upstream, port: int, tmp_path: Path
-) -> None:
-    folder = tmp_path / "t"
-    folder.mkdir()
-    proxy = launch(METRICS_PORT=str(port), WORKERS="2", TMPDIR=str(folder))
-    settled(port)
-    (directory,) = folder.iterdir()
-    assert directory.stat().st_mode & 0o077 == 0
-    proxy.signal(signal.SIGTERM)
-    assert proxy.wait() == 0
-    assert list(folder.iterdir()) == []
+def test_nothing_of_the_workers_stays_behind(launch: Launch, target: Upstream, port: int) -> None:
+    # Not tmp_path: the path of a Unix socket has to be short.
+    with tempfile.TemporaryDirectory(prefix="authproxy-") as name:
+        folder = Path(name)
+        proxy = launch(METRICS_PORT=str(port), WORKERS="2", TMPDIR=name)
+        settled(port)
+        (directory,) = folder.iterdir()
+        assert directory.stat().st_mode & 0o077 == 0
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
+        assert list(folder.iterdir()) == []

@@ -376,6 +376,7 @@ COMMANDS = (
     ["settings"],
     ["settings", "--json"],
     ["check"],
+    ["check", "--json"],
     ["serve", "--threads", "many"],
 )
 

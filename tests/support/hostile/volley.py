@@ -1,0 +1,169 @@
+"""Sends many cases at a time, each on a connection of its own, and notes what comes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tests.support import actions
+from tests.support.hostile.case import Case
+from tests.support.hostile.judge import FOLLOW_UP, Judgement, judge
+from tests.support.upstream import Exchange, Recorded
+from tests.support.wire import DEADLINE, Address, Client, Response, WireError
+
+#: Connections at a time: more than the machine has processors, fewer than the proxy has threads.
+CONNECTIONS = 12
+
+#: Up to this length cases come byte by byte; longer ones in so many pieces.
+_SHORT = 1500
+_PIECES = 50
+
+#: How much of a target comes back.
+ECHO_BYTES = 1000
+
+#: What a driver makes of `-CASE-`.
+MARK = re.compile("-([0-9]{4})-")
+
+
+@dataclass
+class Shot:
+    """One case on its way, with its number in its bytes."""
+
+    case: Case
+    number: int
+
+    @property
+    def raw(self) -> bytes:
+        return self._marked(self.case.raw)
+
+    @property
+    def follow_up(self) -> bytes:
+        return self._marked(FOLLOW_UP)
+
+    def _marked(self, raw: bytes) -> bytes:
+        return raw.replace(b"-CASE-", b"-%04d-" % self.number)
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """What is to become of the case and the request after it."""
+        if self.case.exceeds_a_limit:
+            statuses = self.case.verdict.statuses
+            return Judgement([(b"GET", status) for status in statuses], [], True, False)
+        return judge(self.raw + self.follow_up)
+
+    def answers_before_the_follow_up(self) -> int:
+        """Return how many answers the case alone is due."""
+        return 1 if self.case.exceeds_a_limit else len(judge(self.raw).answers)
+
+
+@dataclass
+class Outcome:
+    """What came of a case: the answers, and what was wrong with them."""
+
+    shot: Shot
+    answers: list[Response] = field(default_factory=list)
+    problem: str | None = None
+    recorded: list[Recorded] = field(default_factory=list)
+
+    def receive_all(self, client: Client) -> None:
+        """Receive the answers that are due and did not come yet; raises WireError."""
+        self.receive(client, len(self.shot.judgement.answers))
+
+    def receive(self, client: Client, count: int) -> None:
+        """Receive answers up to this count."""
+        judgement = self.shot.judgement
+        for method, _ in judgement.answers[len(self.answers) : count]:
+            answer = client.receive_head()
+            self.answers.append(answer)
+            is_last = len(self.answers) == len(judgement.answers)
+            if is_last and judgement.closes and method != b"HEAD":
+                # The refusal of a HEAD has no body, wherever it was found wrong.
+                answer.body = b"".join(client.stream.to_end())
+                if answer.body and len(answer.body) != answer.framing:
+                    raise WireError(f"more than one answer: {answer.body!r}")
+            else:
+                answer.body = b"".join(client.body_of(answer, method))
+
+
+#: Sends a case and a good request after it, and receives the answers.
+Delivery = Callable[[Client, Outcome], None]
+
+
+def at_once(client: Client, outcome: Outcome) -> None:
+    """Send the case and the request after it in one go."""
+    client.offer(outcome.shot.raw + outcome.shot.follow_up)
+    outcome.receive_all(client)
+
+
+def dripped(client: Client, outcome: Outcome) -> None:
+    """Send them byte by byte."""
+    raw = outcome.shot.raw + outcome.shot.follow_up
+    size = 1 if len(raw) <= _SHORT else len(raw) // _PIECES
+    for at in range(0, len(raw), size):
+        client.offer(raw[at : at + size])
+    outcome.receive_all(client)
+
+
+def in_turn(client: Client, outcome: Outcome) -> None:
+    """Send the case, wait for what is due, and only then send the request after it."""
+    client.offer(outcome.shot.raw)
+    outcome.receive(client, outcome.shot.answers_before_the_follow_up())
+    client.offer(outcome.shot.follow_up)
+    outcome.receive_all(client)
+
+
+def fire(address: Address, cases: Sequence[Case], deliver: Delivery) -> list[Outcome]:
+    """Send each case, many at a time; return what came of them, in their order."""
+    outcomes = [Outcome(Shot(case, number)) for number, case in enumerate(cases)]
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(lambda outcome: _fire_one(address, outcome, deliver), outcomes))
+    return outcomes
+
+
+def _fire_one(address: Address, outcome: Outcome, deliver: Delivery) -> None:
+    try:
+        with Client(address, timeout=DEADLINE / 2) as client:
+            deliver(client, outcome)
+            if outcome.shot.judgement.waits:
+                client.finish_sending()
+            if not client.is_closed_by_peer():
+                outcome.problem = f"more came: {client.stream.buffer[:300]!r}"
+    except (WireError, OSError) as error:
+        outcome.problem = f"{type(error).__name__}: {error}"
+
+
+def attribute(outcomes: Sequence[Outcome], requests: Iterable[Recorded]) -> list[Recorded]:
+    """Give each request that arrived to the case that it came from; return those of none."""
+    astray = []
+    for request in requests:
+        number = number_in(request)
+        if number is None or number >= len(outcomes):
+            astray.append(request)
+        else:
+            outcomes[number].recorded.append(request)
+    return astray
+
+
+def number_in(request: Recorded) -> int | None:
+    """Return the number that a request carries in its target, a field or its body."""
+    fields = "\n".join(value for name, value in request.fields if name != "Authorization")
+    places = (request.target.decode("latin-1"), fields, request.body.decode("latin-1"))
+    found = next(filter(None, map(MARK.search, places)), None)
+    return int(found[1]) if found else None
+
+
+def echoed(method: bytes, target: bytes) -> str:
+    """Return what `echo` says of a request."""
+    return (method + b" " + target)[:ECHO_BYTES].decode("latin-1")
+
+
+def echo(exchange: Exchange) -> None:
+    """Answer with the method and the target that arrived."""
+    exchange.read_body()
+    said = echoed(exchange.request.method, exchange.request.target)
+    exchange.send(actions.head(200, ("X-Echo", said), f"Content-Length: {len(said)}"))
+    if exchange.request.method != b"HEAD":
+        exchange.send(said)
