@@ -14,6 +14,7 @@ import pytest
 
 #: The files of tests/e2e that are about what passes through, whatever serves.
 COVERED = (
+    "test_admission",
     "test_environment",
     "test_hostile_clients",
     "test_logs",
@@ -34,10 +35,16 @@ COVERED = (
 
 #: The others, and why they are not for Apache.
 NOT_COVERED = {
+    "test_dashboard": "about METRICS_PORT's metrics",
+    "test_full_disk": "about where `authproxy serve` keeps bodies",
     "test_harness": "about the tests themselves",
     "test_manifests": "about Kubernetes",
     "test_metrics_port": "METRICS_PORT has no effect under Apache",
     "test_metrics_prometheus": "METRICS_PORT has no effect under Apache",
+    "test_scale": "about the queue and the connections of `authproxy serve`",
+    "test_secrets": "plants secrets in the files of `authproxy serve` and of its commands",
+    "test_signed_callers": "who may come in is decided alike, wherever requests come from",
+    "test_smuggling": "about authproxy's own reading of requests: here Apache reads them",
     "test_predecessors": "starts `authproxy serve` from the predecessors' environment",
     "test_telemetry_export": "what is exported does not depend on who serves",
     "test_telemetry_faults": "about METRICS_PORT and the signals of `authproxy serve`",
@@ -54,6 +61,8 @@ NOT_ABOUT_APACHE = (
     # How tokens are fetched and renewed, and what comes of a 401.
     r"test_tokens::(?!.*first_token.*(silent|failing)).*",
     r"test_replay::.*(401|challenge|renew|claims).*",
+    # Files that are copied for Apache's user, METRICS_PORT.
+    r"test_admission::test_(a_file_of_tokens|tokens_are_exchanged|refusals_are_counted).*",
     # Which lines are logged; that they arrive as they are is about Apache.
     r"test_logs::test_(queries_can|no_secret|the_settings|a_higher_level).*",
 )
@@ -120,17 +129,25 @@ DIFFERENCES = (
             r"\[((leading|encoded)-dot-segments|(bad|lone)-percent|encoded-nul)\]",
             r"test_request_target::test_of_the_absolute_form.*\[user-info\]",
             r"test_request_target::test_path_and_query_of_the_target.*\[b'/(../../y|%zz)'\]",
+            r"test_admission::test_ambiguous_paths_get_400\[/allowed/a%00\]",
         ),
-        not_run=(r"test_request_target::test_any_target_stays_byte_identical",),
+        not_run=(
+            r"test_request_target::test_any_target_stays_byte_identical",
+            r"test_admission::test_nothing_reaches_the_target_that_could_be_read.*",
+        ),
     ),
     Difference(
-        "A path longer than about 4 KiB gets 403",
+        "A path longer than about 4 KiB gets 404",
         "Apache looks it up as if it were a file; the query may be as long as `LimitRequestLine`",
-        (r"test_request_target::test_the_request_target_arrives.*\[eight-kilobytes\]",),
+        (
+            r"test_request_target::test_the_request_target_arrives.*\[eight-kilobytes\]",
+            r"test_admission::test_paths_that_are_not_get_403\[.*-path12\]",
+        ),
     ),
     Difference(
         "`OPTIONS *` is answered by Apache",
         "It is about the server as a whole",
+        (r"test_admission::test_paths_that_are_not_get_403\[.*-\*\]",),
         not_run=(r"test_request_target::test_the_asterisk_form_passes",),
     ),
     Difference(
@@ -141,7 +158,11 @@ DIFFERENCES = (
     Difference(
         "`CONNECT` gets 400, and `TRACE` 405 without a trace in log and metrics",
         "Apache refuses them before authproxy sees them",
-        (r"test_methods::test_connect_and_trace_are_not_allowed\[CONNECT /x\]",),
+        (
+            r"test_methods::test_connect_and_trace_are_not_allowed\[CONNECT /x\]",
+            r"test_admission::test_methods_that_are_not_allowed.*\[CONNECT\]",
+            r"test_admission::test_who_is_asked_before_anything_is_told",
+        ),
     ),
     Difference(
         "A request field whose name has anything but letters, digits and hyphens does not pass",
@@ -162,6 +183,13 @@ DIFFERENCES = (
         "A client that goes away within its body gets 500, where `authproxy serve` closes",
         "mod_wsgi answers; the target sees nothing of it",
         (r"test_request_bodies::test_half_a_body_is_never_sent_on.*",),
+    ),
+    Difference(
+        "The body of a request that is refused (`INBOUND_TOKEN_FILE`, `ALLOWED_PATHS`) is taken in "
+        "all the same, and a probe with a body is a probe",
+        "mod_wsgi reads a request to its end before it answers; authproxy keeps none of it",
+        (r"test_admission::test_what_only_looks_like_a_probe_is_judged\[GET /health-x\]",),
+        not_run=(r"test_admission::test_a_refused_body_is_not_waited_for.*",),
     ),
     Difference(
         "A body that comes slowly holds a thread until it is there; slower than 500 bytes a second "

@@ -128,6 +128,28 @@ def test_what_is_about_the_server_as_a_whole_is_answered_by_apache(
     assert target.requests == []
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /%zz", 400),
+        ("GET /../x", 400),
+        ("GET /a/%2e%2e/%2e%2e/x", 400),
+        ("GET http://user:password@other.example/x", 400),
+        ("GET /a%00b", 404),
+        ("GET /" + "a" * 5000, 404),
+        ("GET /x?" + "a" * 66_000, 414),
+        ("CONNECT /x", 400),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_apache_refuses_does_not_reach_the_target(
+    apache: ApacheProcess, target: Upstream, line: str, status: int
+) -> None:
+    assert apache.ask(message(line)).status == status
+    assert apache.get("/x?" + "a" * 60_000).status == 200
+    assert len(target.only().target) == 60_003
+
+
 # -- what comes down -----------------------------------------------------------------
 
 
