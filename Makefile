@@ -10,8 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
-# Most tests wait most of the time: more processes than cores. A file's tests stay together.
-PYTEST_JOBS ?= 3
+# Most tests wait most of the time. A file's tests stay together.
+PYTEST_JOBS ?= 2
 
 .PHONY: help
 help: ## Say what there is
