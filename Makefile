@@ -10,8 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
-# Most tests wait most of the time: more processes than cores. A file's tests stay together.
-PYTEST_JOBS ?= 3
+# Most tests wait most of the time. A file's tests stay together.
+PYTEST_JOBS ?= 2
 
 .PHONY: help
 help: ## Say what there is
@@ -41,8 +41,8 @@ test: install system-deps apache-python ## Run the tests
 
 .PHONY: apache-test
 apache-test: install system-deps apache-python ## Run the end-to-end tests against Apache with mod_wsgi
-	$(BIN)/python -m pytest tests/e2e --server apache -n auto $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests/e2e --server express -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e --server apache -n $(PYTEST_JOBS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e --server express -n $(PYTEST_JOBS) $(PYTEST_ARGS)
 
 # Tests have no time to make these; kept between runs, and made anew when a lock changes.
 .PHONY: apache-python

@@ -220,6 +220,18 @@ def test_a_refused_write_is_to_be_sent_again_later(apache: ApacheProcess, target
     assert int(response.one("Retry-After") or 0) > 0
 
 
+def test_clients_that_go_away_leave_apache_well(
+    launch_apache: LaunchApache, target: Upstream
+) -> None:
+    apache = launch_apache()
+    target.on("/answered", actions.raw(actions.answer(200, body=b"l" * 1_000_000)))
+    for raw in (message("GET /answered"), message("POST /answered", body=b"b" * 100_000)) * 5:
+        with apache.connect() as client:
+            client.send(raw)
+    assert apache.get("/next").status == 200
+    apache.stop()  # Which checks that there was no traceback.
+
+
 # -- its life ----------------------------------------------------------------------------
 
 
