@@ -22,8 +22,8 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     # An end without close_notify is a cut. Python before 3.10.11 and 3.11.3 (Debian 12's
-    # is 3.11.2) has OpenSSL 3 take it for an orderly one.
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    # is 3.11.2) has OpenSSL 3 take it for an orderly one; OpenSSL 1.1 has no such option.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     bundles = {
         "certifi": certifi.where(),
         "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE"),
