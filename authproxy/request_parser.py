@@ -45,6 +45,7 @@ class ChunkedBody:
 
     completed = False
     error: BadRequest | None = None
+    problem: str | None = None
 
     def __init__(self, buffer: OverflowableBuffer) -> None:
         self._buffer = buffer
@@ -63,7 +64,8 @@ class ChunkedBody:
         self._buffer.append(self._decoder.feed(data))
         self.completed = self._decoder.complete
         if self._decoder.error is not None:
-            self.error = BadRequest(str(self._decoder.error))
+            self.problem = f"In the body, {self._decoder.error}."
+            self.error = BadRequest(self.problem)
         return len(data) - (len(self._decoder.rest) if self.completed else 0)
 
     def getfile(self) -> Any:
@@ -97,6 +99,8 @@ class RequestParser(HTTPRequestParser):
             self.completed = True
             return len(data)
         consumed: int = super().received(data)
+        if isinstance(self.body_rcv, ChunkedBody) and self.error is self.body_rcv.error:
+            self.problem = self.body_rcv.problem
         if self.completed:
             # Nothing is left to wait for. waitress would answer 100 to a
             # request without body, and then take it for unfinished for ever;
