@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Most tests wait most of the time. A file's tests stay together.
+PYTEST_JOBS ?= 2
 
 .PHONY: help
 help: ## Say what there is
@@ -35,16 +37,55 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps ## Run the tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not image and not vm" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+# The image, by docker, podman or buildah. The same commit gives the same image.
+ENGINE ?= docker
+IMAGE ?= authproxy
+IMAGE_ARGS ?=
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' authproxy/__init__.py)
+REVISION ?= $(or $(shell git describe --always --match= --abbrev=40 --dirty 2>/dev/null),unknown)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
+UTC = import sys, time; print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(sys.argv[1]))))
+CREATED = $(shell $(PYTHON) -c '$(UTC)' $(SOURCE_DATE_EPOCH))
+# All but docker have to be told: to keep HEALTHCHECK, and which time files bear.
+OTHER_ENGINE = $(if $(filter docker,$(notdir $(ENGINE))),,--format docker --timestamp $(SOURCE_DATE_EPOCH))
+
+.PHONY: image
+image: ## Build the container image IMAGE with ENGINE, which is docker, podman or buildah
+	$(ENGINE) build --file docker/Dockerfile --tag $(IMAGE) $(OTHER_ENGINE) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	    --build-arg CREATED=$(CREATED) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
+	    $(IMAGE_ARGS) .
+
+.PHONY: image-test
+image-test: install ## Build the image without an engine, run it and test it (Debian, as root)
+	@scripts/image-test $(BIN)/python -m pytest tests/image -m image $(PYTEST_ARGS)
+
+# Only what the lock names, for this Python version and this kind of machine.
+.PHONY: pyz
+pyz: install ## Make dist/authproxy.pyz: one file to run, or to install from without an index
+	rm -rf build/lib build/pyz
+	mkdir -p build/pyz dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/pyz .
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes \
+	    --requirement requirements/runtime.txt --dest build/pyz
+	$(BIN)/pex authproxy --pre-resolved-dists build/pyz --pex-root build/pex --venv \
+	    --include-tools --console-script authproxy --output-file dist/authproxy.pyz
+
+.PHONY: vm-test
+vm-test: install ## Install and run the unit under a real systemd in a container (Debian, as root)
+	@scripts/vm-test $(BIN)/python -m pytest tests/vm -m vm $(PYTEST_ARGS)
+
 .PHONY: check
 check: install ## Check form, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/mypy --strict authproxy
 
 .PHONY: format
@@ -57,10 +98,16 @@ system-deps: ## Install the real programs that tests drive (Debian, as root), or
 	@scripts/system-deps
 
 .PHONY: docs
-docs: install ## Write anew what is made from the settings' declaration: docs/settings.md, the chart's files
+docs: install ## Write anew what is made from the code: docs/settings.md, the man page, the chart's files
 	$(BIN)/authproxy settings --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	$(BIN)/python scripts/man_page.py
 	$(BIN)/python scripts/chart_docs.py
+
+# Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter
+.PHONY: picture
+picture: install system-deps ## Draw docs/telemetry/dashboard.png anew, from two minutes of traffic
+	$(BIN)/python -m tests.dashboard_picture docs/telemetry/dashboard.png
 
 # One lock for all supported versions and platforms; no trace of the index it
 # was made from. `make lock LOCK_ARGS=--upgrade` takes the newest of everything.

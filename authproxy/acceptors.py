@@ -17,6 +17,7 @@ from authproxy.connection import DEFAULT_TIMEOUTS, Connection
 from authproxy.errors import Overloaded
 from authproxy.limits import Limits
 from authproxy.memory_body import BodyMemory
+from authproxy.request_parser import Judge
 from authproxy.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Listener(BaseWSGIServer):
     timeouts = DEFAULT_TIMEOUTS
     body_memory: BodyMemory
     refused: Refused | None = None
+    judge: Judge | None = None
     limits: Limits
     #: A thread that never waits for the target, and the GET requests that it
     #: serves: a probe is answered however many requests hang.
@@ -154,7 +156,9 @@ class Listener(BaseWSGIServer):
 
 
 class TcpListener(Listener, TcpWSGIServer):
-    pass
+    def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return an IPv4 client's address as it is written, also on a socket for both kinds."""
+        return (str(addr[0]).removeprefix("::ffff:"), *addr[1:])
 
 
 class UnixListener(Listener, UnixWSGIServer):

@@ -11,7 +11,9 @@ from typing import Any
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter, Rule
 
+from authproxy.admission import admission_for
 from authproxy.credentials import TokenFetcher
+from authproxy.doorkeeper import Doorkeeper
 from authproxy.errors import BadRequest
 from authproxy.lifecycle import Lifecycle
 from authproxy.probes import probes_blueprint
@@ -37,6 +39,10 @@ class Services:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.telemetry = telemetry_for(settings)
+        self.admission = admission_for(settings)
+        self.doorkeeper = (
+            None if self.admission is None else Doorkeeper(self.admission, self.telemetry)
+        )
         self._drained_by: float | None = None
         self.tokens = TokenSource(
             TokenFetcher(settings),
@@ -59,6 +65,8 @@ class Services:
     def start(self) -> None:
         """Start getting tokens; harmless when repeated, from any thread."""
         self.tokens.start()
+        if self.admission is not None:
+            self.admission.start()
 
     @property
     def draining(self) -> bool:
@@ -81,6 +89,8 @@ class Services:
         grace, and for five seconds at most.
         """
         self.tokens.stop()
+        if self.admission is not None:
+            self.admission.stop()
         self._session.close()
         left = _FLUSH_SECONDS
         if self._drained_by is not None:
@@ -155,9 +165,13 @@ def create_app(settings: Settings) -> Flask:
     app = ProxyApp(__name__, static_folder=None)
     services = Services(settings)
     app.extensions["authproxy"] = services
-    app.register_blueprint(probes_blueprint(services.tokens, services.lifecycle))
     app.register_blueprint(
-        proxy_blueprint(settings, services.target, services.lifecycle, services.telemetry)
+        probes_blueprint(services.tokens, services.lifecycle, services.admission)
+    )
+    app.register_blueprint(
+        proxy_blueprint(
+            settings, services.target, services.lifecycle, services.telemetry, services.admission
+        )
     )
     services.telemetry.instrument(app)
     return app

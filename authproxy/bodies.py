@@ -7,6 +7,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
 from authproxy.errors import BadRequest, RequestBodyTooLarge
+from authproxy.memory_body import not_kept
 from authproxy.transport import RequestBody
 
 #: Bodies up to this size stay in memory, longer ones go to a temporary file
@@ -64,7 +65,10 @@ def _copy(stream: BinaryIO, spool: BinaryIO, length: int | None, limit: int) -> 
         received += len(piece)
         if received > limit:
             raise RequestBodyTooLarge(_too_large(limit))
-        spool.write(piece)
+        try:
+            spool.write(piece)
+        except OSError as error:
+            raise not_kept(error) from error
     if length is not None and received < length:
         raise BadRequest("the request's body ended too early")
     return received

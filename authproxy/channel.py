@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
+from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
@@ -46,8 +47,20 @@ class Channel(HTTPChannel):
     def __init__(self, server: Any, *args: Any, **kwargs: Any) -> None:
         #: When a byte last moved, or the last response ended (monotonic).
         self.progress_at = time.monotonic()
-        self.parser_class = partial(RequestParser, memory=server.body_memory)
         super().__init__(server, *args, **kwargs)
+
+    def parser_class(self, adj: Adjustments) -> RequestParser:
+        """Return what reads the next request.
+
+        A request behind another is left to the application to judge: that one
+        may have been turned away, and this be the rest of its body.
+        """
+        early = self.server.judge is not None and not self.requests
+        return RequestParser(adj, self.server.body_memory, self._judge if early else None)
+
+    def _judge(self, head: Mapping[str, Any]) -> str | None:
+        caller: str | None = self.server.judge({**head, "REMOTE_ADDR": self.addr[0]})
+        return caller
 
     def recv(self, buffer_size: int) -> bytes:
         in_head = self.request is None or self.request.body_rcv is None

@@ -7,17 +7,22 @@ reported before anything heavy is loaded.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 import signal
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from authproxy import __version__
+from authproxy.cli_options import SettingsCommand
 from authproxy.errors import AuthProxyError, SettingsError
 
 if TYPE_CHECKING:
+    from authproxy.check_steps import Step
     from authproxy.settings import Loaded
 
 #: Exit status for faults in the settings, the same as for a wrong option.
@@ -26,13 +31,10 @@ BAD_SETTINGS = 2
 #: Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT.
 INTERRUPTED = 130
 
-_CONFIG = "AUTHPROXY_CONFIG"
 _PORT = click.IntRange(0, 65535)
-_EPILOG = (
-    "Each option is also an environment variable (TARGET_HOST for --target-host) and a key of the "
-    "YAML file. Secrets have no option: give them in the environment or in files. "
-    "See docs/settings.md."
-)
+_PROGRAM = "authproxy"
+_COMPLETION_VARIABLE = "_AUTHPROXY_COMPLETE"
+_SHELLS = ("bash", "zsh", "fish")
 
 
 class Commands(click.Group):
@@ -46,39 +48,10 @@ class Commands(click.Group):
             _tell(error)
             ctx.exit(BAD_SETTINGS)
         except AuthProxyError as error:
-            click.echo(f"authproxy: {error}", err=True)
+            _complain(f"authproxy: {error}")
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
-
-
-class SettingsCommand(click.Command):
-    """A command with an option for each setting, made from the declaration."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's own parameters and those of the settings."""
-        own = super().get_params(ctx)
-        return [*own[:-1], *self._setting_options, *own[-1:]]  # --help stays last
-
-    @cached_property
-    def _setting_options(self) -> list[click.Parameter]:
-        return _setting_options()
-
-
-def _setting_options() -> list[click.Parameter]:
-    from authproxy.settings_declarations import declarations
-
-    options: list[click.Parameter] = [
-        click.Option(["--config", _CONFIG], metavar="FILE", help="YAML file of settings.")
-    ]
-    for one in declarations():
-        if not one.secret:
-            label = "" if one.default.startswith("required") else "default: "
-            default = f" [{label}{one.default}]" if one.default else ""
-            flag = f"--{one.name.replace('_', '-')}"
-            help_text = f"{one.doc}{default}"
-            options.append(click.Option([flag, one.variable], metavar="VALUE", help=help_text))
-    return options
 
 
 def _load(options: dict[str, str | None], *, serving: bool) -> Loaded:
@@ -88,53 +61,152 @@ def _load(options: dict[str, str | None], *, serving: bool) -> Loaded:
     return load_settings(given, serving=serving)
 
 
+def _request_path(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"/[!-~]*", value):
+        raise click.BadParameter("it has to begin with / and hold no blanks")
+    return value
+
+
 def _tell(error: SettingsError) -> None:
     count = len(error.faults)
-    click.echo(f"authproxy: {count} fault{'s' * (count > 1)} in the settings", err=True)
-    for fault in error.faults:
-        click.echo(f"  {fault}", err=True)
-    click.echo("Each setting is explained in docs/settings.md.", err=True)
+    _complain(
+        f"authproxy: {count} fault{'s' * (count > 1)} in the settings",
+        *(f"  {fault}" for fault in error.faults),
+        "Each setting is explained in docs/settings.md.",
+    )
+
+
+def _complain(*lines: str) -> None:
+    from authproxy.logs import journal_prefix, writes_to_journal
+
+    prefix = journal_prefix(logging.ERROR) if writes_to_journal() else ""
+    for line in lines:
+        click.echo(f"{prefix}{line}", err=True)
 
 
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(__version__, prog_name="authproxy")
+@click.version_option(__version__, prog_name=_PROGRAM)
 def cli() -> None:
-    """A reverse proxy that puts Microsoft Entra ID tokens on HTTP requests."""
+    """A reverse proxy that puts Microsoft Entra ID tokens on HTTP requests.
+
+    \b
+    Examples:
+      authproxy check     what is wrong with these settings, and what mends it
+      authproxy serve     forward requests
+      authproxy demo      see it work, without a cloud
+
+    Each command explains itself with --help. More: docs/settings.md,
+    docs/command-line.md, docs/troubleshooting.md.
+    """
 
 
-@cli.command(cls=SettingsCommand, epilog=_EPILOG)
+@cli.command(cls=SettingsCommand, short_help="Forward requests.")
 def serve(**options: str | None) -> None:
-    """Forward requests until SIGTERM or SIGINT."""
+    """Forward requests until SIGTERM or SIGINT.
+
+    \b
+    Exit status:
+      0  ended by a signal, with what was in flight finished or its grace over
+      1  it cannot serve: a port in use, for example
+      2  faults in the settings or options
+
+    \b
+    Examples:
+      authproxy serve --config /etc/authproxy.yaml
+      authproxy serve --target-host metrics.example.com --audience api://metrics \\
+          --identity-type systemassigned --listening-host 127.0.0.1 --listening-port 8081
+    """
     # Until the server takes over: the kernel drops what process 1 has no handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    settings = _load(options, serving=True).settings
+    loaded = _load(options, serving=True)
     from authproxy.server import serve as run
     from authproxy.startup import announce
 
-    announce(settings)
-    sys.exit(run(settings))
+    announce(loaded)
+    sys.exit(run(loaded.settings))
 
 
-@cli.command(cls=SettingsCommand, epilog=_EPILOG)
-def check(**options: str | None) -> None:
-    """Get one token and show what it is for (never the token itself).
+@cli.command(cls=SettingsCommand, short_help="Say what is wrong, and what mends it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option(
+    "--path",
+    metavar="PATH",
+    callback=_request_path,
+    help="Path and query that a client would ask for, in place of the one that fits the target.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a step may take.",
+)
+def check(as_json: bool, path: str | None, timeout: float, **options: str | None) -> None:
+    """Go the way of a request and say what is wrong, and what mends it.
 
-    Exit status: 0 when all is well, 1 when no token is to be had, 2 for
-    faults in the settings.
+    Looks at DNS, the connection, TLS and its certificate, gets a token and
+    shows what it claims (never the token itself), and asks the target for
+    something harmless: a query of vector(1), an empty remote write, or HEAD.
+
+    \b
+    Exit status:
+      0  all is well
+      1  the identity gets no token
+      2  faults in the settings or options
+      3  the target is not reached, or does not take the request
+    The first step that fails decides.
+
+    \b
+    Examples:
+      authproxy check
+      authproxy check --json | jq '.steps[] | select(.outcome == "failed")'
+      authproxy check --path '/api/v1/query?query=up' --timeout 10
     """
-    settings = _load(options, serving=False).settings
-    from authproxy.check import run_check
+    from authproxy.check_report import Style, ending, lines_of, report, step_of_faults
 
-    sys.exit(run_check(settings, echo=click.echo))
+    style = Style.of(sys.stdout, os.environ)
+
+    def tell(step: Step) -> None:
+        if not as_json:
+            click.echo("\n".join(lines_of(step, style)), color=style.colour)
+
+    try:
+        settings = _load(options, serving=False).settings
+        if path is not None and settings.forwards_only_remote_write:
+            raise click.BadParameter("INGESTION_URL has its path already", param_hint="--path")
+        from authproxy.check import Options, exit_status, run_check
+
+        steps = run_check(settings, tell, Options(limit=timeout, path=path))
+    except SettingsError as error:
+        if as_json:
+            step = step_of_faults(error)
+            click.echo(json.dumps(report(None, [step], BAD_SETTINGS), indent=2))
+        raise
+    status = exit_status(steps)
+    if as_json:
+        click.echo(json.dumps(report(settings, steps, status), indent=2))
+    else:
+        click.echo(f"\n{ending(steps, status, style)}", color=style.colour)
+    sys.exit(status)
 
 
-@cli.command("settings", cls=SettingsCommand, epilog=_EPILOG)
+@cli.command("settings", cls=SettingsCommand, short_help="Print the settings in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print docs/settings.md instead.")
 def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> None:
-    """Print the settings in force and where each comes from, secrets masked."""
+    """Print the settings in force and where each comes from, secrets masked.
+
+    \b
+    Exit status: 0, or 2 for faults in the settings or options.
+
+    \b
+    Examples:
+      authproxy settings
+      authproxy settings --json | jq -r .TARGET_HOST.value
+    """
     if as_markdown:
         from authproxy.settings_docs import markdown
 
@@ -156,19 +228,31 @@ def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> No
         click.echo(f"{variable:<{name_width}}  {value or '-':<{value_width}}  {origin}")
 
 
-@cli.command()
+@cli.command(short_help="See it work, without a cloud.")
 @click.option("--once", is_flag=True, help="End after the first sample and query.")
 @click.option(
     "--proxy-port",
     type=_PORT,
+    metavar="PORT",
     default=8081,
     show_default=True,
     help="Port of the proxy; 0 lets the system choose.",
 )
-@click.option("--entra-port", type=_PORT, help="Port of the stand-in for Entra ID.")
-@click.option("--store-port", type=_PORT, help="Port of the stand-in for a metrics store.")
+@click.option("--entra-port", type=_PORT, metavar="PORT", help="Port of the stand-in for Entra ID.")
+@click.option(
+    "--store-port", type=_PORT, metavar="PORT", help="Port of the stand-in for a metrics store."
+)
 def demo(once: bool, proxy_port: int, entra_port: int | None, store_port: int | None) -> None:
-    """Try the proxy between stand-ins for Entra ID and a metrics store, without a cloud."""
+    """Try the proxy between stand-ins for Entra ID and a metrics store, without a cloud.
+
+    \b
+    Exit status: 0, or 1 if anything went wrong.
+
+    \b
+    Examples:
+      authproxy demo
+      authproxy demo --once --proxy-port 0
+    """
     from authproxy.demo.run import run_demo
 
     status = run_demo(
@@ -181,6 +265,26 @@ def demo(once: bool, proxy_port: int, entra_port: int | None, store_port: int | 
     sys.exit(status)
 
 
+@cli.command(short_help="Make a shell complete commands.")
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what makes a shell complete commands, options and values.
+
+    \b
+    Exit status: 0, or 2 for another shell.
+
+    \b
+    Examples:
+      source <(authproxy completion bash)     in ~/.bashrc
+      source <(authproxy completion zsh)      in ~/.zshrc, after compinit
+      authproxy completion fish > ~/.config/fish/completions/authproxy.fish
+    """
+    made_by = get_completion_class(shell)
+    assert made_by is not None  # click has all of _SHELLS
+    click.echo(made_by(cli, {}, _PROGRAM, _COMPLETION_VARIABLE).source())
+
+
 def main() -> None:
     """Run the command line; the entry point `authproxy`."""
-    cli(prog_name="authproxy")
+    cli(prog_name=_PROGRAM, complete_var=_COMPLETION_VARIABLE)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from authproxy.clock import Clock, SystemClock
 from authproxy.entra_errors import Explanation, explain
 from authproxy.errors import CertificateError, CredentialError, SettingsError
+from authproxy.redaction import Redactor
 from authproxy.rotation import RotatingCertificate
 from authproxy.settings import Settings
 
@@ -45,10 +46,6 @@ _DETAIL_LIMIT = 1500
 
 #: What may stand behind "Bearer " (RFC 6750 says less, but some issuers are loose).
 _FIELD_CONTENT = re.compile(r"[!-~]+")
-#: Entra's secrets have 40 characters; masking a toy of one would only garble the text.
-_SHORTEST_SECRET = 6
-
-_LOOKS_LIKE_A_TOKEN = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(\.[\w-]*)?")
 
 
 @dataclass(frozen=True)
@@ -86,11 +83,16 @@ class _Credential(AbstractContextManager["_Credential"], Protocol):
 
 
 class TokenFetcher:
-    """Fetches a token for the settings' identity and scope, a new one at each call."""
+    """Fetches a token for the settings' identity and scope, a new one at each call.
+
+    `clock_offset` is how many seconds the Date of the identity endpoint's last
+    answer was ahead of this machine's clock, if there was one.
+    """
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
+        self.clock_offset: float | None = None
         #: The client secret of the latest fetch, so that no error quotes it.
         self._secret: str | None = None
         self._certificate: RotatingCertificate | None = None
@@ -149,6 +151,8 @@ class TokenFetcher:
             if refusal is not None:
                 retry_after = retry_after_seconds(refusal.retry_after, self._clock.wall())
             raise self._explained(error, str(refusal or ""), retry_after) from error
+        finally:
+            self.clock_offset = session.clock_offset
         if not _FIELD_CONTENT.fullmatch(str(info.token)):
             raise FetchError("The identity endpoint sent a token that no header can carry")
         return FetchedToken(str(info.token), float(info.expires_on), info.refresh_on)
@@ -168,10 +172,7 @@ class TokenFetcher:
 
     def _masked(self, text: str) -> str:
         """Return `text` without anything secret, at a length fit for a log line."""
-        text = _LOOKS_LIKE_A_TOKEN.sub("***", text)
-        for secret in (self._secret, os.environ.get("IDENTITY_HEADER")):
-            if secret and len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+        text = Redactor((self._secret, os.environ.get("IDENTITY_HEADER")))(text)
         return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
 
     # One method for each identity type; `common` goes to every class that uses HTTP.

@@ -38,6 +38,10 @@ _AADSTS: dict[str, tuple[str, str]] = {
         "Check AAD_TENANT_ID, and whom 'az account show' names",
     ),
     "50076": ("The sign-in needs another factor", _SIGN_IN),
+    "50105": (
+        "The resource gives tokens to assigned identities only, and this one is not assigned",
+        "Assign it to the resource's enterprise application (Users and groups, or an app role)",
+    ),
     "50173": ("The sign-in was revoked, by a new password for example", _SIGN_IN),
     "500011": (
         "The tenant knows no resource of the name in AUDIENCE",
@@ -54,6 +58,10 @@ _AADSTS: dict[str, tuple[str, str]] = {
         "Check AAD_CLIENT_ID (the application ID, not an object ID) and AAD_TENANT_ID; the "
         "application must be registered in that tenant or consented to there",
     ),
+    "700023": (
+        "The assertion that proves the identity is meant for another authority",
+        "Check AAD_AUTHORITY_HOST and AAD_TENANT_ID: cloud and tenant must be the application's",
+    ),
     "700024": (
         "The assertion that proves the identity is not within its time range",
         f"{_CLOCK}. For a workload identity see that the service account's token is still renewed",
@@ -69,6 +77,10 @@ _AADSTS: dict[str, tuple[str, str]] = {
     ),
     "700082": ("The sign-in has expired, for it was not used for long", _SIGN_IN),
     "70043": ("The sign-in has expired by the tenant's policy", _SIGN_IN),
+    "70011": (
+        "The scope is not one that Entra can read",
+        "Set AUDIENCE to a resource, such as https://monitor.azure.com, with /.default or without",
+    ),
     "70021": ("No federated credential matches the service account's token", _FEDERATION),
     "700211": (
         "No federated credential has the issuer of the service account's token",
@@ -212,6 +224,54 @@ _PATTERNS: list[tuple[re.Pattern[str], str, tuple[str, str]]] = [
     ]
 ]
 
+#: No federated credential is for the service account's token as it is.
+FEDERATION_CODES = ("AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213")
+
+_FEDERATED = (
+    "az ad app federated-credential list --id $AAD_CLIENT_ID",
+    "az identity federated-credential list --identity-name NAME --resource-group GROUP",
+)
+_RESET = ("az ad app credential reset --id $AAD_CLIENT_ID --append",)
+_TENANT = ("az account show --query tenantId --output tsv",)
+_LOGIN = ("az login --tenant $AAD_TENANT_ID",)
+_LOOK_UP = (
+    "az ad sp show --id $AAD_CLIENT_ID --query '[displayName, accountEnabled]'",
+    *_TENANT,
+)
+
+#: Code: commands that look into it or mend it. Names with $ are settings, words in capitals
+#: are for the operator to fill in.
+_COMMANDS: dict[str, tuple[str, ...]] = {
+    "AADSTS50076": _LOGIN,
+    "AADSTS50173": _LOGIN,
+    "AADSTS700082": _LOGIN,
+    "AADSTS70043": _LOGIN,
+    "AzureCliSignedOut": _LOGIN,
+    "AADSTS700016": _LOOK_UP,
+    "AADSTS7000112": _LOOK_UP,
+    "AADSTS7000229": ("az ad sp create --id $AAD_CLIENT_ID",),
+    "AADSTS90002": _TENANT,
+    "AADSTS900023": _TENANT,
+    "AADSTS7000215": _RESET,
+    "AADSTS7000222": _RESET,
+    "AADSTS700027": (
+        "az ad app credential list --id $AAD_CLIENT_ID --cert "
+        "--query '[].[customKeyIdentifier, endDateTime]' --output tsv",
+        "az ad app credential reset --id $AAD_CLIENT_ID --append --cert @CERTIFICATE_WITHOUT_KEY",
+    ),
+    **dict.fromkeys(FEDERATION_CODES, _FEDERATED),
+    "AADSTS500133": ("timedatectl status",),
+    "AADSTS700024": ("timedatectl status",),
+}
+_IDENTITY_COMMANDS: dict[str, tuple[str, ...]] = {
+    "systemassigned": ("az vm identity assign --resource-group GROUP --name VM",),
+    "userassigned": (
+        "IDENTITY=$(az identity list --query \"[?clientId=='$AAD_CLIENT_ID'].id\" --output tsv)",
+        'az vm identity assign --resource-group GROUP --name VM --identities "$IDENTITY"',
+        'az vmss identity assign --resource-group GROUP --name SCALE_SET --identities "$IDENTITY"',
+    ),
+}
+
 #: A code ends where its digits end: 70021 is not the beginning of 700213.
 _CODE = re.compile(r"AADSTS(\d+)")
 
@@ -229,3 +289,13 @@ def explain(message: str) -> Explanation | None:
         if pattern.search(message):
             return Explanation(code, *explanation)
     return None
+
+
+def commands_for(explanation: Explanation, identity_type: str) -> tuple[str, ...]:
+    """Return commands that look into what is explained, or mend it.
+
+    `$NAME` in them stands for the setting of that name.
+    """
+    if explanation.code == "IdentityNotFound":
+        return _IDENTITY_COMMANDS.get(identity_type, ())
+    return _COMMANDS.get(explanation.code, ())

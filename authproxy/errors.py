@@ -64,14 +64,21 @@ class RequestError(AuthProxyError):
     """A request that the proxy answers itself.
 
     Subclasses fix `status` and, by their name, the `code` that clients see.
-    `retry_after` is in seconds and becomes a Retry-After field.
+    `retry_after` is in seconds and becomes a Retry-After field; `fields` are
+    further header fields of the reply.
     """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.fields = tuple(fields)
 
     @property
     def code(self) -> str:
@@ -79,7 +86,9 @@ class RequestError(AuthProxyError):
 
     def reply(self, request_id: str | None = None) -> Reply:
         """Return the JSON reply of the contract (DESIGN section 2)."""
-        return error_reply(self.status, self.code, str(self), self.retry_after, request_id)
+        reply = error_reply(self.status, self.code, str(self), self.retry_after, request_id)
+        reply.headers.extend(self.fields)
+        return reply
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,30 @@ class BadRequest(RequestError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class Unauthorized(RequestError):
+    """Nothing in the request shows that its sender may come in."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class CallerNotAllowed(RequestError):
+    """It is known who the sender is: nobody that INBOUND_JWT_SUBJECTS names."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class AdmissionUnavailable(RequestError):
+    """Whether the sender may come in cannot be told now; it should ask again."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class PathNotAllowed(RequestError):
+    """The path is none of ALLOWED_PATHS."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
 class NoRoute(RequestError):
     """Nothing is forwarded at this path."""
 
@@ -121,7 +154,7 @@ class NoRoute(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """CONNECT and TRACE make no sense through this proxy."""
+    """CONNECT and TRACE make no sense through this proxy; others may not be allowed."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
@@ -130,6 +163,12 @@ class RequestBodyTooLarge(RequestError):
     """More body than MAX_REQUEST_BODY_BYTES."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class RequestBodyNotKept(RequestError):
+    """There is no room for a body that memory is not for: the disk is full, say."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class AuthenticationTokenNotFound(RequestError):

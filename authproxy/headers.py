@@ -43,6 +43,10 @@ _ENDS_HERE = HOP_BY_HOP | {
     "expect",
 }
 
+#: CONNECT asks for a tunnel and TRACE for the request's own fields, with the
+#: token among them: neither may reach the target (RFC 9110 section 9.3).
+REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 

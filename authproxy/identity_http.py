@@ -8,6 +8,7 @@ message of its own, without the status and Retry-After.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 
-from authproxy.tls import client_context
+from authproxy.tls import ContextAdapter, client_context
 
 #: Of what an error answer says, this much is kept.
 _TEXT_LIMIT = 1024
@@ -39,6 +40,8 @@ class Refusal:
 class IdentitySession(Session):
     """The session of one token fetch. `refusal` is the last answer, if it was an error.
 
+    `clock_offset` is how many seconds the last answer's Date was ahead of this
+    machine's clock, if it had one.
     HTTPS_PROXY and NO_PROXY are honoured; .netrc is not, for its password would
     go to Entra as this application's.
     """
@@ -46,12 +49,14 @@ class IdentitySession(Session):
     def __init__(self) -> None:
         super().__init__()
         self.refusal: Refusal | None = None
+        self.clock_offset: float | None = None
         self.auth = _no_more_credentials
-        self.mount("https://", _AuthorityAdapter())
+        self.mount("https://", ContextAdapter(client_context()))
         self.mount("http://", _DirectAdapter())
         self.hooks["response"].append(self._remember)
 
     def _remember(self, response: Response, **_: Any) -> None:
+        self.clock_offset = date_ahead_of(response.headers.get("Date"), time.time())
         self.refusal = None
         if response.status_code >= 400:
             self.refusal = Refusal(
@@ -60,23 +65,6 @@ class IdentitySession(Session):
                 text=" ".join(_description(response.text).split())[:_TEXT_LIMIT],
                 retry_after=response.headers.get("Retry-After"),
             )
-
-
-class _AuthorityAdapter(HTTPAdapter):
-    """TLS with the authorities that `client_context` trusts, also behind a proxy."""
-
-    def __init__(self) -> None:
-        self._context = client_context()
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the context as it is; requests would load certifi into it each time."""
 
 
 class _DirectAdapter(HTTPAdapter):
@@ -102,6 +90,17 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def date_ahead_of(date: str | None, now: float) -> float | None:
+    """Return how many seconds a Date field (RFC 9110 section 6.6.1) is ahead of `now`.
+
+    None where there is none, or where it is no date. It counts whole seconds.
+    """
+    try:
+        return None if date is None else parsedate_to_datetime(date).timestamp() - now
     except (ValueError, OverflowError):
         return None
 

@@ -62,6 +62,12 @@ def adjustments_for(limits: Limits) -> Adjustments:
     )
 
 
+def forbid_core_dumps() -> None:
+    """Have a crash leave no file: it would hold tokens and secrets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 def _connection_limit(threads: int) -> int:
     """Connections that the descriptors are enough for; raises their soft limit first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -7,16 +7,17 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 from authproxy.errors import AuthProxyError
+from authproxy.socket_activation import VARIABLES, passed_descriptors
 
 #: Connections that wait for accept; the kernel takes its own limit if lower.
 BACKLOG = 4096
 
 #: Owner and group may connect: the group is how a neighbour is let in.
-_UNIX_SOCKET_MODE = 0o660
+SOCKET_MODE = 0o660
 
 #: The address family, or the address, does not exist on this machine.
 _NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -67,15 +68,27 @@ def listen_tcp(
 
 
 @contextlib.contextmanager
-def listen_unix(path: str) -> Iterator[socket.socket]:
+def listen_unix(
+    path: str, mode: int = SOCKET_MODE, group: int | None = None
+) -> Iterator[socket.socket]:
     """Give a listening Unix socket, removed at the end.
 
     A socket file that nobody listens on any more is replaced. Raises
     ListenError for a live one, or any other file in its place.
     """
+
+    def permit() -> None:
+        try:
+            if group is not None:
+                os.chown(path, -1, group)
+            os.chmod(path, mode)
+        except OSError as error:
+            Path(path).unlink(missing_ok=True)
+            raise ListenError(_sentence("LISTENING_SOCKET_GROUP", path, error)) from error
+
     try:
         _remove_stale(path)
-        sock = _listening(socket.AF_UNIX, path)
+        sock = _listening(socket.AF_UNIX, path, permit)
     except OSError as error:
         raise ListenError(_sentence("LISTENING_SOCKET", path, error)) from error
     ours = os.stat(path)
@@ -91,13 +104,47 @@ def listen_unix(path: str) -> Iterator[socket.socket]:
                     os.unlink(path)
 
 
+def take_passed_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """Return the listening sockets that the service manager passed, none if it passed none.
+
+    They stay open in the service manager, so that what connects during a restart
+    waits. What told of them is removed from the environment: no child process is
+    to take them too. Raises ListenError where one is not for listening.
+    """
+    descriptors = passed_descriptors(environ)
+    for variable in VARIABLES:
+        environ.pop(variable, None)
+    sockets: list[socket.socket] = []
+    for descriptor in descriptors:
+        try:
+            sock = socket.socket(fileno=descriptor)
+            sockets.append(sock)
+            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            listens = 0
+        if not listens or sock.type != socket.SOCK_STREAM:
+            _close(sockets)
+            raise ListenError(
+                f"LISTEN_FDS: descriptor {descriptor} is no listening stream socket: "
+                "the socket unit needs ListenStream= and Accept=no"
+            )
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+    return sockets
+
+
 def address_of(sock: socket.socket) -> str:
-    """Return `host:port` or the path that a socket is bound to."""
+    """Return `host:port` or the path that a socket is bound to; `@name` for an abstract one."""
     address = sock.getsockname()
+    if isinstance(address, bytes):
+        return address.replace(b"\0", b"@", 1).decode(errors="replace")
     return str(address) if sock.family == socket.AF_UNIX else _name(*address[:2])
 
 
-def _listening(family: int, address: object) -> socket.socket:
+def _listening(
+    family: int, address: object, bound: Callable[[], None] = lambda: None
+) -> socket.socket:
+    """Return a socket that listens; `bound` is called before anybody can connect."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_INET6:
@@ -105,13 +152,12 @@ def _listening(family: int, address: object) -> socket.socket:
         if family != socket.AF_UNIX:  # connections of a former process may linger
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)  # type: ignore[arg-type]  # str for a Unix socket, else a tuple
-        if family == socket.AF_UNIX:  # nobody can connect before listen
-            os.chmod(str(address), _UNIX_SOCKET_MODE)
+        bound()
         # Now, not in the workers: with SO_REUSEADDR the kernel reports a port
         # that is taken only here.
         sock.listen(BACKLOG)
         sock.setblocking(False)
-    except OSError:
+    except (OSError, ListenError):
         sock.close()
         raise
     return sock

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from authproxy.redaction import masked
 from authproxy.settings import Settings
 
 _BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
 
-#: What looks like a token never reaches the log, whoever wrote the line. These
-#: run over whatever clients send: no two places may try the same bytes again.
-_BEARER = re.compile(r"(bearer\s+)[\w.~+/-]{16,}=*", re.IGNORECASE)
-_DOTTED = re.compile(r"(?<![\w-])[\w-]+(?:\.[\w-]*){2,}")
-_JWT_HEADER = re.compile(r"\beyJ[\w-]{8,}\Z")
+#: Syslog's priorities, from which level up.
+_JOURNAL_PREFIXES = (
+    (logging.CRITICAL, "<2>"),
+    (logging.ERROR, "<3>"),
+    (logging.WARNING, "<4>"),
+    (logging.INFO, "<6>"),
+    (logging.NOTSET, "<7>"),
+)
 
 #: Libraries whose debug output shows request headers, or that warn of what is
 #: ordinary here (a full pool or queue).
@@ -33,21 +38,6 @@ _QUIET = {
     "urllib3": logging.ERROR,
     "werkzeug": logging.ERROR,
 }
-
-
-def masked(text: str) -> str:
-    """Return `text` with everything that looks like a token masked."""
-    return _DOTTED.sub(_without_jwt, _BEARER.sub(r"\1***", text))
-
-
-def _without_jwt(dotted: re.Match[str]) -> str:
-    """Mask words between dots from the one on that can begin a JWT."""
-    words = dotted[0].split(".")
-    for at, word in enumerate(words[:-2]):
-        begins = _JWT_HEADER.search(word)
-        if begins and words[at + 1]:
-            return ".".join([*words[:at], f"{word[: begins.start()]}***"])
-    return dotted[0]
 
 
 def event_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -93,10 +83,36 @@ def _logfmt_value(value: object) -> str:
     return text if _BARE_VALUE.fullmatch(text) else json.dumps(text)
 
 
+class JournalFormatter(logging.Formatter):
+    """Puts the priority in front of a line, from where the journal takes it away (sd-daemon(3))."""
+
+    def __init__(self, form: logging.Formatter) -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{journal_prefix(record.levelno)}{self._form.format(record)}"
+
+
+def journal_prefix(level: int) -> str:
+    """Return what tells the journal how grave a line is."""
+    return next(prefix for least, prefix in _JOURNAL_PREFIXES if level >= least)
+
+
+def writes_to_journal() -> bool:
+    """Tell whether standard error is the journal (JOURNAL_STREAM of systemd.exec(5))."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 def configure(settings: Settings) -> None:
     """Send every log line of this process to standard error in the form asked for."""
+    form = JSONFormatter() if settings.log_format == "json" else LogfmtFormatter()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONFormatter() if settings.log_format == "json" else LogfmtFormatter())
+    handler.setFormatter(JournalFormatter(form) if writes_to_journal() else form)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

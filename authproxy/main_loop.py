@@ -18,6 +18,7 @@ from authproxy.balance import Share
 from authproxy.connection import DEFAULT_TIMEOUTS, Connection, Timeouts
 from authproxy.limits import Limits, adjustments_for
 from authproxy.memory_body import BodyMemory
+from authproxy.request_parser import Judge
 from authproxy.threads import Threads
 from authproxy.watched import Watched
 
@@ -80,6 +81,7 @@ class Server:
         refused: Refused | None = None,
         urgent: frozenset[str] = frozenset(),
         share: Share | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """`urgent` request targets are served also where all threads are taken."""
         self._lifecycle = lifecycle
@@ -102,6 +104,7 @@ class Server:
             listener.urgent = urgent
             listener.share = share
             listener.refused = refused
+            listener.judge = judge
         stop.wake = self._listeners[0].pull_trigger
 
     def _listener(

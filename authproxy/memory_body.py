@@ -13,14 +13,28 @@ import socket
 import threading
 from typing import Any
 
+from authproxy.errors import RequestBodyNotKept
+
 #: Bodies up to this size are kept in memory, and so much of it by all of them.
 LARGEST_BYTES = 1024 * 1024
 ALL_BYTES = 24 * 1024 * 1024
+
+#: After how long a sender may try again where no file could take its body.
+_NO_ROOM_RETRY_SECONDS = 5
 
 #: Room comes in powers of two. So much of it is kept between requests: fresh
 #: memory has to be cleared and mapped, which takes longer than to fill it.
 _LEAST_KEPT = 64 * 1024
 _SPARE_BYTES = 4 * 1024 * 1024
+
+
+def not_kept(why: OSError) -> RequestBodyNotKept:
+    """Return the error for a body that memory is not for, where no file can take it either."""
+    reason = why.strerror or str(why)
+    return RequestBodyNotKept(
+        f"the temporary directory cannot take the request's body ({reason}); see to TMPDIR",
+        retry_after=_NO_ROOM_RETRY_SECONDS,
+    )
 
 
 class BodyMemory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from authproxy import __version__
+from authproxy.admission import Admission
 from authproxy.lifecycle import Lifecycle
 from authproxy.tokens import TokenSource
 
@@ -12,7 +13,9 @@ from authproxy.tokens import TokenSource
 PATHS = frozenset({"/health", "/ready"})
 
 
-def probes_blueprint(tokens: TokenSource, lifecycle: Lifecycle) -> Blueprint:
+def probes_blueprint(
+    tokens: TokenSource, lifecycle: Lifecycle, admission: Admission | None = None
+) -> Blueprint:
     """Return the blueprint with /health and /ready."""
     blueprint = Blueprint("probes", __name__)
 
@@ -31,6 +34,8 @@ def probes_blueprint(tokens: TokenSource, lifecycle: Lifecycle) -> Blueprint:
         """A request would be forwarded with a valid token."""
         if lifecycle.draining:
             return answer(False, "draining")
+        if admission is not None and not admission.ready:
+            return answer(False, "nothing yet to tell callers by")
         return answer(tokens.ready, "ready" if tokens.ready else "no valid token")
 
     return blueprint

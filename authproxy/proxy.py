@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import InternalServerError
 from werkzeug.routing import Rule
 
+from authproxy.admission import Admission
 from authproxy.answer import AnswerStream, StreamedResponse, own_response
 from authproxy.bodies import receive_body
 from authproxy.errors import (
@@ -20,6 +21,7 @@ from authproxy.errors import (
     error_reply,
 )
 from authproxy.headers import (
+    REFUSED_METHODS,
     canonical,
     client_address,
     forwardable,
@@ -27,23 +29,17 @@ from authproxy.headers import (
     received_fields,
 )
 from authproxy.lifecycle import Lifecycle
+from authproxy.redaction import Redactor
 from authproxy.request_log import RequestStory
 from authproxy.settings import Settings
 from authproxy.target import Target
 from authproxy.telemetry import Telemetry
 from authproxy.transport import OutboundRequest
-from authproxy.urls import path_of, request_target
+from authproxy.urls import REMOTE_WRITE_PATH, path_of, request_target
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask.sansio.blueprints import BlueprintSetupState
-
-#: CONNECT asks for a tunnel and TRACE for the request's own fields, with the
-#: token among them: neither may reach the target (RFC 9110 section 9.3).
-REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
-
-#: The one path that is forwarded where INGESTION_URL is set.
-REMOTE_WRITE_PATH = "/api/v1/write"
 
 #: Seconds after which a sender may try again while a role is still spreading.
 REFUSED_IDENTITY_RETRY_SECONDS = 5
@@ -55,8 +51,17 @@ class Forwarder:
     """Forwards one request at a time, from any number of threads."""
 
     def __init__(
-        self, settings: Settings, target: Target, lifecycle: Lifecycle, telemetry: Telemetry
+        self,
+        settings: Settings,
+        target: Target,
+        lifecycle: Lifecycle,
+        telemetry: Telemetry,
+        admission: Admission | None = None,
     ) -> None:
+        self._admission = admission
+        self._redact = Redactor(
+            value.get_secret_value() for value in settings.override_request_headers.values()
+        )
         self._target = target
         self._telemetry = telemetry
         self._lifecycle = lifecycle
@@ -75,7 +80,7 @@ class Forwarder:
 
         Raises a RequestError for what the proxy answers itself.
         """
-        story = RequestStory(environ, self._telemetry)
+        story = RequestStory(environ, self._telemetry, self._redact)
         try:
             return self._forward(environ, story)
         except RequestError as error:
@@ -88,6 +93,8 @@ class Forwarder:
     def _forward(self, environ: WSGIEnvironment, story: RequestStory) -> Response:
         if self._lifecycle.refusing:
             raise ShuttingDown("the proxy is shutting down", retry_after=1)
+        if self._admission is not None:
+            story.caller = self._admission.admit(environ)
         if story.method in REFUSED_METHODS:
             raise MethodNotAllowed(f"{story.method} is not forwarded")
         outbound_target = self._route(request_target(environ))
@@ -141,11 +148,15 @@ def refused_identity(status: int) -> TargetRefusedIdentity:
 
 
 def proxy_blueprint(
-    settings: Settings, target: Target, lifecycle: Lifecycle, telemetry: Telemetry
+    settings: Settings,
+    target: Target,
+    lifecycle: Lifecycle,
+    telemetry: Telemetry,
+    admission: Admission | None = None,
 ) -> Blueprint:
     """Return the blueprint that forwards every request, whatever its method and path."""
     blueprint = Blueprint("proxy", __name__)
-    forwarder = Forwarder(settings, target, lifecycle, telemetry)
+    forwarder = Forwarder(settings, target, lifecycle, telemetry, admission)
 
     def forward(**_: str) -> Response:
         return forwarder.forward(request.environ)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from authproxy.errors import RequestError
+from authproxy.errors import BadRequest, RequestError
 from authproxy.excerpt import BodyExcerpt
+from authproxy.headers import client_address
+from authproxy.redaction import masked
 from authproxy.target import Exchange
 from authproxy.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+from authproxy.urls import path_of, request_target
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +22,20 @@ log = logging.getLogger(__name__)
 class RequestStory:
     """What the log tells of one request; it ends in one line, or one more for an error body."""
 
-    def __init__(self, environ: WSGIEnvironment, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, Any],
+        telemetry: Telemetry,
+        redact: Callable[[str], str] = masked,
+    ) -> None:
+        #: Masks what the target's errors may quote of what it was sent.
+        self._redact = redact
         self.watch = telemetry.request(environ)
+        self._environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.url: str | None = None
+        #: Who sent it, where that is known.
+        self.caller: str | None = None
         self._request_id: str | None = environ.get("HTTP_X_REQUEST_ID")
         self._start = time.monotonic()
         #: What the target answered, and the bytes of it, where the client gets an error instead.
@@ -36,6 +47,7 @@ class RequestStory:
             "DurationMs": round((time.monotonic() - self._start) * 1000),
             "Method": self.method,
             "Attempts": attempts,
+            "Caller": self.caller,
         }
 
     def failed(self, error: RequestError) -> None:
@@ -44,11 +56,12 @@ class RequestStory:
             logging.ERROR if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
         )
         fields = {
-            "Request": self.url,
+            "Request": self.url or _path_of(self._environ),
             "StatusCode": int(error.status),
             "Code": error.code,
             "Error": str(error),
             **self._fields(),
+            "Client": client_address(self._environ),
         }
         log.log(level, "Request failed", extra={"fields": fields})
         status, received = self._withheld or (int(error.status), 0)
@@ -86,7 +99,9 @@ class RequestStory:
                 "Request": self.url,
                 "StatusCode": status,
             }
-            log.error("Error response body: %s", excerpt.text(), extra={"fields": fields})
+            log.error(
+                "Error response body: %s", self._redact(excerpt.text()), extra={"fields": fields}
+            )
 
     def broken(self, exchange: Exchange, sent: int, error: str, why: str) -> None:
         """The answer was cut short after its head had gone to the client.
@@ -104,3 +119,11 @@ class RequestStory:
         with self.watch.current():
             log.error("Response cut short", extra={"fields": fields})
         self.watch.ended(exchange.answer.status, sent, error)
+
+
+def _path_of(environ: Mapping[str, Any]) -> str | None:
+    """Return what a request asked for that was refused before its way was known."""
+    try:
+        return path_of(request_target(environ))
+    except BadRequest:
+        return None

@@ -7,8 +7,10 @@ before us, of one mind about where a request begins and ends.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -20,7 +22,9 @@ from waitress.utilities import BadRequest
 from authproxy import errors, urls
 from authproxy.chunks import ChunkDecoder
 from authproxy.headers import is_token
-from authproxy.memory_body import BodyMemory
+from authproxy.memory_body import BodyMemory, not_kept
+
+log = logging.getLogger(__name__)
 
 #: Any byte from 0x80 on may stand in a target: it goes on as it came.
 _REQUEST_LINE = re.compile(
@@ -38,6 +42,11 @@ _FOLD = re.compile(rb"(?:\A|\r\n)[ \t]")
 _HOST = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
+
+
+#: Judges a request by its head, as it would stand in a WSGI environment: returns
+#: who the caller is, if that is known, or raises the RequestError to answer with.
+Judge = Callable[[Mapping[str, Any]], str | None]
 
 
 class ChunkedBody:
@@ -85,11 +94,16 @@ class RequestParser(HTTPRequestParser):
     body_rcv: Any = None  # one of waitress's, ChunkedBody or MemoryBody
     error: Any = None  # one of waitress's, or a RequestError
 
+    #: Whether it was judged, and who the caller is then.
+    admitted = False
+    caller: str | None = None
+
     _has_begun = False
 
-    def __init__(self, adj: Adjustments, memory: BodyMemory) -> None:
+    def __init__(self, adj: Adjustments, memory: BodyMemory, judge: Judge | None = None) -> None:
         super().__init__(adj)
         self._memory = memory
+        self._judge = judge
         self.began = time.monotonic()
 
     def received(self, data: bytes) -> int:
@@ -98,15 +112,38 @@ class RequestParser(HTTPRequestParser):
             self.error = BadRequest(self.problem)
             self.completed = True
             return len(data)
-        consumed: int = super().received(data)
+        try:
+            consumed: int = super().received(data)
+        except OSError as error:  # of the temporary file that a long body goes to
+            self.error = not_kept(error)
+            log.error("Request failed", extra={"fields": {"Error": str(self.error)}})
+            self.completed = True
+            consumed = len(data)
         if isinstance(self.body_rcv, ChunkedBody) and self.error is self.body_rcv.error:
             self.problem = self.body_rcv.problem
+        if self._judge is not None and self.headers_finished and not self.completed:
+            judge, self._judge = self._judge, None
+            if not self._let_in(judge):
+                consumed = len(data)  # what follows is its body, and no request
         if self.completed:
             # Nothing is left to wait for. waitress would answer 100 to a
             # request without body, and then take it for unfinished for ever;
             # and to one refused for its length, and then read the body.
             self.expect_continue = False
         return consumed
+
+    def _let_in(self, judge: Judge) -> bool:
+        """Have the request judged before its body is read; if refused, it never is."""
+        fields = {f"HTTP_{name}": value for name, value in self.headers.items()}
+        line = {"REQUEST_METHOD": self.command, "REQUEST_URI": self.request_uri}
+        try:
+            self.caller = judge({**fields, **line})
+        except errors.RequestError as error:
+            self.error = error
+            self.completed = True
+            return False
+        self.admitted = True
+        return True
 
     def _begins_well(self, data: bytes) -> bool:
         """Tell whether what stands after empty lines can be a method.

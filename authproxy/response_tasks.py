@@ -16,7 +16,15 @@ from waitress.channel import ClientDisconnected
 from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import InternalServerError, build_http_date
 
-from authproxy.errors import AuthProxyError, Overloaded, Reply, RequestError, error_reply
+from authproxy.admission import CALLER_KEY
+from authproxy.errors import (
+    AuthProxyError,
+    Overloaded,
+    Reply,
+    RequestBodyNotKept,
+    RequestError,
+    error_reply,
+)
 from authproxy.headers import list_members
 
 if TYPE_CHECKING:
@@ -30,6 +38,9 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 #: A piece up to this size is copied behind the head, which saves a call of the kernel.
 _JOINED_BYTES = 16 * 1024
+
+#: Errors of ours that come before the application sees the request.
+_UNSEEN = (Overloaded, RequestBodyNotKept)
 
 #: waitress's status for a request that it cannot take: code and message.
 _REFUSALS = {
@@ -181,12 +192,12 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
         request, refused = self.request, self.channel.server.refused
         error = request.error
         seen = isinstance(error, RequestError | InternalServerError)
-        if refused is None or (seen and not isinstance(error, Overloaded)):
+        if refused is None or (seen and not isinstance(error, _UNSEEN)):
             return
         agent = request.headers.get("USER_AGENT", "")
         # Both are unset where the request line could not be read.
         method, target = getattr(request, "command", ""), getattr(request, "request_uri", "")
-        status = int(error.status) if isinstance(error, Overloaded) else error.code
+        status = int(error.status) if isinstance(error, _UNSEEN) else error.code
         refused(method, target, agent, status)
 
 
@@ -198,6 +209,8 @@ class ApplicationTask(ResponseTask, WSGITask):
         environ["SERVER_SOFTWARE"] = "waitress"  # None, as no Server field is wanted
         if self.channel.addr[1] is None:  # a Unix socket's client has no port
             del environ["REMOTE_PORT"]
+        if self.request.admitted:
+            environ[CALLER_KEY] = self.request.caller
         return environ
 
     def _fail(self, error: Exception) -> None:

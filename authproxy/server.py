@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -11,16 +12,27 @@ from collections.abc import Iterator, Sequence
 
 from authproxy.app import Services, create_app
 from authproxy.balance import ConnectionCounts, Share
-from authproxy.limits import Limits
-from authproxy.listening import ListenError, address_of, listen_tcp, listen_unix
+from authproxy.limits import Limits, forbid_core_dumps
+from authproxy.listening import (
+    ListenError,
+    address_of,
+    listen_tcp,
+    listen_unix,
+    take_passed_sockets,
+)
 from authproxy.main_loop import Server, StopRequest
 from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
 from authproxy.orphans import OrphanReaper
 from authproxy.probes import PATHS
+from authproxy.service_manager import ServiceManager
 from authproxy.settings import Settings
+from authproxy.supervision import Supervisor, WorkerReports, condition_of
 from authproxy.workers import Parent
 
 log = logging.getLogger(__name__)
+
+#: What a drain may take beyond delay and grace: refusals, the last telemetry.
+_SPARE_SECONDS = 10.0
 
 
 def serve(settings: Settings) -> int:
@@ -30,6 +42,14 @@ def serve(settings: Settings) -> int:
     second signal ends the process at once, with 128 and the signal's number.
     Raises what `create_app` raises.
     """
+    forbid_core_dumps()
+    manager = ServiceManager.of(
+        os.environ,
+        drain=settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _SPARE_SECONDS,
+    )
+    if manager.ping_every is not None:
+        # The watchdog ends a process with SIGABRT: it then says where it hung.
+        faulthandler.enable()
     with contextlib.ExitStack() as resources:
         try:
             sockets = _listen(settings, resources)
@@ -42,13 +62,14 @@ def serve(settings: Settings) -> int:
         if settings.workers == 1:
             stop = StopRequest()
             with _stopped_by_signals(stop):
-                serve_process(settings, sockets, stop, metrics=metrics)
+                serve_process(settings, sockets, stop, manager, metrics=metrics)
             return 0
         counts = ConnectionCounts(settings.workers)
+        reports = resources.enter_context(contextlib.closing(WorkerReports(manager)))
 
         def serve_worker(number: int, stop: StopRequest, lifeline: int) -> None:
             share = Share(counts, number)
-            serve_process(settings, sockets, stop, lifeline, metrics, share)
+            serve_process(settings, sockets, stop, reports, lifeline, metrics, share)
 
         parent = Parent(
             settings.workers,
@@ -56,6 +77,7 @@ def serve(settings: Settings) -> int:
             serve_worker,
             delay=settings.shutdown_delay_seconds,
             grace=settings.shutdown_grace_seconds,
+            overseer=reports,
         )
         return parent.run()
 
@@ -64,6 +86,7 @@ def serve_process(
     settings: Settings,
     sockets: Sequence[socket.socket],
     stop: StopRequest,
+    supervisor: Supervisor,
     lifeline: int | None = None,
     metrics: MetricsPort = NO_METRICS_PORT,
     share: Share | None = None,
@@ -83,15 +106,26 @@ def serve_process(
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
-    refused = services.telemetry.refused
+    lifecycle = _Lifecycle(services, supervisor)
     server = Server(
-        app, sockets, services, stop, limits, refused=refused, urgent=PATHS, share=share
+        app,
+        sockets,
+        lifecycle,
+        stop,
+        limits,
+        refused=services.telemetry.refused,
+        judge=services.doorkeeper,
+        urgent=PATHS,
+        share=share,
     )
     if lifeline is not None:
         server.end_when_closed(lifeline)
     if os.getpid() == 1:
         server.add_chore(OrphanReaper().look)
     services.start()
+    if supervisor.listens:
+        lifecycle.report()
+        server.add_chore(lifecycle.report)
     try:
         with answering(services.telemetry.collector, metrics):
             server.run()
@@ -99,11 +133,34 @@ def serve_process(
         services.close()
 
 
+class _Lifecycle:
+    """What the server tells of itself, for the application and for who supervises it."""
+
+    def __init__(self, services: Services, supervisor: Supervisor) -> None:
+        self._services = services
+        self._supervisor = supervisor
+
+    def report(self) -> None:
+        self._supervisor.report(condition_of(self._services.tokens))
+
+    def begin_drain(self) -> None:
+        self._supervisor.stopping()
+        self._services.begin_drain()
+
+    def refuse(self) -> None:
+        self._services.refuse()
+
+
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:
-    if settings.listening_socket:
-        return [resources.enter_context(listen_unix(settings.listening_socket))]
-    assert settings.listening_port is not None  # settings for serving have one of the two
-    sockets = listen_tcp(settings.listening_host, settings.listening_port)
+    sockets = take_passed_sockets(os.environ)
+    if not sockets and settings.listening_socket:
+        listening = listen_unix(
+            settings.listening_socket, settings.socket_mode, settings.socket_group
+        )
+        return [resources.enter_context(listening)]
+    if not sockets:
+        assert settings.listening_port is not None  # settings for serving have one of the three
+        sockets = listen_tcp(settings.listening_host, settings.listening_port)
     for sock in sockets:
         resources.callback(sock.close)
     return sockets

@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from authproxy.errors import Fault, SettingsError
+from authproxy.redaction import MASK
 from authproxy.settings_declarations import declarations
+from authproxy.settings_draft import Draft
 from authproxy.settings_model import Settings
-from authproxy.settings_rules import Draft, broken_rules
+from authproxy.settings_rules import broken_rules
 from authproxy.settings_sources import CONFIG, sources, unknown
-from authproxy.settings_values import MASK, Unusable
+from authproxy.settings_values import Unusable
 
 __all__ = ["Loaded", "Settings", "load_settings"]
 
@@ -46,6 +48,8 @@ class Loaded:
 
     settings: Settings
     origins: dict[str, str]
+    #: The YAML file, if there is one.
+    file: str | None = None
 
 
 def load_settings(
@@ -94,7 +98,7 @@ def load_settings(
     for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
         if variable not in given:
             origins[variable] = "default (from THREADS)"
-    return Loaded(settings, origins)
+    return Loaded(settings, origins, options.get(CONFIG) or environ.get(CONFIG) or None)
 
 
 def _validated(given: Mapping[str, Any]) -> tuple[Settings, list[Fault]]:

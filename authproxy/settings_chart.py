@@ -8,7 +8,6 @@ in clear by Helm: the chart takes them from Secrets.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -127,9 +126,7 @@ def camel_case(variable: str) -> str:
 
 def chart_values() -> list[Value]:
     """Return every setting as a value, in the order of the declaration; secrets too."""
-    declared = [_value(one) for one in declarations()]
-    known = {one.variable for one in declared}
-    return [*declared, *(one for one in _awaited() if one.variable not in known)]
+    return [_value(one) for one in declarations()]
 
 
 def values_yaml() -> str:
@@ -154,35 +151,4 @@ def _value(one: Declaration) -> Value:
             getattr(part, "func", None) is values.any_text_is_true for part in one.field.metadata
         ),
         also=one.also,
-    )
-
-
-def _awaited() -> Iterator[Value]:
-    """Yield the settings of admission.py until they are declared: then this goes."""
-    group = "Who and what may come in"
-    text = {"type": "string"}
-    yield Value(
-        "INBOUND_TOKEN_FILE",
-        group,
-        "File of tokens, one a line. If set, a request must carry one of them, as a bearer token "
-        "or in X-Authproxy-Token. Re-read when it changes.",
-        "",
-        "",
-        text,
-    )
-    yield Value(
-        "ALLOWED_METHODS",
-        group,
-        "Methods that are let in, with commas.",
-        "any",
-        "",
-        {"type": "array"},
-    )
-    yield Value(
-        "ALLOWED_PATHS",
-        group,
-        "Paths that are let in, with commas: prefixes that end at a `/`, or globs.",
-        "any",
-        "",
-        {"type": "array"},
     )

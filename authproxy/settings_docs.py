@@ -36,9 +36,12 @@ identity_type: userassigned
 aad_client_id: 00000000-0000-0000-0000-000000000000
 ```
 
+**Comma lists** may be lists in the YAML file; blanks around a member do not count.
+
 **Secrets** are best kept in files: `AAD_CLIENT_SECRET_FILE` and
 `AAD_CLIENT_CERTIFICATE_PASSWORD_FILE` name a file that holds the value; the line break that ends it
-does not count. Both ways at once is a fault.
+does not count. Both ways at once is a fault. A file with secrets that every user of the machine can
+read or change is warned of at start.
 
 **Variables of the Azure SDK** and of the remote-write sidecar are read where the setting is given
 nowhere else:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 from authproxy import audiences
+from authproxy.admission_rules import ADMISSION_RULES
 from authproxy.errors import Fault
-from authproxy.settings_model import Settings
-from authproxy.settings_values import MASK, Unusable, read_secret
+from authproxy.redaction import MASK
+from authproxy.settings_draft import Draft, Rule
+from authproxy.settings_values import Unusable, group_number, read_secret
+from authproxy.socket_activation import passed_descriptors
 from authproxy.telemetry_rules import unusable_variables
 
 _REQUIRED_IDS = {
@@ -31,34 +33,6 @@ _TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE"
 
 #: Bytes of a Unix socket's path: sun_path without its final NUL (unix(7)).
 _MAX_SOCKET_PATH = 107
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What is known while the rules run.
-
-    `settings` holds what is valid by itself, and defaults for the rest;
-    `given` every variable that any source gives; `complete` says that no
-    source was unreadable, so that what is not given is really missing.
-    """
-
-    settings: Settings
-    given: frozenset[str]
-    faulty: frozenset[str]
-    environ: Mapping[str, str]
-    serving: bool
-    complete: bool = True
-
-    def lacks(self, *variables: str) -> bool:
-        """Tell whether none of these is given anywhere."""
-        return self.complete and not self.given.intersection(variables)
-
-    def gives(self, *variables: str) -> bool:
-        """Tell whether all of these are given."""
-        return self.given.issuperset(variables)
-
-
-Rule = Callable[[Draft], Iterator[Fault]]
 
 
 def broken_rules(draft: Draft) -> list[Fault]:
@@ -160,7 +134,7 @@ def value_or_file(draft: Draft) -> Iterator[Fault]:
         if draft.gives(*_in_either_form(variable)):
             yield Fault(
                 f"{variable}_FILE",
-                _value(draft, f"{variable}_FILE"),
+                draft.value(f"{variable}_FILE"),
                 f"it is set besides {variable}",
                 "Keep one of them; the file is the safer one.",
             )
@@ -168,8 +142,8 @@ def value_or_file(draft: Draft) -> Iterator[Fault]:
 
 def readable_secret_files(draft: Draft) -> Iterator[Fault]:
     """Files of secrets can be read and hold something."""
-    for variable in (f"{name}_FILE" for name in _IN_FILES):
-        path = _value(draft, variable)
+    for variable in (*(f"{name}_FILE" for name in _IN_FILES), "INBOUND_JWKS_TOKEN_FILE"):
+        path = draft.value(variable)
         if path is None:
             continue
         try:
@@ -208,29 +182,38 @@ def usable_certificate(draft: Draft) -> Iterator[Fault]:
             yield Fault("AAD_CLIENT_CERTIFICATE_PATH", path, error.problem, error.mend)
 
 
-def usable_ca_file(draft: Draft) -> Iterator[Fault]:
-    """TARGET_CA_FILE holds at least one certificate."""
-    path = draft.settings.target_ca_file
-    if path is None:
-        return
-    import ssl
+def usable_ca_files(draft: Draft) -> Iterator[Fault]:
+    """Files of authorities hold at least one certificate."""
+    for variable in ("TARGET_CA_FILE", "INBOUND_JWKS_CA_FILE"):
+        path = draft.value(variable)
+        if path is None:
+            continue
+        import ssl
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cafile=path)
-        problem = "" if context.cert_store_stats()["x509"] else "it holds no certificate"
-    except ssl.SSLError:
-        problem = "it holds no PEM certificate, or a damaged one"
-    except OSError as error:
-        problem = f"it cannot be read ({error.strerror})"
-    if problem:
-        mend = "Name a readable PEM file with the authority's certificate."
-        yield Fault("TARGET_CA_FILE", path, problem, mend)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cafile=path)
+            problem = "" if context.cert_store_stats()["x509"] else "it holds no certificate"
+        except ssl.SSLError:
+            problem = "it holds no PEM certificate, or a damaged one"
+        except OSError as error:
+            problem = f"it cannot be read ({error.strerror})"
+        if problem:
+            mend = "Name a readable PEM file with the authority's certificate."
+            yield Fault(variable, path, problem, mend)
 
 
 def one_listener(draft: Draft) -> Iterator[Fault]:
-    """A port or a Unix socket, not both; and one of them to serve."""
-    if draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
+    """A port, a Unix socket or sockets that were passed: to serve, one of the three."""
+    if draft.serving and passed_descriptors(draft.environ):
+        for variable in sorted(draft.given.intersection({"LISTENING_PORT", "LISTENING_SOCKET"})):
+            yield Fault(
+                variable,
+                draft.value(variable),
+                "it is set, although systemd passes sockets to listen on (LISTEN_FDS)",
+                f"Remove {variable}, or disable the socket unit.",
+            )
+    elif draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
         yield Fault(
             "LISTENING_SOCKET",
             draft.settings.listening_socket,
@@ -260,6 +243,26 @@ def placeable_socket(draft: Draft) -> Iterator[Fault]:
         yield Fault("LISTENING_SOCKET", path, "something that is no socket is there", mend)
 
 
+def socket_of_a_group(draft: Draft) -> Iterator[Fault]:
+    """What is said of the Unix socket has one to hold for, and can be done."""
+    settings = draft.settings
+    for variable in ("LISTENING_SOCKET_MODE", "LISTENING_SOCKET_GROUP"):
+        if draft.gives(variable) and draft.lacks("LISTENING_SOCKET"):
+            mend = "Set LISTENING_SOCKET, or leave it out."
+            yield Fault(variable, draft.value(variable), "there is no LISTENING_SOCKET", mend)
+    group = settings.listening_socket_group
+    if group is None or not draft.serving:
+        return
+    number = group_number(group)
+    if number is None:
+        mend = "Give the name or the number of a group of this machine."
+        yield Fault("LISTENING_SOCKET_GROUP", group, "there is no such group", mend)
+    elif os.geteuid() != 0 and number not in {os.getegid(), *os.getgroups()}:
+        mend = "Add that user to the group, or choose one of its own."
+        problem = "the user that authproxy runs as is not in it"
+        yield Fault("LISTENING_SOCKET_GROUP", group, problem, mend)
+
+
 def metrics_port_of_its_own(draft: Draft) -> Iterator[Fault]:
     """METRICS_PORT is not the proxied port: there, /metrics is forwarded."""
     port = draft.settings.metrics_port
@@ -284,11 +287,6 @@ def _in_either_form(variable: str) -> tuple[str, str]:
     return variable, f"{variable}_FILE"
 
 
-def _value(draft: Draft, variable: str) -> str | None:
-    value: str | None = getattr(draft.settings, variable.lower())
-    return value
-
-
 _RULES: tuple[Rule, ...] = (
     one_target,
     known_audience,
@@ -298,9 +296,11 @@ _RULES: tuple[Rule, ...] = (
     value_or_file,
     readable_secret_files,
     usable_certificate,
-    usable_ca_file,
+    usable_ca_files,
     one_listener,
     placeable_socket,
+    socket_of_a_group,
     metrics_port_of_its_own,
     usable_otel_variables,
+    *ADMISSION_RULES,
 )

@@ -126,11 +126,13 @@ def _settings_in(root: yaml.MappingNode) -> tuple[dict[str, Any], list[Fault]]:
 
 
 def _plain(node: yaml.Node, depth: int = 0) -> Any:
-    """Return a node as text, as pairs of text, or, for what no setting takes, a list."""
+    """Return a node as text, as pairs or a list of text; [] for what no setting takes."""
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == "tag:yaml.org,2002:null" else node.value
     if isinstance(node, yaml.MappingNode) and depth == 0:
         return Pairs((str(key.value), _plain(value, depth + 1)) for key, value in node.value)
+    if isinstance(node, yaml.SequenceNode) and depth == 0:
+        return [_plain(value, depth + 1) for value in node.value]
     return []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from grp import getgrnam
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,8 @@ from pydantic import SecretStr
 
 from authproxy import audiences
 from authproxy.headers import HOP_BY_HOP, is_token
+from authproxy.redaction import MASK
 from authproxy.urls import TargetURL
-
-#: What stands where a secret would.
-MASK = "***"
 
 #: What azure-identity takes for a tenant; client ids are GUIDs and fit as well.
 _IDENTIFIER = re.compile(r"[0-9A-Za-z.-]+")
@@ -163,6 +162,26 @@ def bind_host(value: str) -> str:
     return bare
 
 
+def socket_mode(value: str) -> str:
+    """Take permissions in octal; return them with four digits."""
+    mend = "Give three octal digits, such as 0660: who may write may connect."
+    if not re.fullmatch("0?[0-7]{3}", value):
+        raise Unusable("it is no mode of a file", mend)
+    if not int(value, 8) & 0o222:
+        raise Unusable("it lets nobody connect", mend)
+    return f"{int(value, 8):04o}"
+
+
+def group_number(group: str) -> int | None:
+    """Return the number of a group given by name or number; None where there is none."""
+    if group.isascii() and group.isdigit():
+        return int(group)
+    try:
+        return getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        return None
+
+
 class Pairs(list[tuple[str, Any]]):
     """A JSON object or YAML mapping as it was written, repeated names and all."""
 
@@ -254,4 +273,6 @@ def shown(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, Mapping):
         return json.dumps(dict.fromkeys(value, MASK))
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 
 from authproxy import logs
-from authproxy.settings import Settings
+from authproxy.secret_files import open_secret_files
+from authproxy.settings import Loaded
 
 log = logging.getLogger(__name__)
 
 
-def announce(settings: Settings) -> None:
+def announce(loaded: Loaded) -> None:
     """Set up the log, write the settings in force to it, and warn of what is unsafe."""
+    settings = loaded.settings
     logs.configure(settings)
     # Letter for letter what the retired proxy wrote.
     log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
@@ -19,4 +21,10 @@ def announce(settings: Settings) -> None:
         log.warning(
             "Tokens travel in clear: TARGET_ALLOW_HTTP is set and the target is http",
             extra={"fields": {"Target": str(settings.target)}},
+        )
+    for file in open_secret_files(loaded):
+        log.warning(
+            "Every user of this machine can get at a secret: take the file's permissions "
+            "for others away (chmod o=)",
+            extra={"fields": {"Setting": file.setting, "Path": file.path, "Mode": file.mode}},
         )

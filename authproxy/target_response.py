@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from http.client import HTTPException, IncompleteRead
+from socket import socket
 
 from authproxy.chunks import ChunkDecoder
 from authproxy.http1 import (
@@ -14,7 +15,6 @@ from authproxy.http1 import (
     parse_head,
     split_head,
 )
-from authproxy.patient_socket import PatientSocket
 
 #: Bytes asked of the socket at a time, and passed on at a time.
 READ_BYTES = 64 * 1024
@@ -37,7 +37,7 @@ class TargetResponse:
 
     head: Head
 
-    def __init__(self, sock: PatientSocket, method: str) -> None:
+    def __init__(self, sock: socket, method: str) -> None:
         self._sock = sock
         self._method = method
         self._arrived = b""  # read, not yet passed on
@@ -53,7 +53,7 @@ class TargetResponse:
         Raises NoResponse, MalformedResponse, and what sockets raise.
         """
         try:
-            data = self._sock.receive(READ_BYTES, wait_first=True)
+            data = self._sock.recv(READ_BYTES)
         except (ConnectionError, ssl.SSLEOFError) as error:
             raise NoResponse("closed the connection without an answer") from error
         if not data:
@@ -61,7 +61,7 @@ class TargetResponse:
         for _ in range(MAX_INTERIM_RESPONSES + 1):
             known = 0
             while (parts := split_head(data, known)) is None:
-                more = self._sock.receive(READ_BYTES)
+                more = self._sock.recv(READ_BYTES)
                 if not more:
                     raise MalformedResponse("closed the connection within the answer's head")
                 known = len(data)
@@ -139,7 +139,7 @@ class TargetResponse:
         """Wait for bytes, and return as many as are there then; none at the end."""
         if self._failure is not None:
             raise self._failure
-        first = self._sock.receive(READ_BYTES)
+        first = self._sock.recv(READ_BYTES)
         if len(first) < _RECORD_BYTES:
             return first
         # To pass records on one by one would cost more than to decrypt them.
@@ -151,11 +151,17 @@ class TargetResponse:
         An error counts as something; the next read raises it.
         """
         pieces: list[bytes] = []
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
         try:
-            while most > 0 and (piece := self._sock.receive_now(min(most, READ_BYTES))):
+            while most > 0 and (piece := self._sock.recv(min(most, READ_BYTES))):
                 pieces.append(piece)
                 most -= len(piece)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            if not pieces:
+                return None
         except OSError as error:
             self._failure = error
-            return b"".join(pieces)
-        return b"".join(pieces) if pieces or piece is not None else None
+        finally:
+            self._sock.settimeout(timeout)
+        return b"".join(pieces)

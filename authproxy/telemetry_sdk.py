@@ -26,8 +26,8 @@ from authproxy.errors import BadRequest
 from authproxy.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
 from authproxy.instruments import EndedRequest, Identity, Instruments
 from authproxy.log_export import OTLPHandler, add_trace_ids
-from authproxy.logs import masked
 from authproxy.metrics_registry import MetricsRegistry
+from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.telemetry import Attempt, Refresh, RequestWatch, Telemetry
 from authproxy.telemetry_resource import resource
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from flask import Flask
     from opentelemetry.sdk._logs import LoggerProvider
 
-#: The probes; of a request, the instrumentation sees the raw target.
-_UNTRACED = r"^/(health|ready)(\?|$)"
+#: The probes; of a request, the instrumentation sees the raw target, in whichever form.
+_UNTRACED = r"^((?i:https?)://[^/?]*)?/(health|ready)(\?|$)"
 
 #: Which semantic conventions the instrumentation follows.
 _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"

@@ -1,11 +1,13 @@
-"""The TLS context for connections to the target."""
+"""TLS for the connections that are opened here."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from typing import Any
 
 import certifi
+from requests.adapters import HTTPAdapter
 
 from authproxy.errors import Fault, SettingsError
 
@@ -38,3 +40,20 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
                 [Fault(setting, path, f"cannot be loaded ({error})", mend)]
             ) from error
     return context
+
+
+class ContextAdapter(HTTPAdapter):
+    """Has `requests` use a TLS context as it is, also behind a proxy."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the context as it is; requests would load certifi into it each time."""

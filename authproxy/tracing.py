@@ -14,8 +14,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from authproxy import __version__
 from authproxy.headers import Field, canonical
 from authproxy.instruments import Identity, Instruments
-from authproxy.logs import masked
 from authproxy.metric_labels import known_method
+from authproxy.redaction import masked
 from authproxy.telemetry import Attempt, Refresh
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.

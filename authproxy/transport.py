@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from socket import socket
 from typing import Any, BinaryIO, cast
 
 from requests import Session
@@ -33,7 +32,6 @@ from authproxy.errors import (
 )
 from authproxy.headers import Field
 from authproxy.memory_body import MemoryBody
-from authproxy.patient_socket import PatientSocket
 from authproxy.target_response import NoResponse, TargetResponse
 from authproxy.urls import TargetURL
 
@@ -103,14 +101,10 @@ class Answer:
     """The target's answer; its connection goes back to the pool when it is read."""
 
     def __init__(
-        self,
-        response: TargetResponse,
-        sock: PatientSocket,
-        connection: HTTPConnection,
-        pool: HTTPConnectionPool,
+        self, response: TargetResponse, connection: HTTPConnection, pool: HTTPConnectionPool
     ) -> None:
         self._response = response
-        self._sock = sock
+        self._read_timeout = connection.sock.gettimeout()
         self._connection = connection
         self._pool = pool
         self._released = False
@@ -153,7 +147,7 @@ class Answer:
         if self._released:
             return b""
         deadline = time.monotonic() + BEGINNING_SECONDS
-        self._sock.timeout = BEGINNING_SECONDS
+        self._connection.sock.settimeout(BEGINNING_SECONDS)
         try:
             for piece in self._response.pieces():
                 content += piece
@@ -162,6 +156,7 @@ class Answer:
         except (HTTPException, OSError):
             pass  # it was not wanted anyway
         finally:
+            self._connection.sock.settimeout(self._read_timeout)
             self._release()
         return bytes(content)
 
@@ -222,13 +217,12 @@ class TargetAdapter(HTTPAdapter):
             reused = not connection.is_closed
             if not reused:
                 self._connect(connection)
-            sock = PatientSocket(connection.sock, self._read_timeout)
-            response = self._converse(sock, request, authorization, reused)
+            response = self._converse(connection, request, authorization, reused)
         except BaseException:
             connection.close()
             self._pool._put_conn(connection)
             raise
-        return Answer(response, sock, connection, self._pool)
+        return Answer(response, connection, self._pool)
 
     def close(self) -> None:
         """Close the pooled connections; those in use end with their answers."""
@@ -243,19 +237,17 @@ class TargetAdapter(HTTPAdapter):
                 connection.connect()
         except (HTTPError, HTTPException, OSError) as error:
             raise TargetUnreachable(f"cannot connect to the target: {error}") from error
-        # `PatientSocket` waits; what is not of the kernel (TLS within TLS) does so itself.
-        is_plain = isinstance(connection.sock, socket)
-        connection.sock.settimeout(0 if is_plain else self._read_timeout)
+        connection.sock.settimeout(self._read_timeout)
         if isinstance(connection.sock, ssl.SSLSocket):
             # A missing close_notify is an end too early (RFC 9112 section 9.8).
             connection.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def _converse(
-        self, sock: PatientSocket, request: OutboundRequest, authorization: str, reused: bool
+        self, connection: HTTPConnection, request: OutboundRequest, authorization: str, reused: bool
     ) -> TargetResponse:
         try:
-            sent = _send(sock, request, authorization)
-            response = TargetResponse(sock, method=request.method)
+            sent = _send(connection, request, authorization)
+            response = TargetResponse(connection.sock, method=request.method)
             response.begin()
         except NoResponse as error:
             if reused:
@@ -269,23 +261,24 @@ class TargetAdapter(HTTPAdapter):
         return response
 
 
-def _send(sock: PatientSocket, request: OutboundRequest, authorization: str) -> bool:
+def _send(connection: HTTPConnection, request: OutboundRequest, authorization: str) -> bool:
     """Send a whole request; False where the target closed while it was sent.
 
     A target may answer before it has read everything (413, say) and close:
     then the answer is worth more than the error.
     """
     head = request.head(authorization)
+    sock = connection.sock
     try:
         pieces = iter(()) if request.body is None else request.body.pieces()
         first = memoryview(next(pieces, b""))
         # The head and what fits behind it into a TLS record go out as one.
         room = max(0, RECORD_BYTES - len(head))
-        sock.send_all(head + first[:room])
+        sock.sendall(head + first[:room])
         if len(first) > room:
-            sock.send_all(first[room:])
+            sock.sendall(first[room:])
         for piece in pieces:
-            sock.send_all(piece)
+            sock.sendall(piece)
     except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
     return True

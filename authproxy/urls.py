@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from authproxy.errors import BadRequest
 
+#: The one path that is forwarded where INGESTION_URL is set.
+REMOTE_WRITE_PATH = "/api/v1/write"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
@@ -103,10 +106,8 @@ def request_target(environ: Mapping[str, Any]) -> str:
 
     Raises BadRequest where the server passes no raw target on.
     """
-    raw: str | None = environ.get("REQUEST_URI") or environ.get("RAW_URI")
-    if raw is None:
-        raise BadRequest("the WSGI server provides no REQUEST_URI")
-    if not raw.startswith("/") and raw != "*":
+    raw = _raw(environ)
+    if not has_origin_form(environ):
         absolute = _SCHEME.match(raw)
         if not absolute:
             raise BadRequest("the request target is neither a path nor a URL")
@@ -119,6 +120,19 @@ def request_target(environ: Mapping[str, Any]) -> str:
     if mount and (raw == mount or raw.startswith((f"{mount}/", f"{mount}?"))):
         raw = raw[len(mount) :]
         raw = raw if raw.startswith("/") else f"/{raw}"
+    return raw
+
+
+def has_origin_form(environ: Mapping[str, Any]) -> bool:
+    """Tell whether the request target came as a path, or as `*`: neither URL nor authority."""
+    raw = _raw(environ)
+    return raw.startswith("/") or raw == "*"
+
+
+def _raw(environ: Mapping[str, Any]) -> str:
+    raw: str | None = environ.get("REQUEST_URI") or environ.get("RAW_URI")
+    if raw is None:
+        raise BadRequest("the WSGI server provides no REQUEST_URI")
     return raw
 
 

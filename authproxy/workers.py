@@ -9,9 +9,10 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 from authproxy.main_loop import StopRequest
 
@@ -35,6 +36,14 @@ _SPARE_SECONDS = 5.0
 _TICK_SECONDS = 1.0
 
 
+class Overseer(Protocol):
+    """Who hears of the workers: which of them live, once a second, and that they drain."""
+
+    def look(self, living: Iterable[int]) -> None: ...
+
+    def begin_drain(self) -> None: ...
+
+
 @dataclass
 class _Slot:
     """One place for a worker, and when it may be filled again (monotonic)."""
@@ -56,7 +65,9 @@ class Parent:
         *,
         delay: float,
         grace: float,
+        overseer: Overseer | None = None,
     ) -> None:
+        self._overseer = overseer
         self._slots = [_Slot(pause=_FIRST_PAUSE_SECONDS) for _ in range(count)]
         self._sockets = sockets
         self._serve_worker = serve_worker
@@ -73,6 +84,8 @@ class Parent:
             while not self._stop_signal(self._tick()):
                 self._reap(draining=False)
                 self._fill()
+                if self._overseer:
+                    self._overseer.look(self._living())
             return self._drain()
 
     def _tick(self, longest: float = _TICK_SECONDS) -> bytes:
@@ -152,6 +165,8 @@ class Parent:
         log.error("Worker died", extra={"fields": fields})
 
     def _drain(self) -> int:
+        if self._overseer:
+            self._overseer.begin_drain()
         log.info("Draining", extra={"fields": {"Workers": sum(1 for _ in self._living())}})
         self._kill(signal.SIGTERM)
         now = time.monotonic()

@@ -39,16 +39,16 @@ def _refuse_sub_interpreter() -> None:
 
 
 def _read_settings() -> Settings:
-    from authproxy import logs
     from authproxy.settings import load_settings
+    from authproxy.startup import announce
 
     try:
-        settings = load_settings(serving=False).settings
+        loaded = load_settings(serving=False)
     except SettingsError as error:
         sys.stderr.write(f"authproxy cannot start:\n{error}\n")
         raise
-    logs.configure(settings)
-    log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
+    announce(loaded)
+    settings = loaded.settings
     if settings.metrics_port is not None:
         # The processes here have no parent of ours that could open the port for all.
         log.warning("METRICS_PORT has no effect: only `authproxy serve` answers there")

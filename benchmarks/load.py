@@ -8,26 +8,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.programs import Program, pinned
+from benchmarks.processes import Program, pinned
+
+WARM_UP_SECONDS = 1
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of request: what it is called, and what is sent."""
+    """One kind of request, and how many connections send it at the same time."""
 
-    name: str
     method: str
     path: str
     body_bytes: int
+    answer_bytes: int
+    connections: int
 
 
-WORKLOADS = (
-    Workload("GET, 2 bytes back", "GET", "/api/v1/query", 0),
-    Workload("POST of 1 KB", "POST", "/api/v1/write", 1_000),
-    Workload("POST of 100 KB", "POST", "/api/v1/write", 100_000),
-)
+SMALL_GET = Workload("GET", "/api/v1/query", 0, 2, 16)
+
+
+def write(body_bytes: int, connections: int) -> Workload:
+    """Return POSTs that look like remote writes."""
+    return Workload("POST", "/api/v1/write", body_bytes, 0, connections)
+
+
+def read(answer_bytes: int, connections: int) -> Workload:
+    """Return GETs of a body of one of `servers.ANSWER_SIZES`."""
+    return Workload("GET", f"/bytes/{answer_bytes}", 0, answer_bytes, connections)
 
 
 class FailedRequests(Exception):
@@ -36,7 +45,10 @@ class FailedRequests(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What one run showed. `busy` is the share of one core that the proxy used."""
+    """What one run showed. `busy` is the CPU time that the proxy used in each second.
+
+    The memory is what it held right afterwards.
+    """
 
     requests_per_second: float
     cpu_seconds_per_thousand: float
@@ -46,35 +58,35 @@ class Run:
     memory_mib: float
 
 
-def run(
-    program: Program, workload: Workload, seconds: float, connections: int, cores: Iterable[int]
-) -> Run:
-    """Load `program` for so many seconds. Raises FailedRequests on any answer but 2xx."""
-    command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:g}s"]
-    command += ["--timeout=10s", f"--script={_SCRIPT}"]
+def run(program: Program, workload: Workload, seconds: int, cores: Iterable[int]) -> Run:
+    """Load `program` for so many seconds.
+
+    Raises FailedRequests where an answer was an error, cut short, or missing.
+    """
+    command = ["wrk", "--threads=1", f"--connections={workload.connections}"]
+    command += [f"--duration={seconds}s", "--timeout=10s", f"--script={_SCRIPT}"]
     command += [f"http://127.0.0.1:{program.port}{workload.path}", "--", workload.method]
     before = program.cpu_seconds()
     with pinned(cores):
-        wrk = subprocess.Popen(
-            [*command, str(workload.body_bytes)], stdout=subprocess.PIPE, text=True
+        wrk = subprocess.run(
+            [*command, str(workload.body_bytes)],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=seconds + 60,
         )
-    try:
-        wrk.wait(seconds / 2)
-    except subprocess.TimeoutExpired:
-        pass  # In the midst of it.
-    memory = program.memory_mib()
-    output, _ = wrk.communicate(timeout=seconds + 60)
     cpu = program.cpu_seconds() - before
     if wrk.returncode:
-        raise FailedRequests(f"wrk ended with status {wrk.returncode}:\n{output}")
-    said = json.loads(output.splitlines()[-1])
-    if said["not_2xx"] or said["broken"] or not said["requests"]:
-        raise FailedRequests(f"{program.name}, {workload.name}: {said}")
+        raise FailedRequests(f"wrk ended with status {wrk.returncode}:\n{wrk.stdout}")
+    said = json.loads(wrk.stdout.splitlines()[-1])
+    requests = said["requests"]
+    too_short = said["bytes"] < requests * workload.answer_bytes
+    if said["refused"] or said["broken"] or too_short or not requests:
+        raise FailedRequests(f"{program.name}, {workload.method} {workload.path}: {said}")
     return Run(
-        requests_per_second=said["requests"] / said["seconds"],
-        cpu_seconds_per_thousand=cpu / said["requests"] * 1000,
+        requests_per_second=requests / said["seconds"],
+        cpu_seconds_per_thousand=cpu / requests * 1000,
         busy=cpu / said["seconds"],
         p50_ms=said["p50_ms"],
         p99_ms=said["p99_ms"],
-        memory_mib=memory,
+        memory_mib=program.memory_mib(),
     )

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 import grpc
 
-from authproxy.demo.directory import METRICS_INGESTION
-from authproxy.demo.entra import StandInEntra
-from benchmarks import programs
-from benchmarks.compare import WARM_UP_SECONDS, choose_cores
-from benchmarks.load import WORKLOADS, Run, run
+from benchmarks.load import WARM_UP_SECONDS, Run, run, write
+from benchmarks.processes import free_port
+from benchmarks.testbed import Testbed
 
-WORKLOAD = WORKLOADS[1]
-CONNECTIONS = 8
+WORKLOAD = write(1_000, 8)
 
 
 class _Sink(grpc.GenericRpcHandler):
@@ -50,7 +45,7 @@ def variants(endpoint: str, absent: str) -> dict[str, dict[str, str]]:
     """Return the settings to compare, by name."""
     return {
         "off": {},
-        "METRICS_PORT": {"METRICS_PORT": str(programs.free_port())},
+        "METRICS_PORT": {"METRICS_PORT": str(free_port())},
         "OTLP": {"OTEL_GRPC_ENDPOINT": endpoint},
         "OTLP, a tenth sampled": {
             "OTEL_GRPC_ENDPOINT": endpoint,
@@ -61,46 +56,27 @@ def variants(endpoint: str, absent: str) -> dict[str, dict[str, str]]:
     }
 
 
-def measure(rounds: int, seconds: float) -> dict[str, list[Run]]:
+def measure(rounds: int, seconds: int) -> dict[str, list[Run]]:
     """Return the runs of each variant."""
-    own, others = choose_cores()
     runs: dict[str, list[Run]] = {}
-    with ExitStack() as stack, programs.pinned(others):
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="authproxy-bench-")))
-        certificate = programs.Certificate(folder)
-        entra = stack.enter_context(StandInEntra())
-        identity = {
-            "IDENTITY_TYPE": "systemassigned",
-            "AUDIENCE": METRICS_INGESTION,
-            **entra.managed_identity_environment(),
-        }
-        target = stack.enter_context(programs.target(certificate, folder / "target", others))
-        absent = f"127.0.0.1:{programs.free_port()}"
-        settings = variants(stack.enter_context(collector()), absent)
-        proxies = {
-            name: stack.enter_context(
-                programs.authproxy(
-                    target.port, {**identity, **each}, certificate, folder / str(number), own
-                )
-            )
-            for number, (name, each) in enumerate(settings.items())
-        }
-        for number in range(rounds + 1):
+    with Testbed() as bed, collector() as endpoint:
+        settings = variants(endpoint, f"127.0.0.1:{free_port()}")
+        proxies = {name: bed.authproxy(each) for name, each in settings.items()}
+        for proxy in proxies.values():
+            run(proxy, WORKLOAD, WARM_UP_SECONDS, bed.others)
+        for _ in range(rounds):
             for name, proxy in proxies.items():
-                length = seconds if number else WARM_UP_SECONDS
-                result = run(proxy, WORKLOAD, length, CONNECTIONS, others)
-                if number:
-                    runs.setdefault(name, []).append(result)
+                runs.setdefault(name, []).append(run(proxy, WORKLOAD, seconds, bed.others))
     return runs
 
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=4.0, show_default=True, help="Length of one run.")
-def main(rounds: int, seconds: float) -> None:
+@click.option("--seconds", default=4, show_default=True, help="Length of one run.")
+def main(rounds: int, seconds: int) -> None:
     """Print a table in Markdown."""
     runs = measure(rounds, seconds)
-    click.echo(f"{WORKLOAD.name}, {CONNECTIONS} connections, medians of {rounds} runs\n")
+    click.echo(f"POST of 1 KB, 8 connections, medians of {rounds} runs\n")
     click.echo("| telemetry | CPU s per 1,000 | against off | p50 ms | p99 ms | memory MiB |")
     click.echo("|---|---|---|---|---|---|")
     base = median(each.cpu_seconds_per_thousand for each in runs["off"])

@@ -1,143 +1,511 @@
-"""`authproxy check`: what a person reads, and the exit status that a script does."""
+"""`authproxy check` as a process, against faults that are really there."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from click.testing import CliRunner
 
-from authproxy.check import describe, run_check
-from authproxy.credentials import FetchedToken
+from authproxy import __version__
+from authproxy.cli import cli
+from authproxy.demo.directory import METRICS_QUERY, Application
 from authproxy.demo.entra import StandInEntra
-from authproxy.settings import load_settings
+from authproxy.demo.remote_write import decode
+from authproxy.demo.signing import ServiceAccountIssuer
+from authproxy.demo.store import StandInStore
+from tests.support.actions import answer
+from tests.support.authority import Authority
+from tests.support.checking import BlackHole, Check, on_a_terminal
+from tests.support.client_certificates import ClientAuthority
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.identity import SECRET, application_settings, identity_settings
+from tests.support.process import free_port
+from tests.support.upstream import Exchange, Handler, Upstream
 
-TARGET = {"TARGET_HOST": "target.example.com"}
+QUERY_HOST = "workspace-abcd.westeurope.prometheus.monitor.azure.com"
+RULE = "/dataCollectionRules/dcr-0123456789abcdef/streams/Microsoft-PrometheusMetrics/api/v1/write"
+WAY = ["dns", "tcp", "tls", "token", "request", "clock"]
+
+Run = Callable[..., Check]
+
+#: Seven processes start at once for the first test that wants one of them.
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def run(tmp_path: Path, base_settings: dict[str, str]) -> Run:
+    """Start a check with the base settings changed: of the shared target and identity."""
+
+    def start(*arguments: str, as_json: bool = True, **changes: str) -> Check:
+        return Check(tmp_path, base_settings, *arguments, as_json=as_json, **changes)
+
+    return start
+
+
+@pytest.fixture
+def store(shared_entra: StandInEntra) -> Iterator[StandInStore]:
+    with StandInStore(shared_entra.signing_key) as own:
+        yield own
+
+
+def settings_of(store: StandInStore, folder: Path) -> dict[str, str]:
+    bundle = store.authority.write_bundle(folder / "store-ca.pem")
+    return {"TARGET_HOST": store.url, "TARGET_CA_FILE": str(bundle)}
+
+
+# -- All is well ---------------------------------------------------------------
+
+
+def test_a_query_endpoint_is_asked_for_a_constant(
+    run: Run, store: StandInStore, shared_entra: StandInEntra, tmp_path: Path
+) -> None:
+    check = run(as_json=False, AUDIENCE=METRICS_QUERY, **settings_of(store, tmp_path))
+    assert (check.status, check.errors) == (0, "")
+    [asked] = store.requests
+    assert (asked.method, asked.target) == ("GET", "/api/v1/query?query=vector(1)")
+    for name in WAY:
+        assert re.search(rf"^✓ {name} +([0-9]+ ms)? ", check.output, re.M), name
+    assert check.output.endswith("\nAll is well.\n")
+    assert "\x1b" not in check.output  # plain, for it is no terminal
+    issued = shared_entra.issued[-1]
+    for claim in ("appid", "oid", "tid", "aud"):
+        assert f"{claim}: {issued.claims[claim]}\n" in check.output
+    for part in issued.value.split("."):
+        assert part not in check.output
+
+
+def test_an_ingestion_endpoint_gets_an_empty_write(
+    run: Run, store: StandInStore, tmp_path: Path
+) -> None:
+    place = settings_of(store, tmp_path)
+    url = f"{place.pop('TARGET_HOST')}{RULE}?api-version=2023-04-24"
+    check = run(**place, TARGET_HOST="", INGESTION_URL=url)
+    assert check.status == 0
+    [sent] = store.requests
+    assert (sent.method, sent.target) == ("POST", f"{RULE}?api-version=2023-04-24")
+    assert decode(sent.body) == []
+    request = check.step("request")["facts"]
+    assert request == {"kind": "ingestion", "method": "POST", "url": url, "status": 204}
+
+
+def test_the_report_for_scripts_has_the_documented_keys(run: Run, target: Upstream) -> None:
+    check = run()
+    report = check.report
+    steps = report.pop("steps")
+    assert report == {
+        "version": __version__,
+        "ok": True,
+        "exit_status": 0,
+        "target": target.url,
+        "identity_type": "systemassigned",
+        "scope": "https://monitor.azure.com/.default",
+    }
+    assert [step["name"] for step in steps] == ["settings", *WAY]
+    for step in steps:
+        assert list(step) == [
+            "name",
+            "outcome",
+            "milliseconds",
+            "summary",
+            "facts",
+            "notes",
+            "advice",
+        ]
+        assert step["outcome"] == "ok"
+    facts = {step["name"]: list(step["facts"]) for step in steps}
+    assert facts == {
+        "settings": [],
+        "dns": ["host", "addresses"],
+        "tcp": ["address", "port"],
+        "tls": ["protocol", "subject", "issuer", "names", "not_before", "not_after"],
+        "token": ["scope", "claims", "expires_on"],
+        "request": ["kind", "method", "url", "status"],
+        "clock": ["seconds_behind", "compared_with"],
+    }
+    assert set(check.step("clock")["facts"]["compared_with"]) == {"identity"}
+    assert target.only().method == b"HEAD"
+
+
+def test_what_goes_to_the_target_is_what_the_proxy_sends(run: Run, target: Upstream) -> None:
+    check = run(
+        "--path", "/api/v1/labels?x=%2F", OVERRIDE_REQUEST_HEADERS='{"x-scope": "s3cret-tenant"}'
+    )
+    assert check.outcomes["request"] == "failed"  # for "ok" is no answer of Prometheus's API
+    sent = target.only()
+    assert (sent.method, sent.target) == (b"GET", b"/api/v1/labels?x=%2F")
+    assert sent.one("X-Scope") == "s3cret-tenant"
+    assert sent.one("User-Agent") == f"authproxy/{__version__} (check)"
+    assert sent.names == {"host", "user-agent", "x-scope", "authorization"}
+
+
+def test_a_demand_for_further_claims_is_met_as_the_proxy_meets_it(
+    run: Run, store: StandInStore, shared_entra: StandInEntra, target: Upstream
+) -> None:
+    claims = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7InZhbHVlIjoiMSJ9fX0="
+    challenge = f'Bearer error="insufficient_claims", claims="{claims}"'
+    target.script(handler(answer(401, f"WWW-Authenticate: {challenge}")), handler(answer()))
+    check = run()
+    assert check.status == 0
+    first, second = (request.one("Authorization") for request in target.wait_for_requests(2))
+    assert first != second
+
+
+def handler(raw: bytes) -> Handler:
+    def handle(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.send(raw)
+
+    return handle
+
+
+# -- The way to the target -----------------------------------------------------
+
+
+class Faults:
+    """Checks of targets that cannot be reached, all at once: each waits for something else."""
+
+    def __init__(
+        self, stack: ExitStack, home: Path, settings: dict[str, str], authority: Authority
+    ) -> None:
+        def upstream(tls: object) -> Upstream:
+            server = Upstream(tls)  # type: ignore[arg-type]
+            stack.callback(server.close)
+            self.upstreams.append(server)
+            return server
+
+        def start(**changes: str) -> Check:
+            return Check(home, settings, **changes)
+
+        self.upstreams: list[Upstream] = []
+        hole = stack.enter_context(BlackHole())
+        self.closed_port = free_port()
+        expired = upstream(authority.context(expired=True))
+        other_name = upstream(authority.context("other.example.com"))
+        plain = upstream(None)
+        plain.before_reading = lambda connection: connection.send(answer("400 Bad Request"))
+        self.checks = {
+            "expired": start(TARGET_HOST=expired.authority),
+            "other name": start(TARGET_HOST=other_name.authority),
+            "unknown": start(TARGET_CA_FILE=""),
+            "no TLS": start(TARGET_HOST=plain.authority),
+            "closed": start(TARGET_HOST=f"127.0.0.1:{self.closed_port}"),
+            "dropped": start(
+                TARGET_HOST=f"127.0.0.1:{hole.port}", TARGET_CONNECT_TIMEOUT_SECONDS="0.5"
+            ),
+            "unheard of": start(TARGET_HOST="workspace.invalid"),
+        }
+        for check in self.checks.values():
+            check.status  # noqa: B018 - until it has ended
 
 
 @pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandInEntra]:
-    with StandInEntra() as entra:
-        yield entra
+def faults(
+    tmp_path_factory: pytest.TempPathFactory,
+    base_settings: dict[str, str],
+    authority: Authority,
+) -> Iterator[Faults]:
+    with ExitStack() as stack:
+        yield Faults(stack, tmp_path_factory.mktemp("check"), base_settings, authority)
 
 
-def check(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """Run the check with these variables in the environment: its status and output."""
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    lines: list[str] = []
-    status = run_check(load_settings(environ=environ, serving=False).settings, lines.append)
-    return status, "\n".join(lines)
-
-
-def test_a_token_is_told_by_its_claims_and_never_shown(
-    stand_in: StandInEntra, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "failed", "says", "mends"),
+    [
+        ("expired", "tls", r"the certificate has expired on 20\d\d-.* UTC, 1 day ago", "renew it"),
+        (
+            "other name",
+            "tls",
+            r"the certificate is for other\.example\.com, not for localhost",
+            "Set its host to other.example.com",
+        ),
+        ("unknown", "tls", "issued by trustme .*, which is not trusted", "Set TARGET_CA_FILE"),
+        ("no TLS", "tls", "does not speak TLS", "Correct the port in TARGET_HOST"),
+        ("closed", "tcp", "127.0.0.1: connection refused", "Correct the port in TARGET_HOST"),
+        ("dropped", "tcp", "127.0.0.1: no answer in time", "egress NetworkPolicy"),
+        ("unheard of", "dns", "workspace.invalid", "Correct TARGET_HOST"),
+    ],
+)
+def test_where_the_way_ends_is_told_with_what_mends_it(
+    faults: Faults, fault: str, failed: str, says: str, mends: str
 ) -> None:
-    status, output = check({**TARGET, **identity_settings(stand_in)}, monkeypatch)
-    issued = stand_in.issued[-1]
-    assert status == 0
-    for claim in ("appid", "oid", "tid", "aud"):
-        assert f"{claim}: {issued.claims[claim]}" in output
-    assert "(in 59 min" in output
-    for part in issued.value.split("."):
-        assert part not in output
+    check = faults.checks[fault]
+    assert (check.status, check.errors) == (3, "")
+    outcomes = check.outcomes
+    assert outcomes.pop("settings") == outcomes.pop("token") == outcomes.pop("clock") == "ok"
+    before, after = WAY[: WAY.index(failed)], WAY[WAY.index(failed) + 1 :]
+    assert outcomes == {
+        **dict.fromkeys(before, "ok"),
+        failed: "failed",
+        **dict.fromkeys([name for name in after if name in outcomes], "skipped"),
+    }
+    assert re.search(says, check.step(failed)["summary"]), check.step(failed)
+    assert mends in check.advice(failed)
 
 
-def test_settings_and_token_are_told_apart(
-    stand_in: StandInEntra, monkeypatch: pytest.MonkeyPatch
+def test_nothing_is_sent_to_whom_the_certificate_does_not_prove(
+    faults: Faults, target: Upstream
 ) -> None:
-    _, output = check({**TARGET, **identity_settings(stand_in)}, monkeypatch)
-    settings, token = [line for line in output.splitlines() if not line.startswith(" ")]
-    assert "IDENTITY_TYPE=systemassigned" in settings
-    assert "https://target.example.com" in settings
-    assert "https://monitor.azure.com/.default" in token
+    assert not any(server.requests for server in (*faults.upstreams, target))
 
 
-def test_a_refusal_is_explained_with_cause_mend_and_entras_message(
-    stand_in: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_who_opens_tls_on_the_way_is_named(
+    run: Run, authority: Authority, shared_entra: StandInEntra
 ) -> None:
-    environ = {**TARGET, **application_settings(stand_in, tmp_path)}
-    environ["AAD_CLIENT_SECRET"] = wrong = "quite another secret"
-    status, output = check(environ, monkeypatch)
-    assert status == 1
-    assert "Cause: The client secret is wrong (AADSTS7000215)." in output
-    assert "Mend: Put the secret's value" in output
-    assert "Message: Authentication failed: AADSTS7000215: " in output
-    assert wrong not in output
-    assert SECRET not in output
+    upstream = Upstream(authority.context(QUERY_HOST))
+    with ForwardProxy() as proxy:
+        check = run(
+            TARGET_HOST=f"{QUERY_HOST}:{upstream.port}",
+            TARGET_CA_FILE="",
+            AUDIENCE="",
+            HTTPS_PROXY=f"http://127.0.0.1:{proxy.port}",
+        )
+        assert check.status == 3
+    upstream.close()
+    first, *_ = check.step("tls")["advice"]
+    assert "A proxy on the way opens TLS and signs as trustme" in first["cause"]
+    assert "TARGET_CA_FILE" in first["mend"]
+    assert check.outcomes["proxy"] == "ok"
 
 
-def test_an_error_without_explanation_is_told_as_it_is(
-    stand_in: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_proxy_that_refuses_is_told_from_a_target_that_does(run: Run) -> None:
+    with ForwardProxy(b"HTTP/1.1 407 Who are you\r\n\r\n") as proxy:
+        check = run(HTTPS_PROXY=f"http://someone:hidden-word@127.0.0.1:{proxy.port}")
+        assert check.status == 3
+        assert b"Proxy-Authorization: Basic " in proxy.heads[0]
+    assert check.step("proxy")["summary"].endswith("answered 407 Who are you")
+    assert "Give them in HTTPS_PROXY" in check.advice("proxy")
+    assert check.outcomes["tls"] == "skipped"
+    assert "hidden-word" not in check.output
+
+
+# -- The identity --------------------------------------------------------------
+
+
+def test_a_refusal_of_entras_is_explained_with_cause_mend_and_message(
+    run: Run, entra: StandInEntra, tmp_path: Path
 ) -> None:
-    environ = {**TARGET, **identity_settings(stand_in)}
-    stand_in.fail_with(418, {"statusCode": 418, "message": "a teapot"})
-    status, output = check(environ, monkeypatch)
-    stand_in.recover()
-    assert status == 1
-    assert "a teapot" in output
-    assert "Cause" not in output
-
-
-def test_the_command_tells_of_a_failure_once_and_exits_with_1(tmp_path: Path) -> None:
-    environ = {**TARGET, "AUDIENCE": "api://metrics", "IDENTITY_TYPE": "azurecli"}
-    environ["PATH"] = str(tmp_path)
-    command = [sys.executable, "-m", "authproxy", "check"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert "Cause: The Azure CLI is not installed" in done.stdout
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize(("encoding", "mark"), [("utf-8", "\u2713"), ("ascii", "ok:")])
-def test_the_tick_becomes_a_word_where_it_cannot_be_shown(
-    stand_in: StandInEntra, monkeypatch: pytest.MonkeyPatch, encoding: str, mark: str
-) -> None:
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-    _, output = check({**TARGET, **identity_settings(stand_in)}, monkeypatch)
-    assert output.startswith(mark)
-    output.encode(encoding)
-
-
-def jwt(payload: bytes) -> str:
-    middle = base64.urlsafe_b64encode(payload).decode().rstrip("=")
-    return f"e30.{middle}.signature"
-
-
-def lines(claims: Any, expires_in: float = 3599) -> list[str]:
-    return describe(FetchedToken(jwt(json.dumps(claims).encode()), 1000 + expires_in), 1000)
-
-
-def test_claims_are_shown_where_they_are_present_and_in_one_order() -> None:
-    assert lines({"roles": ["Reader", "Writer"], "azp": "a", "aud": "b", "secret": "x"}) == [
-        "azp: a",
-        "aud: b",
-        "roles: Reader, Writer",
-        "exp: 1970-01-01T01:16:39Z (in 59 min 59 s)",
+    settings = application_settings(entra, tmp_path)
+    wrong = "quite another secret"
+    check = run(**{**settings, "AAD_CLIENT_SECRET": wrong})
+    assert check.status == 1
+    token = check.step("token")
+    assert token["facts"]["code"] == "AADSTS7000215"
+    assert "AADSTS7000215: Invalid client secret" in token["notes"][0]
+    [advice] = token["advice"]
+    assert advice["cause"] == "The client secret is wrong (AADSTS7000215)"
+    assert advice["commands"] == [
+        f"az ad app credential reset --id {settings['AAD_CLIENT_ID']} --append"
     ]
+    assert check.outcomes["request"] == "skipped"
+    assert wrong not in check.output
+    assert SECRET not in check.output
 
 
-@pytest.mark.parametrize("token", ["opaque", "a.b.c", "a.b", "..", jwt(b"[]"), jwt(b"\xff")])
-def test_an_opaque_token_is_said_to_be_one(token: str) -> None:
-    told = describe(FetchedToken(token, 4600), 1000)
-    assert "opaque" in told[0]
-    assert "(in 60 min 0 s)" in told[1]
+def test_an_identity_that_the_machine_does_not_have_is_assigned_by_a_command(
+    run: Run, entra: StandInEntra
+) -> None:
+    client = "11111111-1111-1111-1111-111111111111"
+    check = run(
+        **{**identity_settings(entra), "IDENTITY_TYPE": "userassigned", "AAD_CLIENT_ID": client}
+    )
+    assert check.status == 1
+    assert check.step("token")["facts"]["code"] == "IdentityNotFound"
+    assert f"[?clientId=='{client}'].id" in check.advice("token")
+    assert "az vmss identity assign" in check.advice("token")
 
 
-def test_a_claim_cannot_move_the_cursor() -> None:
-    assert lines({"appid": "\x1b[2Jx\n"})[0] == "appid: ?[2Jx?"
+def test_a_federated_credential_is_made_from_what_the_service_account_says(
+    run: Run, entra: StandInEntra, tmp_path: Path
+) -> None:
+    cluster = ServiceAccountIssuer()
+    subject = "system:serviceaccount:observability:authproxy"
+    entra.register(application := Application())
+    token_file = tmp_path / "token"
+    token_file.write_text(cluster.token(subject, now=time.time()))
+    check = run(
+        IDENTITY_TYPE="workloadidentity",
+        AZURE_FEDERATED_TOKEN_FILE=str(token_file),
+        **entra.application_environment(application, tmp_path / "entra-ca.pem"),
+    )
+    assert check.status == 1
+    assert check.step("token")["facts"]["code"] == "AADSTS70021"
+    assert check.step("token")["facts"]["assertion"]["sub"] == subject
+    assert f"--subject {subject} --audiences api://AzureADTokenExchange" in check.advice("token")
+    assert token_file.read_text().split(".")[1] not in check.output
 
 
-@given(st.text())
-def test_any_token_can_be_described(value: str) -> None:
-    describe(FetchedToken(value, 1.0), 0.0)
-    describe(FetchedToken(f"a.{value}.b", 1.0), 0.0)
+def test_a_silent_identity_endpoint_is_given_up(run: Run, entra: StandInEntra) -> None:
+    entra.hang()
+    check = run("--timeout", "1", **identity_settings(entra))
+    assert check.status == 1
+    assert check.step("token")["facts"]["code"] == "IdentityTimeout"
+    assert check.outcomes["tls"] == "ok"
+
+
+def test_our_certificate_is_shown_and_its_end_foretold(
+    run: Run, entra: StandInEntra, tmp_path: Path
+) -> None:
+    ours = ClientAuthority().issue(days=10)
+    path = tmp_path / "client.pem"
+    path.write_bytes(ours.pem())
+    application = entra.register(Application(certificates=(ours.certificate,)))
+    check = run(
+        IDENTITY_TYPE="aadapplication",
+        AAD_CLIENT_CERTIFICATE_PATH=str(path),
+        **entra.application_environment(application, tmp_path / "entra-ca.pem"),
+    )
+    assert check.status == 0
+    step = check.step("certificate")
+    assert step["outcome"] == "warning"
+    assert "good for 9 days" in step["summary"]
+    assert len(step["facts"]["thumbprint"]) == 40
+    assert "add it to the application registration" in check.advice("certificate")
+    assert check.outcomes["token"] == "ok"
+
+
+# -- What the target answers ---------------------------------------------------
+
+
+def test_a_missing_role_to_write_is_assigned_by_a_command(
+    run: Run, store: StandInStore, shared_entra: StandInEntra, tmp_path: Path
+) -> None:
+    store.refuse(403)
+    place = settings_of(store, tmp_path)
+    place["INGESTION_URL"] = f"{place.pop('TARGET_HOST')}{RULE}"
+    check = run(TARGET_HOST="", as_json=False, **place)
+    assert check.status == 3
+    assert "✗ request" in check.output
+    assert "does not have access to ingest data" in check.output
+    identity = shared_entra.system_assigned
+    assert identity is not None
+    find, assign = re.findall(r"^ +\$ (.+)$", check.output, re.M)
+    assert "[?immutableId=='dcr-0123456789abcdef'].id" in find
+    assert f"--assignee-object-id {identity.object_id} " in assign
+    assert '--role "Monitoring Metrics Publisher" --scope "$RULE_ID"' in assign
+    assert "Exit status 3" in check.output
+
+
+def test_a_path_where_there_is_nothing_is_no_success(
+    run: Run, store: StandInStore, tmp_path: Path
+) -> None:
+    check = run("--path", "/no/such/thing", **settings_of(store, tmp_path))
+    assert check.status == 3
+    assert check.step("request")["facts"]["status"] == 404
+    assert "Correct the path" in check.advice("request")
+
+
+def test_an_audience_for_the_other_endpoint_is_told_by_the_token(
+    run: Run, authority: Authority
+) -> None:
+    upstream = Upstream(authority.context(QUERY_HOST))
+    upstream.respond(answer("401 Unauthorized"))
+    with ForwardProxy() as proxy:
+        check = run(
+            TARGET_HOST=f"{QUERY_HOST}:{upstream.port}",
+            AUDIENCE="https://monitor.azure.com",
+            HTTPS_PROXY=f"http://127.0.0.1:{proxy.port}",
+        )
+        assert check.status == 3
+    upstream.close()
+    first, *_ = check.step("request")["advice"]
+    assert first["cause"] == (
+        f"The token is for https://monitor.azure.com, and {QUERY_HOST} takes those for "
+        "https://prometheus.monitor.azure.com only"
+    )
+    assert "AUDIENCE=https://prometheus.monitor.azure.com" in first["mend"]
+
+
+def test_a_target_in_trouble_is_quoted_but_never_what_was_sent_to_it(
+    run: Run, target: Upstream, shared_entra: StandInEntra
+) -> None:
+    def echo(exchange: Exchange) -> None:
+        exchange.read_body()
+        body = b"Sorry!\x1b[2J " + exchange.request.head
+        exchange.send(answer("500 Oh", body=body))
+
+    target.respond(echo)
+    check = run("--path", "/api/v1/query", OVERRIDE_REQUEST_HEADERS='{"x-scope": "s3cret-tenant"}')
+    assert check.status == 3
+    step = check.step("request")
+    assert step["facts"]["status"] == 500
+    assert step["facts"]["message"].startswith("Sorry!?[2J GET /api/v1/query HTTP/1.1 Host: ")
+    assert "X-Scope: *** Authorization: Bearer ***" in step["facts"]["message"]
+    assert "s3cret-tenant" not in check.output
+    for part in shared_entra.issued[-1].value.split("."):
+        assert part not in check.output
+
+
+def test_a_silent_target_is_given_up(run: Run, target: Upstream) -> None:
+    gate = target.gate()
+    target.respond(lambda exchange: gate.wait())
+    check = run("--timeout", "2")
+    assert check.status == 3
+    assert check.step("request")["summary"].startswith("the target did not answer for 2 s")
+    assert "TARGET_READ_TIMEOUT_SECONDS" in check.advice("request")
+    gate.open()
+
+
+def test_a_clock_that_is_off_is_told_by_how_much(run: Run, target: Upstream) -> None:
+    target.respond(answer("200 OK", "Date: Wed, 01 Jan 2020 00:00:00 GMT"))
+    check = run()
+    assert check.status == 0
+    step = check.step("clock")
+    assert step["outcome"] == "warning"
+    assert step["facts"]["seconds_behind"] == step["facts"]["compared_with"]["target"] < -1e8
+    assert "s ahead of the target" in step["summary"]
+    assert "timedatectl" in check.advice("clock")
+
+
+# -- Settings, terminal --------------------------------------------------------
+
+
+def test_faults_in_the_settings_are_reported_to_scripts_as_well(tmp_path: Path) -> None:
+    check = Check(tmp_path, {"THREADS": "many", "TARGET_HOST": "https://user:s3cret@a"})
+    assert check.status == 2
+    assert check.errors.startswith("authproxy: 2 faults in the settings\n")
+    assert check.report["exit_status"] == 2
+    [step] = check.report["steps"]
+    assert (step["name"], step["outcome"]) == ("settings", "failed")
+    named = [fault["setting"] for fault in step["facts"]["faults"]]
+    assert named == ["TARGET_HOST", "THREADS"]
+    assert step["facts"]["faults"][1]["value"] == "many"
+    assert "s3cret" not in check.output
+
+
+def test_a_terminal_gets_colour_and_lines_that_fit(
+    target: Upstream, base_settings: dict[str, str], tmp_path: Path
+) -> None:
+    printed = on_a_terminal(tmp_path, {**base_settings, "TARGET_CA_FILE": ""}, 60)
+    assert "\x1b[32m" in printed
+    assert "\x1b[31m" in printed
+    lines = [re.sub(r"\x1b\[\d*m", "", line) for line in printed.splitlines()]
+    for line in lines:
+        words = line.split()
+        unbreakable = "$ " in line or "https://" in line or len(words) == 1
+        assert len(line) <= 60 or unbreakable, line
+
+
+def test_no_color_is_heeded(
+    target: Upstream, base_settings: dict[str, str], tmp_path: Path
+) -> None:
+    assert "\x1b" not in on_a_terminal(tmp_path, {**base_settings, "NO_COLOR": "1"}, 100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--path", "api/v1/query"], "begin with /"),
+        (["--path", "/a b"], "hold no blanks"),
+        (["--timeout", "0"], "not in the range"),
+        (["--path", "/x", "--ingestion-url", "https://a.example.com/w"], "INGESTION_URL"),
+    ],
+)
+def test_a_wrong_option_ends_with_2(arguments: list[str], complaint: str) -> None:
+    result = CliRunner().invoke(cli, ["check", "--audience", "api://x", *arguments])
+    assert result.exit_code == 2
+    assert complaint in result.output

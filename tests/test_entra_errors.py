@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.entra_errors import explain
+from authproxy.entra_errors import commands_for, explain
 
 IMDS = "ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint."
 CHAIN = "DefaultAzureCredential failed to retrieve a token from the included credentials."
@@ -17,9 +17,12 @@ CHAIN = "DefaultAzureCredential failed to retrieve a token from the included cre
     [
         ("500011", "resource", "AUDIENCE"),
         ("500133", "validity", "clock"),
+        ("50105", "not assigned", "enterprise application"),
         ("50034", "user", "AAD_TENANT_ID"),
         ("53003", "Conditional Access", "policies"),
         ("700016", "no application", "AAD_CLIENT_ID"),
+        ("700023", "another authority", "AAD_AUTHORITY_HOST"),
+        ("70011", "scope", "AUDIENCE"),
         ("700024", "time range", "clock"),
         ("700027", "certificate", "application registration"),
         ("700030", "subject or issuer", "trustedCertificateSubjects"),
@@ -109,3 +112,30 @@ def test_an_explanation_reads_as_sentences() -> None:
 @given(st.text())
 def test_any_text_can_be_asked_about(message: str) -> None:
     explain(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "identity_type", "command"),
+    [
+        ("AADSTS7000222", "aadapplication", "az ad app credential reset --id $AAD_CLIENT_ID"),
+        ("AADSTS700016", "aadapplication", "az ad sp show --id $AAD_CLIENT_ID"),
+        ("AADSTS700027", "aadapplication", "az ad app credential list --id $AAD_CLIENT_ID --cert"),
+        ("AADSTS700213", "workloadidentity", "az identity federated-credential list"),
+        ("AADSTS90002", "aadapplication", "az account show --query tenantId"),
+        ("Please run 'az login'", "azurecli", "az login --tenant $AAD_TENANT_ID"),
+        ("Identity not found", "systemassigned", "az vm identity assign"),
+        ("Identity not found", "userassigned", "az vmss identity assign"),
+    ],
+)
+def test_what_can_be_mended_by_a_command_has_it(
+    message: str, identity_type: str, command: str
+) -> None:
+    explanation = explain(message)
+    assert explanation is not None
+    assert any(command in one for one in commands_for(explanation, identity_type))
+
+
+def test_what_no_command_mends_has_none() -> None:
+    explanation = explain("HTTP 503 from login.microsoftonline.com")
+    assert explanation is not None
+    assert commands_for(explanation, "userassigned") == ()

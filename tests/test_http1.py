@@ -19,7 +19,6 @@ from authproxy.http1 import (
     parse_status_line,
     split_head,
 )
-from authproxy.patient_socket import PatientSocket
 from authproxy.target_response import NoResponse, TargetResponse
 
 _OPENED: list[socket.socket] = []
@@ -38,8 +37,7 @@ def read(raw: bytes, method: str = "GET") -> TargetResponse:
     _OPENED.append(ours)
     with theirs:
         theirs.sendall(raw)
-    ours.settimeout(0)
-    response = TargetResponse(PatientSocket(ours, timeout=10), method=method)
+    response = TargetResponse(ours, method=method)
     response.begin()
     return response
 
@@ -246,8 +244,7 @@ def read_in_background(raw: bytes) -> None:
         sender = Thread(target=_send_all, args=(theirs, raw))
         sender.start()
         try:
-            ours.settimeout(0)
-            TargetResponse(PatientSocket(ours, timeout=10), method="GET").begin()
+            TargetResponse(ours, method="GET").begin()
         finally:
             ours.shutdown(socket.SHUT_RDWR)
             sender.join()

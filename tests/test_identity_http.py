@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from authproxy.demo.loopback import Answer
 from authproxy.demo.stand_in import StandIn
-from authproxy.identity_http import IdentitySession, Refusal, retry_after_seconds
+from authproxy.identity_http import IdentitySession, Refusal, date_ahead_of, retry_after_seconds
 
 #: Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example of a date.
 NOW = 784111777.0
@@ -54,6 +54,30 @@ def test_a_refusal_is_remembered_until_the_next_answer() -> None:
         assert session.refusal == Refusal(429, "127.0.0.1", "too many", "17")
         session.get(listener.url)
         assert session.refusal is None
+
+
+def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer.of_json(200, {}))
+    with service, IdentitySession() as session:
+        assert session.clock_offset is None
+        session.get(listener.url)
+        assert session.clock_offset is not None
+        assert abs(session.clock_offset) < 60  # the same machine, and a slow one at that
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
+        ("Thu, 01 Jan 1970 00:10:00 GMT", -400.0),
+        ("soon", None),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+        (None, None),
+    ],
+)
+def test_a_date_is_so_far_ahead(date: str | None, ahead: float | None) -> None:
+    assert date_ahead_of(date, 1000.0) == ahead
 
 
 @pytest.mark.parametrize(

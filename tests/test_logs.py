@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.logs import JSONFormatter, LogfmtFormatter, masked
+from authproxy.logs import JSONFormatter, LogfmtFormatter
+from authproxy.redaction import masked
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
 

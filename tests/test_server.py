@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -227,6 +228,36 @@ def test_a_unix_socket_serves_and_is_removed(
         process.terminate()
         end_of(process)
     assert not path.exists()
+
+
+GIVE_AWAY = """
+import os, sys
+from authproxy.listening import ListenError, listen_unix
+if os.geteuid() == 0:  # who may give a socket to any group
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    with listen_unix(sys.argv[1], group=0):
+        pass
+except ListenError as error:
+    print(error, os.path.exists(sys.argv[1]))
+"""
+
+
+def test_a_group_that_cannot_be_given_is_named_and_nothing_is_left() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        result = subprocess.run(
+            [sys.executable, "-c", GIVE_AWAY, f"{folder}/proxy.sock"],
+            env=bare_environment({}),
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert "LISTENING_SOCKET_GROUP" in result.stdout, result.stderr
+    assert result.stdout.endswith("not permitted False\n")
 
 
 def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:

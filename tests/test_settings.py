@@ -211,6 +211,35 @@ def test_as_many_connections_as_threads_are_pooled_unless_told_otherwise():
     assert settings(THREADS="7", TARGET_POOL_SIZE="9").pool_size == 9
 
 
+def test_lists_are_separated_by_commas_or_are_lists_of_the_file(tmp_path):
+    loaded = settings(ALLOWED_METHODS=" get, POST,get ", ALLOWED_PATHS="/a, /b/*")
+    assert loaded.allowed_methods == ("GET", "POST")
+    assert loaded.allowed_paths == ("/a", "/b/*")
+    assert loaded.effective()["ALLOWED_PATHS"] == "/a,/b/*"
+    assert settings().allowed_paths is None
+    in_file = yaml_file(tmp_path, "allowed_methods: [get, POST]\nallowed_paths:\n  - /a,b\n  - /c")
+    loaded = load({**MINIMAL, **in_file}).settings
+    assert loaded.allowed_methods == ("GET", "POST")
+    assert loaded.allowed_paths == ("/a,b", "/c")
+
+
+@pytest.mark.parametrize("written", ["[]", "[[GET]]", "[GET, {a: b}]", "{GET: POST}"])
+def test_a_list_of_anything_but_texts_is_a_fault(tmp_path, written):
+    with pytest.raises(SettingsError, match="ALLOWED_METHODS"):
+        load({**MINIMAL, **yaml_file(tmp_path, f"allowed_methods: {written}")})
+
+
+def test_the_mode_of_the_socket_is_octal():
+    def mode(written: str) -> int:
+        given = {"LISTENING_PORT": "", "LISTENING_SOCKET": "s", "LISTENING_SOCKET_MODE": written}
+        loaded = settings(**given)
+        assert loaded.effective()["LISTENING_SOCKET_MODE"] == f"{loaded.socket_mode:04o}"
+        return loaded.socket_mode
+
+    assert (mode("0600"), mode("666")) == (0o600, 0o666)
+    assert settings().socket_mode == 0o660
+
+
 def test_blanks_around_a_value_do_not_count_except_in_a_secret():
     loaded = settings(LISTENING_HOST=" 127.0.0.1\n", AAD_CLIENT_SECRET=" s ")
     assert loaded.listening_host == "127.0.0.1"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from authproxy.demo.signing import SigningKey
 from authproxy.errors import Fault, SettingsError
 from authproxy.settings import load_settings
+from tests.support.callers import write_keys
 from tests.support.client_certificates import ClientAuthority
 
 MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
@@ -76,6 +79,14 @@ WRONG_VALUES = [
     ("LOG_FORMAT", "xml", "none of the known values"),
     ("LOG_LEVEL", "loud", "none of the known values"),
     ("LOG_QUERY", "never", "neither true nor false"),
+    ("ALLOWED_METHODS", "GET,,POST", "an empty member"),
+    ("ALLOWED_METHODS", ",", "an empty member"),
+    ("ALLOWED_METHODS", "GET POST", "'GET POST' is no method"),
+    ("ALLOWED_METHODS", "get,trace", "TRACE is never forwarded"),
+    ("ALLOWED_PATHS", "api", "'api' does not begin with a slash"),
+    ("ALLOWED_PATHS", "/api,/a/../b", "'/a/../b' holds a segment of dots"),
+    ("ALLOWED_PATHS", "/api/v1/write?x", "a query"),
+    ("ALLOWED_PATHS", "/a**b", "** must stand alone"),
 ]
 
 
@@ -208,6 +219,151 @@ def test_port_and_socket_at_once_are_a_fault(tmp_path):
 def test_a_socket_that_cannot_be_made_there_is_a_fault(path, problem):
     fault = only_fault({**MINIMAL, "LISTENING_PORT": "", "LISTENING_SOCKET": path})
     assert problem in fault.problem
+
+
+SOCKET = {**MINIMAL, "LISTENING_PORT": "", "LISTENING_SOCKET": "proxy.sock"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "problem"),
+    [("rw-rw----", "no mode"), ("0o660", "no mode"), ("1777", "no mode"), ("0444", "nobody")],
+)
+def test_a_mode_that_is_none_or_lets_nobody_in_is_a_fault(mode, problem):
+    fault = only_fault({**SOCKET, "LISTENING_SOCKET_MODE": mode})
+    assert fault.setting == "LISTENING_SOCKET_MODE"
+    assert problem in fault.problem
+
+
+def test_a_group_that_does_not_exist_is_a_fault():
+    fault = only_fault({**SOCKET, "LISTENING_SOCKET_GROUP": "no-such-group"})
+    assert "no such group" in fault.problem
+
+
+def test_a_group_that_the_process_cannot_give_away_is_a_fault(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    fault = only_fault({**SOCKET, "LISTENING_SOCKET_GROUP": "4712"})
+    assert "not in it" in fault.problem
+    own = str(os.getegid())
+    assert faults({**SOCKET, "LISTENING_SOCKET_GROUP": own}) == []
+
+
+@pytest.mark.parametrize(
+    "also", [{"LISTENING_SOCKET_MODE": "0666"}, {"LISTENING_SOCKET_GROUP": "0"}]
+)
+def test_what_is_said_of_no_socket_is_a_fault(also):
+    assert "no LISTENING_SOCKET" in only_fault({**MINIMAL, **also}).problem
+
+
+# -- who and what may come in --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "cannot be read"), (b"\n", "no token"), (b"s3cret\n", "line 1 has fewer than 16")],
+)
+def test_a_token_file_without_good_tokens_is_a_fault(tmp_path, content, problem):
+    path = tmp_path / "tokens"
+    if content is not None:
+        path.write_bytes(content)
+    fault = only_fault({**MINIMAL, "INBOUND_TOKEN_FILE": str(path)})
+    assert (fault.setting, fault.value) == ("INBOUND_TOKEN_FILE", str(path))
+    assert problem in fault.problem
+    assert "s3cret" not in str(fault)
+
+
+KEYS = {
+    **MINIMAL,
+    "INBOUND_JWKS_URL": "https://cluster.example.com/openid/v1/jwks",
+    "INBOUND_JWT_ISSUER": "https://cluster.example.com",
+    "INBOUND_JWT_AUDIENCE": "authproxy",
+    "INBOUND_JWT_SUBJECTS": "system:serviceaccount:a:b, system:serviceaccount:c:*",
+}
+
+
+def test_keys_issuer_audience_and_subjects_together_are_none():
+    assert faults(KEYS) == []
+    assert faults({**KEYS, "INBOUND_JWKS_URL": "http://127.0.0.1:8001/openid/v1/jwks"}) == []
+
+
+@pytest.mark.parametrize("variable", list(KEYS)[4:])
+def test_keys_need_what_a_token_is_judged_by(variable):
+    fault = only_fault({**KEYS, variable: ""})
+    assert (fault.setting, fault.value) == (variable, None)
+    assert "required with INBOUND_JWKS_URL" in fault.problem
+
+
+def test_what_judges_tokens_without_keys_is_a_fault_for_each(tmp_path):
+    (tmp_path / "f").write_text("x")
+    also = {
+        "INBOUND_JWKS_TOKEN_FILE": str(tmp_path / "f"),
+        "INBOUND_JWKS_CA_FILE": str(certificates(tmp_path)),
+    }
+    found = faults({**KEYS, "INBOUND_JWKS_URL": "", **also})
+    assert {fault.setting for fault in found} == {*list(KEYS)[4:], *also}
+    assert {fault.problem for fault in found} == {"there are no keys to judge a token by"}
+
+
+def certificates(tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(ClientAuthority().issue().certificates_pem())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("cluster.example.com/keys", "not a whole https:// URL"),
+        ("http://cluster.example.com/keys", "it is http"),
+        ("http://127.0.0.1.example.com/keys", "it is http"),
+        ("https://user:pass@cluster.example.com/keys", "user information"),
+    ],
+)
+def test_keys_come_over_tls_or_from_this_machine(url, problem):
+    fault = only_fault({**KEYS, "INBOUND_JWKS_URL": url})
+    assert problem in fault.problem
+    assert "pass" not in str(fault)
+
+
+def test_keys_from_two_places_are_a_fault(tmp_path):
+    path = write_keys(tmp_path / "keys.json", SigningKey())
+    fault = only_fault({**KEYS, "INBOUND_JWKS_FILE": str(path)})
+    assert "besides INBOUND_JWKS_URL" in fault.problem
+    in_file = {**KEYS, "INBOUND_JWKS_URL": "", "INBOUND_JWKS_FILE": str(path)}
+    assert faults(in_file) == []
+    fault = only_fault({**in_file, "INBOUND_JWKS_CA_FILE": str(certificates(tmp_path))})
+    assert "no INBOUND_JWKS_URL" in fault.problem
+    path.write_text("{}")
+    assert "not a JSON Web Key Set" in only_fault(in_file).problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        ("INBOUND_JWKS_CA_FILE", "cannot be read"),
+        ("INBOUND_JWKS_TOKEN_FILE", "cannot be read"),
+        ("INBOUND_JWT_SUBJECTS", "must stand alone"),
+    ],
+)
+def test_what_goes_with_keys_has_to_be_usable(tmp_path, variable, problem):
+    fault = only_fault({**KEYS, variable: f"{tmp_path}/absent:a**"})
+    assert fault.setting == variable
+    assert problem in fault.problem
+
+
+@pytest.mark.parametrize(
+    ("also", "setting"),
+    [
+        ({"ALLOWED_PATHS": "/api/v1/query,/api/v1/writes"}, "ALLOWED_PATHS"),
+        ({"ALLOWED_METHODS": "GET,PUT"}, "ALLOWED_METHODS"),
+    ],
+)
+def test_an_ingestion_url_whose_writes_are_shut_out_is_a_fault(also, setting):
+    environ = {"INGESTION_URL": "https://a.example.com/w", "AUDIENCE": "https://a"}
+    environ |= {"LISTENING_PORT": "1"}
+    assert faults({**environ, "ALLOWED_PATHS": "/api/**", "ALLOWED_METHODS": "post"}) == []
+    fault = only_fault({**environ, **also})
+    assert fault.setting == setting
+    assert "shuts out" in fault.problem
 
 
 # -- files -------------------------------------------------------------------

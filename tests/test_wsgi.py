@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+from tests.support.authority import Authority
+from tests.support.callers import Cluster
 from tests.support.collector import Collector
 from tests.support.upstream import Upstream
 
 #: Calls the application as a WSGI server would; prints the status and the threads.
 CALL = """
 import io, threading
-def call(target):
+def call(target, **more):
     environ = {"REQUEST_METHOD": "GET", "REQUEST_URI": target, "PATH_INFO": "/", "SCRIPT_NAME": "",
         "SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
+        "REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), **more}
     statuses = []
     body = application(environ, lambda status, fields, exc_info=None: statuses.append(status))
     text = b"".join(body)
@@ -135,6 +138,72 @@ print(call("/health")[0])
         base_settings,
     )
     assert result.stdout == "200 OK\n", result.stderr
+
+
+def test_callers_are_judged_and_keys_fetched_under_other_servers_too(
+    base_settings: dict[str, str], target: Upstream, authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "tokens").write_text("a-token-of-the-file\n")
+    tokens = {"INBOUND_TOKEN_FILE": str(tmp_path / "tokens")}
+    with Cluster(authority.context()) as cluster:
+        result = run(
+            f"""
+from authproxy.wsgi import application
+print(ready())
+def status(target="/allowed", **more):
+    return call(target, **more)[0].partition(" ")[0]
+class Untouched:
+    def read(self, *_):
+        raise AssertionError("the body of a refused request was read")
+body = {{"CONTENT_LENGTH": "5", "wsgi.input": Untouched()}}
+signed = {{"HTTP_AUTHORIZATION": "Bearer {cluster.token()}"}}
+pause = threading.Event()
+while status(**signed) == "503":
+    pause.wait(0.02)
+print(
+    status(), status(**body), status(HTTP_X_AUTHPROXY_TOKEN="a-token-of-the-file"),
+    status(**signed), status("/a/../allowed", **signed), status("/secret", **signed, **body),
+)
+print(sorted(thread.name for thread in threading.enumerate()))
+""",
+            {
+                **base_settings,
+                **tokens,
+                **cluster.settings,
+                "INBOUND_JWKS_CA_FILE": str(authority.bundle),
+                "ALLOWED_PATHS": "/allowed",
+            },
+        )
+    assert result.stdout.splitlines() == [
+        "ready",
+        "401 401 200 200 400 403",
+        "['MainThread', 'jwks', 'token']",
+    ], result.stderr
+    assert [request.target for request in target.wait_for_requests(3)] == [b"/allowed"] * 3
+    assert result.stderr.count('msg="Request failed"') >= 4
+
+
+def test_a_bug_shows_its_traceback_to_the_log_alone_and_no_token(
+    base_settings: dict[str, str],
+) -> None:
+    result = run(
+        """
+from authproxy.target import Target
+from authproxy.wsgi import application
+ready()
+def bug(self, request):
+    raise RuntimeError(f"it held Bearer {self._tokens.current().value} and that")
+Target.send = bug
+print(*call("/x"))
+""",
+        base_settings,
+    )
+    status, _, body = result.stdout.partition(" b'")
+    assert status == "500 INTERNAL SERVER ERROR"
+    assert "RuntimeError" not in body
+    assert "it held Bearer *** and that" in result.stderr
+    assert "Traceback" in result.stderr
+    assert "eyJ" not in result.stderr + result.stdout
 
 
 def test_telemetry_is_sent_at_the_end_and_the_metrics_port_is_declined(

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.real("helm")
 
 VALUES = Path(__file__).parent / "values"
 CLIENT = "11111111-1111-1111-1111-111111111111"
-CLIENT_TOKEN = "let-me-in"
+CLIENT_TOKEN = "a-token-of-a-client-0123456789"
 PASSWORD = b"certificate's password"
 SECRET = "kept~under~wraps"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,20 @@ def test_a_unix_socket_serves_and_is_for_owner_and_group(
     assert path.stat().st_mode & 0o777 == 0o660
     assert proxy.ask(message("POST /x", body=b"content")).status == 200
     assert target.only().body == b"content"
+
+
+def test_mode_and_group_of_the_unix_socket_are_as_set(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    group = os.getgid() if os.geteuid() else 4711
+    proxy = launch(
+        unix_socket=tmp_path / "proxy.sock",
+        LISTENING_SOCKET_MODE="0620",
+        LISTENING_SOCKET_GROUP=str(group),
+    )
+    status = (tmp_path / "proxy.sock").stat()
+    assert (status.st_mode & 0o777, status.st_gid) == (0o620, group)
+    assert proxy.get("/x").status == 200
 
 
 def test_a_client_on_a_unix_socket_has_no_address_to_append(

@@ -15,6 +15,7 @@ from tests.support.authority import Authority
 from tests.support.deployed import Deployed, Started, started
 from tests.support.logfmt import parse_line
 from tests.support.manifests import MANIFESTS, Manifest
+from tests.support.process import wait_until
 from tests.support.scrape import settled
 
 SENT = 'level=info msg="Successfully sent request, returning response back."'
@@ -78,4 +79,8 @@ def test_it_is_whom_the_manifest_names(pod: Deployed, manifest: Manifest) -> Non
 
 
 def test_the_metrics_are_where_they_are_declared(pod: Deployed, manifest: Manifest) -> None:
-    assert settled(pod.metrics_port).sum("aad_auth_proxy_token_refresh_total", is_success="true")
+    refreshes = "aad_auth_proxy_token_refresh_total"
+    wait_until(  # counted just after the token is there
+        "the refresh is counted",
+        lambda: settled(pod.metrics_port).sum(refreshes, is_success="true") > 0,
+    )

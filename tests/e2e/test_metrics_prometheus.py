@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Launch
 from tests.support import outcomes
 from tests.support.process import free_port, wait_until
-from tests.support.prometheus import Prometheus, require_prometheus
+from tests.support.prometheus import require_prometheus
 from tests.support.scrape import settled
+from tests.support.scraper import Scraper, job
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.real("prometheus")
-
-
-class Scraper(Prometheus):
-    """Scrapes one proxy four times a second."""
-
-    def __init__(self, folder: Path, metrics_port: int) -> None:
-        super().__init__(folder)
-        self._metrics_port = metrics_port
-
-    def _write_configuration(self, port: int) -> None:
-        target = {"targets": [f"127.0.0.1:{self._metrics_port}"]}
-        configuration = {
-            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
-            "scrape_configs": [{"job_name": "authproxy", "static_configs": [target]}],
-        }
-        (self.folder / "prometheus.yml").write_text(json.dumps(configuration))
-
-    def ask_for(self, query: str) -> list[dict[str, Any]]:
-        """Return the series of an instant query now."""
-        result: list[dict[str, Any]] = self.query(query, time.time())["result"]
-        return result
-
-    def value(self, query: str) -> float | None:
-        result = self.ask_for(query)
-        return float(result[0]["value"][1]) if result else None
 
 
 @pytest.fixture
@@ -54,7 +27,7 @@ def port() -> int:
 @pytest.fixture
 def scraper(tmp_path: Path, port: int) -> Iterator[Scraper]:
     require_prometheus()
-    with Scraper(tmp_path / "prometheus", port) as running:
+    with Scraper(tmp_path / "prometheus", [job(port)]) as running:
         yield running
 
 

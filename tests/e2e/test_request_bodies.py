@@ -20,7 +20,7 @@ MEBIBYTE = 1024 * 1024
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET", "DELETE", "QUERY", "OPTIONS"])
 @pytest.mark.parametrize(
     "body",
-    [b"x", EVERY_BYTE, gzip.compress(b"packed"), b"0\r\n\r\n", b"\r\n", b"\0" * 9000],
+    [b"x", EVERY_BYTE, gzip.compress(b"packed", mtime=0), b"0\r\n\r\n", b"\r\n", b"\0" * 9000],
     ids=["one-byte", "every-byte", "gzip", "looks-like-a-chunk", "line-end", "zeros"],
 )
 def test_a_body_arrives_as_it_was_sent(

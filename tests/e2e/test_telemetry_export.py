@@ -247,6 +247,18 @@ def test_failures_are_on_the_spans(
     assert [span.attributes["http.response.status_code"] for span in refused] == [403]
 
 
+def test_probes_are_not_traced_in_whichever_form(
+    exporting: Launch, collector: Collector, target: Upstream
+) -> None:
+    proxy = exporting()
+    for probe in ("/health", "/ready?x", "HTTP://proxy.test/ready"):
+        assert proxy.get(probe).status == 200
+    for forwarded in ("/readyness", "http://proxy.test/x/ready"):
+        assert proxy.get(forwarded).status == 200
+    paths = [span.attributes["url.path"] for span in spans_of(collector, 2)]
+    assert paths == ["/readyness", "/x/ready"]
+
+
 def test_refreshes_are_traced_with_expiry_and_next_refresh(
     exporting: Launch, collector: Collector, entra: StandInEntra
 ) -> None:

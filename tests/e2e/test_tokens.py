@@ -89,6 +89,7 @@ def test_a_token_is_exchanged_for_a_later_one_before_it_expires(
     entra.lifetime = 14
     proxy = launch(**identity_settings(entra))
     entra.lifetime = 3600
+    proxy.wait_for_line("Token refreshed")
     mark = proxy.mark()
     entra.wait_for_requests(2)
     proxy.wait_for_line("Token refreshed", after=mark)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tests.support import actions
 from tests.support.process import ProxyProcess
-from tests.support.upstream import Upstream
+from tests.support.upstream import Connection, Upstream
 from tests.support.wire import WireError, message
 
 #: Settings under which all of it can be had; the limit is the body's.
@@ -65,3 +68,15 @@ def drive(proxy: ProxyProcess, target: Upstream) -> None:
     assert ask("POST /too-large", body=b"x" * 1001) == 413
     assert ask("GET /health") == 200
     assert ask("GET /ready") == 200
+
+
+@contextmanager
+def unreachable(target: Upstream) -> Iterator[None]:
+    """Have the target take no connection, and keep none, as long as the context lasts."""
+    before = target.before_tls
+    target.before_tls = Connection.reset
+    target.close_idle()
+    try:
+        yield
+    finally:
+        target.before_tls = before

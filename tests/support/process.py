@@ -117,10 +117,13 @@ class ProxyProcess:
             self.address = ("127.0.0.1", self.port)
             environment["LISTENING_PORT"] = str(self.port)
         environment |= self.settings
+        self._run([sys.executable, "-m", "authproxy", "serve", *self.options], environment)
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         with self._changed:
             self.lines, self._ended = [], False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "authproxy", "serve", *self.options],
+            command,
             env=environment,
             cwd=self._home.name,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,107 @@
+"""The options that commands have for settings, made from the declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from authproxy.settings_declarations import Declaration
+
+    # Of strings only to type checkers: older versions of click have it without parameter.
+    Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
+
+_CONFIG = "AUTHPROXY_CONFIG"
+_EPILOG = (
+    "Each option is also an environment variable (TARGET_HOST for --target-host) and a key of the "
+    "YAML file. Secrets have no option: give them in the environment or in files. "
+    "See docs/settings.md."
+)
+#: What ends so names a file.
+_FILES = ("_file", "_path", "_socket")
+
+
+class SettingOption(click.Option):
+    """The option of one setting; `group` is the heading that it stands under in the help."""
+
+    group = ""
+
+
+class SettingsCommand(click.Command):
+    """A command with an option for each setting."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters and those of the settings."""
+        own = super().get_params(ctx)
+        return [*own[:-1], *self._setting_options, *own[-1:]]  # --help stays last
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then those of the settings by group."""
+        own, by_group = [], []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, SettingOption):
+                by_group.append((param.group, record))
+            elif record is not None:
+                own.append(record)
+        with formatter.section("Options"):
+            formatter.write_dl(own)
+        for group, members in groupby(by_group, key=lambda each: each[0]):
+            with formatter.section(group):
+                formatter.write_dl([record for _, record in members])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write where else the settings can be given."""
+        formatter.write_paragraph()
+        formatter.write_text(_EPILOG)
+
+    @cached_property
+    def _setting_options(self) -> list[click.Parameter]:
+        return _setting_options()
+
+
+def _setting_options() -> list[click.Parameter]:
+    # Here and not above: `authproxy --version` needs no pydantic.
+    from authproxy.settings_declarations import declarations
+
+    config = click.Option(
+        ["--config", _CONFIG],
+        metavar="FILE",
+        help="YAML file of settings.",
+        shell_complete=_complete_file,
+    )
+    return [config, *(_option(one) for one in declarations() if not one.secret)]
+
+
+def _option(one: Declaration) -> SettingOption:
+    label = "" if one.default.startswith("required") else "default: "
+    default = f" [{label}{one.default}]" if one.default else ""
+    option = SettingOption(
+        [f"--{one.name.replace('_', '-')}", one.variable],
+        metavar="VALUE",
+        help=f"{one.doc}{default}",
+        shell_complete=_completion(one),
+    )
+    option.group = one.group
+    return option
+
+
+def _completion(one: Declaration) -> Completer:
+    if one.name.endswith(_FILES):
+        return _complete_file
+    values = {"boolean": ["true", "false"]}.get(one.shape.get("type", ""), [])
+    values = one.shape.get("enum", values)
+
+    def complete(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+        return [CompletionItem(value) for value in values if value.startswith(begun.lower())]
+
+    return complete
+
+
+def _complete_file(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    return [CompletionItem(begun, type="file")]

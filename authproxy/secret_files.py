@@ -1,0 +1,55 @@
+"""Files with secrets that more than their owner can read."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from authproxy.settings import Loaded
+from authproxy.settings_declarations import declarations
+from authproxy.settings_sources import CONFIG
+
+#: Settings that name such files. Tokens that the kubelet projects are not among
+#: them: it alone says how.
+_NAMING = (
+    "AAD_CLIENT_CERTIFICATE_PATH",
+    "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE",
+    "AAD_CLIENT_SECRET_FILE",
+    "INBOUND_TOKEN_FILE",
+)
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that every user of the machine can read or change."""
+
+    setting: str
+    path: str
+    mode: str
+
+
+def open_secret_files(loaded: Loaded) -> Iterator[OpenFile]:
+    """Yield the files with secrets that are open to every user of the machine."""
+    named = {variable: getattr(loaded.settings, variable.lower()) for variable in _NAMING}
+    secrets = (one.variable for one in declarations() if one.secret)
+    if any(loaded.origins[variable] == "file" for variable in secrets):
+        named[CONFIG] = loaded.file
+    for setting, path in named.items():
+        if path is not None and (mode := _mode_if_open(path)) is not None:
+            yield OpenFile(setting, path, f"{mode:04o}")
+
+
+def _mode_if_open(path: str) -> int | None:
+    """Return the permissions of a file if others can get at it; None if they cannot."""
+    try:
+        real = Path(path).resolve(strict=True)
+        mode = stat.S_IMODE(real.stat().st_mode)
+        if mode & (stat.S_IROTH | stat.S_IWOTH) and all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
+        ):
+            return mode
+    except OSError:
+        pass  # who cannot even look at it has been told by the rules of the settings
+    return None

@@ -1,0 +1,82 @@
+"""What a token says of itself. The token is not verified: that is its audience's part."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+#: What is shown of a token: whom it is for and what it opens. Version 2.0 tokens
+#: have azp where those of version 1.0 have appid.
+_SHOWN = ("appid", "azp", "oid", "tid", "aud", "roles")
+
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,99}")
+
+
+def claims_of(token: str) -> Mapping[str, Any] | None:
+    """Return the payload of a JWT (RFC 7519), or None where the token is not one."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    payload = parts[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def shown(claims: Mapping[str, Any], names: tuple[str, ...] = _SHOWN) -> dict[str, str]:
+    """Return these claims as text that is safe to print, those that are there."""
+    return {name: text_of(claims[name]) for name in names if name in claims}
+
+
+def identifier(claims: Mapping[str, Any] | None, name: str) -> str | None:
+    """Return a claim that is an id, or None; safe to use in a command."""
+    value = (claims or {}).get(name)
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def moment(claims: Mapping[str, Any] | None, name: str) -> float | None:
+    """Return a claim that is a time, in seconds since the epoch, or None."""
+    value = (claims or {}).get(name)
+    return float(value) if isinstance(value, int) and abs(value) < 1e11 else None
+
+
+def expiry(expires_on: float, now: float) -> str:
+    """Say when a token expires and how long that is from `now`, both in epoch seconds."""
+    left = int(expires_on - now)
+    minutes, seconds = divmod(abs(left), 60)
+    span = f"{minutes} min {seconds} s"
+    if minutes >= 120:
+        span = f"{minutes // 60} h {minutes % 60} min"
+    return f"{utc(expires_on)} ({f'in {span}' if left >= 0 else f'{span} ago'})"
+
+
+def days_of(span: timedelta) -> str:
+    """Return a span of time in whole days, in words."""
+    return f"{span.days} day{'s' * (span.days != 1)}"
+
+
+def utc(moment: float) -> str:
+    """Return an epoch time as logs have it; times beyond the calendar as the number."""
+    try:
+        return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{moment:g}"
+
+
+def text_of(value: object) -> str:
+    """Return a JSON value as one line of printable text."""
+    if isinstance(value, list):
+        return ", ".join(map(text_of, value))
+    text = value if isinstance(value, str) else json.dumps(value)
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character that could move a cursor replaced."""
+    return "".join(char if char.isprintable() else "?" for char in text)

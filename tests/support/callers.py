@@ -1,0 +1,116 @@
+"""A cluster whose ServiceAccounts call the proxy: real keys, real tokens, a real endpoint."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.signing import SigningKey
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+AUDIENCE = "authproxy"
+PROMETHEUS = "system:serviceaccount:monitoring:prometheus"
+
+
+class EllipticKey:
+    """A P-256 key pair, as `SigningKey` is an RSA one."""
+
+    def __init__(self) -> None:
+        self.private = ec.generate_private_key(ec.SECP256R1())
+        self.key_id = "elliptic"
+
+    def jwks(self) -> dict[str, Any]:
+        key = ECAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
+        return {"keys": [{**key, "kid": self.key_id, "use": "sig"}]}
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        headers = {"kid": self.key_id}
+        return jwt.encode(claims, self.private, algorithm="ES256", headers=headers)
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Return the claims of a good token, changed; None leaves one out."""
+    now = int(time.time())
+    good = {"iss": ISSUER, "aud": [AUDIENCE], "sub": PROMETHEUS, "iat": now, "nbf": now}
+    changed = {**good, "exp": now + 600, **changes}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+def key_set(*keys: SigningKey | EllipticKey) -> dict[str, Any]:
+    """Return the JSON Web Key Set of some keys."""
+    return {"keys": [entry for key in keys for entry in key.jwks()["keys"]]}
+
+
+def write_keys(path: Path, *keys: SigningKey | EllipticKey) -> Path:
+    path.write_text(json.dumps(key_set(*keys)))
+    return path
+
+
+class Cluster:
+    """Publishes keys over TLS as an API server does, to whoever has its token.
+
+    `stop` and `start` are an outage and its end.
+    """
+
+    PATH = "/openid/v1/jwks"
+
+    def __init__(self, tls: ssl.SSLContext, *, token: str | None = None) -> None:
+        self.keys: list[SigningKey | EllipticKey] = [SigningKey()]
+        self.answer: Answer | None = None
+        self._token = token
+        self._changed = threading.Condition()
+        self.requests: list[Request] = []
+        self.server = LoopbackServer(self._answer, tls=tls)
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.url}{self.PATH}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What has a proxy let this cluster's Prometheus in."""
+        return {
+            "INBOUND_JWKS_URL": self.url,
+            "INBOUND_JWT_ISSUER": ISSUER,
+            "INBOUND_JWT_AUDIENCE": AUDIENCE,
+            "INBOUND_JWT_SUBJECTS": f"{PROMETHEUS},system:serviceaccount:team-*:agent",
+        }
+
+    def token(self, **changes: Any) -> str:
+        """Return a token as the newest key signs it."""
+        return self.keys[-1].sign(claims(**changes))
+
+    def _answer(self, request: Request) -> Answer:
+        with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
+        if self.answer is not None:
+            return self.answer
+        if request.target != self.PATH:
+            return Answer(404)
+        given = request.headers["Authorization"]
+        if self._token is not None and given != f"Bearer {self._token}":
+            return Answer(401)
+        return Answer.of_json(200, key_set(*self.keys))
+
+    def __enter__(self) -> Cluster:
+        self.server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.server.stop()

@@ -1,0 +1,48 @@
+"""What docs/admission.md says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from authproxy.errors import Fault, SettingsError
+from authproxy.path_rules import PathRules, ambiguity
+from authproxy.settings import load_settings
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "admission.md").read_text()
+ROWS = re.findall(r"^\| `(/[^`]*)` \| (`[^|]*) \| (`[^|]*) \|$", PAGE, re.M)
+BLOCKS = re.findall(r"```dotenv\n(.*?)```", PAGE, re.S)
+
+#: What an example's files and groups are not on this machine.
+ABSENT = r"cannot be read|does not exist|no such group"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_the_table_of_paths_is_true(row: tuple[str, str, str]) -> None:
+    rules = PathRules([row[0]])
+    fitting, others = (re.findall("`([^`]*)`", cell) for cell in row[1:])
+    assert fitting
+    assert others
+    assert all(ambiguity(path) is None for path in fitting + others)
+    assert [path for path in fitting if not rules.admit(path)] == []
+    assert [path for path in others if rules.admit(path)] == []
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_examples_are_settings_without_other_faults(block: str) -> None:
+    environ = dict(line.split("=", 1) for line in block.splitlines())
+    base = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a"}
+    faults: list[Fault] = []
+    try:
+        loaded = load_settings({**base, **environ}, environ={}, serving="LISTENING" in block)
+        assert all(loaded.settings.effective()[name] == value for name, value in environ.items())
+    except SettingsError as error:
+        faults += error.faults
+    assert [fault for fault in faults if not re.search(ABSENT, fault.problem)] == []
+
+
+def test_there_are_examples() -> None:
+    assert len(ROWS) >= 5
+    assert len(BLOCKS) >= 3
