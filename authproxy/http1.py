@@ -134,7 +134,8 @@ def split_head(data: bytes, known: int = 0) -> tuple[bytes, bytes] | None:
     """Return a head and what follows it, or None where more has to come.
 
     No head ends within the first `known` bytes: one that comes in a thousand
-    pieces is not to be searched from its start a thousand times. Raises MalformedResponse where it has no end within MAX_HEAD_BYTES.
+    pieces is not to be searched from its start a thousand times. Raises
+    MalformedResponse where it has no end within MAX_HEAD_BYTES.
     """
     end = _HEAD_END.search(data, max(0, known - 2))
     if (end.end() if end else len(data)) > MAX_HEAD_BYTES:
