@@ -130,12 +130,14 @@ class Head:
     persistent: bool
 
 
-def split_head(data: bytes) -> tuple[bytes, bytes] | None:
+def split_head(data: bytes, known: int = 0) -> tuple[bytes, bytes] | None:
     """Return a head and what follows it, or None where more has to come.
 
-    Raises MalformedResponse where it has no end within MAX_HEAD_BYTES.
+    No head ends within the first `known` bytes: one that comes in a thousand
+    pieces is not to be searched from its start a thousand times. Raises
+    MalformedResponse where it has no end within MAX_HEAD_BYTES.
     """
-    end = _HEAD_END.search(data)
+    end = _HEAD_END.search(data, max(0, known - 2))
     if (end.end() if end else len(data)) > MAX_HEAD_BYTES:
         raise MalformedResponse(f"the answer's head is longer than {MAX_HEAD_BYTES} bytes")
     return (data[: end.start()], data[end.end() :]) if end else None

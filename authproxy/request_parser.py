@@ -54,6 +54,7 @@ class ChunkedBody:
 
     completed = False
     error: BadRequest | None = None
+    problem: str | None = None
 
     def __init__(self, buffer: OverflowableBuffer) -> None:
         self._buffer = buffer
@@ -72,7 +73,8 @@ class ChunkedBody:
         self._buffer.append(self._decoder.feed(data))
         self.completed = self._decoder.complete
         if self._decoder.error is not None:
-            self.error = BadRequest(str(self._decoder.error))
+            self.problem = f"In the body, {self._decoder.error}."
+            self.error = BadRequest(self.problem)
         return len(data) - (len(self._decoder.rest) if self.completed else 0)
 
     def getfile(self) -> Any:
@@ -117,6 +119,8 @@ class RequestParser(HTTPRequestParser):
             log.error("Request failed", extra={"fields": {"Error": str(self.error)}})
             self.completed = True
             consumed = len(data)
+        if isinstance(self.body_rcv, ChunkedBody) and self.error is self.body_rcv.error:
+            self.problem = self.body_rcv.problem
         if self._judge is not None and self.headers_finished and not self.completed:
             judge, self._judge = self._judge, None
             if not self._let_in(judge):

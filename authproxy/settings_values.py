@@ -58,6 +58,8 @@ def secret(value: Any) -> Any:
             "it holds a line break or a NUL",
             "Store it again without one (printf '%s' rather than echo).",
         )
+    if isinstance(plain, str) and re.search(r"[\ud800-\udfff]", plain):  # as environments have them
+        raise Unusable("it holds bytes that are not UTF-8", "Store it again, as UTF-8 text.")
     return value
 
 

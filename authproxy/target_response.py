@@ -59,10 +59,12 @@ class TargetResponse:
         if not data:
             raise NoResponse("closed the connection without an answer")
         for _ in range(MAX_INTERIM_RESPONSES + 1):
-            while (parts := split_head(data)) is None:
+            known = 0
+            while (parts := split_head(data, known)) is None:
                 more = self._sock.recv(READ_BYTES)
                 if not more:
                     raise MalformedResponse("closed the connection within the answer's head")
+                known = len(data)
                 data += more
             head, data = parse_head(parts[0], self._method), parts[1]
             if head.status >= 200:

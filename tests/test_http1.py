@@ -17,6 +17,7 @@ from authproxy.http1 import (
     MalformedResponse,
     parse_field_lines,
     parse_status_line,
+    split_head,
 )
 from authproxy.target_response import NoResponse, TargetResponse
 
@@ -174,6 +175,21 @@ def test_early_hints_and_their_like_are_passed_over() -> None:
     response = read(raw)
     assert (response.head.status, body(response)) == (200, b"ok")
     assert response.head.fields == [("Content-Length", "2")]
+
+
+@given(
+    st.lists(st.sampled_from([b"X: y", b"\r", b"\n", b"\r\n"]), max_size=8).map(b"".join),
+    st.lists(st.integers(min_value=1, max_value=5), min_size=1),
+)
+def test_a_head_ends_in_the_same_place_however_it_arrives(raw: bytes, sizes: list[int]) -> None:
+    whole = split_head(raw)
+    known = at = 0
+    parts = None
+    while parts is None and at < len(raw):
+        at += sizes[at % len(sizes)]
+        parts = split_head(raw[:at], known)
+        known = len(raw[:at])
+    assert (None if parts is None else parts[0]) == (None if whole is None else whole[0])
 
 
 def test_interim_responses_without_end_are_refused() -> None:

@@ -152,6 +152,12 @@ def test_a_refusal_repeats_nothing_of_the_request_but_its_id(server: Serving) ->
     assert b"<" not in response.body
 
 
+def test_a_refusal_says_what_is_wrong_with_a_body(server: Serving) -> None:
+    response = server.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno field\r\n\r\n")
+    said = "In the body, a trailer is not a header field."
+    assert json.loads(response.body)["message"] == said
+
+
 @pytest.mark.parametrize("value", [b"a" * 129, b"a b", b"\xe9"])
 def test_an_id_that_is_no_plain_word_does_not_come_back(server: Serving, value: bytes) -> None:
     response = server.ask(b"GET / HTTP/1.1\r\nX-Request-ID: " + value + b"\r\n\r\n")

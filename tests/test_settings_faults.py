@@ -370,6 +370,14 @@ def test_an_ingestion_url_whose_writes_are_shut_out_is_a_fault(also, setting):
 
 
 @pytest.mark.parametrize("name", ["AAD_CLIENT_SECRET", "AAD_CLIENT_CERTIFICATE_PASSWORD"])
+def test_a_secret_of_bytes_that_are_no_text_is_a_fault(tmp_path, name):
+    environ = certificate(tmp_path, b"none") if "PASSWORD" in name else MINIMAL
+    fault = only_fault({**environ, name: "s3cret\udccb"})
+    assert (fault.setting, fault.value) == (name, "***")
+    assert fault.problem == "it holds bytes that are not UTF-8"
+
+
+@pytest.mark.parametrize("name", ["AAD_CLIENT_SECRET", "AAD_CLIENT_CERTIFICATE_PASSWORD"])
 def test_a_secret_by_value_and_by_file_is_a_fault(tmp_path, name):
     path = tmp_path / "secret"
     path.write_text("s3cret")

@@ -50,7 +50,7 @@ def judge(stream: bytes) -> Judgement:
     answers: list[tuple[bytes, int]] = []
     sent: list[Sent] = []
     for request in reading.requests:
-        target = _forwarded_target(request.target)
+        target = forwarded_target(request.target)
         if request.method in _NEVER_FORWARDED:
             answers.append((request.method, 405))
         elif target is None:
@@ -68,7 +68,7 @@ def _closes(reading: Reading) -> bool:
     return reading.end is End.REFUSED or (last is not None and not last.keeps_connection)
 
 
-def _forwarded_target(target: bytes) -> bytes | None:
+def forwarded_target(target: bytes) -> bytes | None:
     """Return what goes on: of the absolute form path and query (RFC 9112 section 3.2.2)."""
     if target.startswith(b"/") or target == b"*":
         return target
