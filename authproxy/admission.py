@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from authproxy.callers import TokenCallers, invalid
@@ -24,9 +25,17 @@ from authproxy.urls import has_origin_form, path_of, request_target
 #: After which time a caller may ask again while the token file cannot be read.
 _RETRY_SECONDS = 5.0
 
-#: Where the server has judged a request already, this is who the caller is. No
-#: client can set it: what comes from one is called HTTP_ something.
-CALLER_KEY = "authproxy.caller"
+#: Where the server has judged a request already, this is its `Verdict`. No client
+#: can set it: what comes from one is called HTTP_ something.
+VERDICT_KEY = "authproxy.verdict"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A request was let in, by whose judgement, and who the caller is if that is known."""
+
+    by: Admission
+    caller: str | None
 
 
 class Admission:
@@ -63,9 +72,9 @@ class Admission:
         Raises the RequestError that says why a request may not: first for the
         caller, so that others learn nothing, then for the method and the path.
         """
-        if CALLER_KEY in environ:
-            known: str | None = environ[CALLER_KEY]
-            return known
+        verdict: Verdict | None = environ.get(VERDICT_KEY)
+        if verdict is not None and verdict.by is self:
+            return verdict.caller
         caller = None
         if self._tokens is not None or self._callers is not None:
             caller = self._identify(environ)

@@ -11,25 +11,25 @@ from typing import Any
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter, Rule
 
-from authproxy.admission import admission_for
-from authproxy.credentials import TokenFetcher
+from authproxy import logs
 from authproxy.doorkeeper import Doorkeeper
-from authproxy.errors import BadRequest
+from authproxy.errors import AuthProxyError, BadRequest
 from authproxy.lifecycle import Lifecycle
 from authproxy.probes import probes_blueprint
 from authproxy.proxy import proxy_blueprint
+from authproxy.route_set import RouteSet
 from authproxy.settings import Settings
-from authproxy.target import Target
 from authproxy.telemetry import Telemetry
 from authproxy.telemetry_rules import destinations
-from authproxy.tls import client_context
-from authproxy.tokens import TokenSource
-from authproxy.transport import TargetAdapter, environment_proxy, open_session
 from authproxy.urls import path_of, request_target
 
 #: The last telemetry is sent for so long at most, and at least, whatever the drain took.
 _FLUSH_SECONDS = 5.0
 _LEAST_FLUSH_SECONDS = 0.5
+
+
+class ReloadRefused(AuthProxyError):
+    """With the new settings, something that works would stop working."""
 
 
 class Services:
@@ -39,34 +39,37 @@ class Services:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.telemetry = telemetry_for(settings)
-        self.admission = admission_for(settings)
-        self.doorkeeper = (
-            None if self.admission is None else Doorkeeper(self.admission, self.telemetry)
-        )
+        #: Those in force: read anew for each request, replaced as a whole.
+        self.routes = RouteSet(settings, self.telemetry)
+        self._tell_host()
+        self.doorkeeper = Doorkeeper(self, self.telemetry)
         self._drained_by: float | None = None
-        self.tokens = TokenSource(
-            TokenFetcher(settings),
-            percentage=settings.aad_token_refresh_interval_in_percentage,
-            audience=settings.scope,
-            telemetry=self.telemetry,
-        )
-        url = settings.target
-        adapter = TargetAdapter(
-            url,
-            pool_size=settings.pool_size,
-            connect_timeout=settings.target_connect_timeout_seconds,
-            read_timeout=settings.target_read_timeout_seconds,
-            ssl_context=client_context(settings.target_ca_file) if url.scheme == "https" else None,
-            proxy=environment_proxy(url),
-        )
-        self._session = open_session(url, adapter)
-        self.target = Target(adapter, self.tokens, self.telemetry)
 
     def start(self) -> None:
         """Start getting tokens; harmless when repeated, from any thread."""
-        self.tokens.start()
-        if self.admission is not None:
-            self.admission.start()
+        self.routes.start()
+
+    def reload(self, settings: Settings, patience: float) -> None:
+        """Put other settings in force as soon as their routes have tokens.
+
+        What is fixed for the process stays as it is. Requests in flight end as
+        they began. Raises ReloadRefused where a route that is ready now would
+        not be ready after `patience` seconds, and SettingsError as
+        `create_app` does; the routes in force stay then.
+        """
+        new = RouteSet(settings.within(self.settings), self.telemetry)
+        new.start()
+        if lost := new.lacking(self.routes.ready_names, patience):
+            new.stop()
+            whose = (f"{served.route.name} {served.trouble}".strip() for served in lost)
+            raise ReloadRefused("; ".join(whose))
+        old, self.routes = self.routes, new
+        self._tell_host()
+        logs.set_level(new.settings)
+        old.stop()
+
+    def _tell_host(self) -> None:
+        self.telemetry.sole_target_host = self.routes.sole_target_host
 
     @property
     def draining(self) -> bool:
@@ -83,15 +86,12 @@ class Services:
         self.lifecycle.refusing = True
 
     def close(self) -> None:
-        """End the token thread and the idle connections, and send the last telemetry.
+        """End the token threads and the idle connections, and send the last telemetry.
 
         Waits for the latter alone: within what the drain has left of its
         grace, and for five seconds at most.
         """
-        self.tokens.stop()
-        if self.admission is not None:
-            self.admission.stop()
-        self._session.close()
+        self.routes.stop()
         left = _FLUSH_SECONDS
         if self._drained_by is not None:
             left = max(_LEAST_FLUSH_SECONDS, min(left, self._drained_by - time.monotonic()))
@@ -165,13 +165,7 @@ def create_app(settings: Settings) -> Flask:
     app = ProxyApp(__name__, static_folder=None)
     services = Services(settings)
     app.extensions["authproxy"] = services
-    app.register_blueprint(
-        probes_blueprint(services.tokens, services.lifecycle, services.admission)
-    )
-    app.register_blueprint(
-        proxy_blueprint(
-            settings, services.target, services.lifecycle, services.telemetry, services.admission
-        )
-    )
+    app.register_blueprint(probes_blueprint(services, services.lifecycle))
+    app.register_blueprint(proxy_blueprint(services, services.lifecycle, services.telemetry))
     services.telemetry.instrument(app)
     return app

@@ -55,12 +55,12 @@ class Channel(HTTPChannel):
         A request behind another is left to the application to judge: that one
         may have been turned away, and this be the rest of its body.
         """
-        early = self.server.judge is not None and not self.requests
+        judge = self.server.judge
+        early = judge is not None and judge.on_duty and not self.requests
         return RequestParser(adj, self.server.body_memory, self._judge if early else None)
 
-    def _judge(self, head: Mapping[str, Any]) -> str | None:
-        caller: str | None = self.server.judge({**head, "REMOTE_ADDR": self.addr[0]})
-        return caller
+    def _judge(self, head: Mapping[str, Any]) -> object:
+        return self.server.judge({**head, "REMOTE_ADDR": self.addr[0]})
 
     def recv(self, buffer_size: int) -> bytes:
         in_head = self.request is None or self.request.body_rcv is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 import click
@@ -13,7 +13,7 @@ import click
 from authproxy import __version__
 from authproxy.check_steps import IDENTITY, SETTINGS, TARGET, WELL, Advice, Finding, Outcome, Step
 from authproxy.errors import SettingsError
-from authproxy.settings import Settings
+from authproxy.settings import Route
 
 _MARKS = {
     Outcome.OK: "\N{CHECK MARK}",
@@ -118,35 +118,59 @@ def ending(steps: Sequence[Step], exit_status: int, style: Style) -> str:
     return "\n".join(style.of_outcome(outcome, line) for line in _wrapped(text, style, 0))
 
 
-def report(settings: Settings | None, steps: Sequence[Step], exit_status: int) -> dict[str, Any]:
+def report(checked: Sequence[tuple[Route, Sequence[Step]]], exit_status: int) -> dict[str, Any]:
     """Return what `--json` prints: docs/command-line.md describes it."""
+    about = [_route(route) for route, _ in checked]
+    several = any(route.name for route, _ in checked)
     return {
-        "version": __version__,
-        "ok": exit_status == WELL,
-        "exit_status": exit_status,
-        "target": settings and str(settings.target),
-        "identity_type": settings and settings.identity_type,
-        "scope": settings and settings.scope,
-        "steps": [_step(step) for step in steps],
+        **_ending(exit_status),
+        **(dict.fromkeys(about[0]) if several else about[0]),
+        "steps": [_step(step, route.name or None) for route, steps in checked for step in steps],
+        "routes": [
+            {"name": route.name, **each}
+            for (route, _), each in zip(checked, about, strict=True)
+            if several
+        ],
     }
 
 
-def step_of_faults(error: SettingsError) -> Step:
-    """Return the one step of a check whose settings cannot be used."""
-    faults = [
-        {"setting": one.setting, "value": one.value, "problem": one.problem, "mend": one.mend}
+def _route(route: Route) -> dict[str, Any]:
+    settings = route.settings
+    return {
+        "target": str(settings.target),
+        "identity_type": settings.identity_type,
+        "scope": settings.scope,
+    }
+
+
+def _ending(exit_status: int) -> dict[str, Any]:
+    return {"version": __version__, "ok": exit_status == WELL, "exit_status": exit_status}
+
+
+def report_of_faults(error: SettingsError) -> dict[str, Any]:
+    """Return the report of a check whose settings cannot be used."""
+    faults = [asdict(fault) for fault in error.faults]
+    advice = [
+        Advice(
+            f"{f'route {one.route}: ' if one.route else ''}{one.setting}: {one.problem}", one.mend
+        )
         for one in error.faults
     ]
-    advice = [Advice(f"{one.setting}: {one.problem}", one.mend) for one in error.faults]
     summary = f"{len(faults)} fault{'s' * (len(faults) > 1)} in the settings"
     finding = Finding(summary, Outcome.FAILED, {"faults": faults}, advice=tuple(advice))
-    return Step("settings", finding, exit_status=SETTINGS)
+    return {
+        **_ending(SETTINGS),
+        **dict.fromkeys(("target", "identity_type", "scope")),
+        "steps": [_step(Step("settings", finding, exit_status=SETTINGS), None)],
+        "routes": [],
+    }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: Step, route: str | None) -> dict[str, Any]:
     finding = step.finding
     return {
         "name": step.name,
+        "route": route,
         "outcome": step.outcome.value,
         "milliseconds": round(step.milliseconds, 1),
         "summary": finding.summary,

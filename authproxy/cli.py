@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,7 @@ from authproxy.errors import AuthProxyError, SettingsError
 
 if TYPE_CHECKING:
     from authproxy.check_steps import Step
-    from authproxy.settings import Loaded
+    from authproxy.settings import Loaded, Route, Settings
 
 #: Exit status for faults in the settings, the same as for a wrong option.
 BAD_SETTINGS = 2
@@ -125,7 +126,8 @@ def serve(**options: str | None) -> None:
     from authproxy.startup import announce
 
     announce(loaded)
-    sys.exit(run(loaded.settings))
+    # Not for serving: what it listens on is no question any more.
+    sys.exit(run(loaded.settings, lambda: _load(options, serving=False)))
 
 
 @cli.command(cls=SettingsCommand, short_help="Say what is wrong, and what mends it.")
@@ -144,7 +146,10 @@ def serve(**options: str | None) -> None:
     metavar="SECONDS",
     help="How long a step may take.",
 )
-def check(as_json: bool, path: str | None, timeout: float, **options: str | None) -> None:
+@click.option("--route", "only", metavar="NAME", help="Only this one of several routes.")
+def check(
+    as_json: bool, path: str | None, timeout: float, only: str | None, **options: str | None
+) -> None:
     """Go the way of a request and say what is wrong, and what mends it.
 
     Looks at DNS, the connection, TLS and its certificate, gets a token and
@@ -164,33 +169,54 @@ def check(as_json: bool, path: str | None, timeout: float, **options: str | None
       authproxy check
       authproxy check --json | jq '.steps[] | select(.outcome == "failed")'
       authproxy check --path '/api/v1/query?query=up' --timeout 10
+      authproxy check --route /query
     """
-    from authproxy.check_report import Style, ending, lines_of, report, step_of_faults
+    from authproxy.check_report import Style, ending, lines_of, report, report_of_faults
 
     style = Style.of(sys.stdout, os.environ)
 
-    def tell(step: Step) -> None:
+    def tell(line: str) -> None:
         if not as_json:
-            click.echo("\n".join(lines_of(step, style)), color=style.colour)
+            click.echo(line, color=style.colour)
 
+    checked: list[tuple[Route, list[Step]]] = []
     try:
         settings = _load(options, serving=False).settings
-        if path is not None and settings.forwards_only_remote_write:
-            raise click.BadParameter("INGESTION_URL has its path already", param_hint="--path")
+        chosen = _chosen(settings, only, path)
         from authproxy.check import Options, exit_status, run_check
 
-        steps = run_check(settings, tell, Options(limit=timeout, path=path))
+        for route in chosen:
+            if settings.has_routes:
+                tell(style.strong(f"Route {route.name}"))
+            steps = run_check(
+                route.settings,
+                lambda step: tell("\n".join(lines_of(step, style))),
+                Options(limit=timeout, path=path),
+            )
+            checked.append((route, steps))
     except SettingsError as error:
         if as_json:
-            step = step_of_faults(error)
-            click.echo(json.dumps(report(None, [step], BAD_SETTINGS), indent=2))
+            click.echo(json.dumps(report_of_faults(error), indent=2))
         raise
-    status = exit_status(steps)
+    every = [step for _, steps in checked for step in steps]
+    status = exit_status(every)
     if as_json:
-        click.echo(json.dumps(report(settings, steps, status), indent=2))
-    else:
-        click.echo(f"\n{ending(steps, status, style)}", color=style.colour)
+        click.echo(json.dumps(report(checked, status), indent=2))
+    tell(f"\n{ending(every, status, style)}")
     sys.exit(status)
+
+
+def _chosen(settings: Settings, name: str | None, path: str | None) -> Sequence[Route]:
+    """Return the routes to check; only the one of that name if there is a name."""
+    routes = [route for route in settings.routes if name in (None, route.name)]
+    if not routes:
+        there = ", ".join(route.name for route in settings.routes if route.name) or "none"
+        raise click.BadParameter(
+            f"there is no such route; those there are: {there}", param_hint="--route"
+        )
+    if path is not None and any(route.settings.forwards_only_remote_write for route in routes):
+        raise click.BadParameter("INGESTION_URL has its path already", param_hint="--path")
+    return routes
 
 
 @cli.command("settings", cls=SettingsCommand, short_help="Print the settings in force.")
@@ -212,13 +238,18 @@ def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> No
 
         click.echo(markdown(), nl=False)
         return
+    from authproxy.settings_routes import shown_route
+
     loaded = _load(options, serving=False)
     effective = loaded.settings.effective()
+    routes = [shown_route(route) for route in loaded.settings.routes if route.name]
     if as_json:
-        both = {
+        both: dict[str, Any] = {
             variable: {"value": value, "origin": loaded.origins[variable]}
             for variable, value in effective.items()
         }
+        if routes:
+            both["routes"] = routes
         click.echo(json.dumps(both, indent=2))
         return
     name_width = max(map(len, effective))
@@ -226,6 +257,11 @@ def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> No
     for variable, value in effective.items():
         origin = loaded.origins[variable]
         click.echo(f"{variable:<{name_width}}  {value or '-':<{value_width}}  {origin}")
+    for shown in routes:
+        click.echo(f"\nRoute {shown['Name']}")
+        for name, value in shown.items():
+            if value != effective.get(name):
+                click.echo(f"{name:<{name_width}}  {value or '-'}")
 
 
 @cli.command(short_help="See it work, without a cloud.")

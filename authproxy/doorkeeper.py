@@ -8,27 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from authproxy.admission import Admission
+from authproxy.admission import Verdict
 from authproxy.errors import RequestError
 from authproxy.request_log import RequestStory
+from authproxy.route_set import Routing
 from authproxy.telemetry import Telemetry
 
 
 class Doorkeeper:
     """Judges requests that have a body to come, and tells of those that it turns away."""
 
-    def __init__(self, admission: Admission, telemetry: Telemetry) -> None:
-        self._admission = admission
+    def __init__(self, routing: Routing, telemetry: Telemetry) -> None:
+        self._routing = routing
         self._telemetry = telemetry
 
-    def __call__(self, head: Mapping[str, Any]) -> str | None:
-        """Return who the caller is, if that is known; `head` is as in a WSGI environment.
+    @property
+    def on_duty(self) -> bool:
+        """Whether any request can be turned away."""
+        return self._routing.routes.judges
+
+    def __call__(self, head: Mapping[str, Any]) -> Verdict | None:
+        """Return what was found about a request; `head` is as in a WSGI environment.
 
         Raises the RequestError to answer with. Probes have no body, so that
         nothing here knows of them.
         """
         try:
-            return self._admission.admit(head)
+            admission = self._routing.routes.find(head).admission
+            return None if admission is None else Verdict(admission, admission.admit(head))
         except RequestError as error:
             RequestStory(head, self._telemetry).failed(error)
             raise

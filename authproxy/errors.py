@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from math import ceil
 
@@ -23,17 +23,26 @@ class Fault:
     """One thing wrong with one setting.
 
     `value` is what the operator gave, already masked if it is secret; `None`
-    where nothing was given.
+    where nothing was given. `route` is the name of the route that it is of.
     """
 
     setting: str
     value: str | None
     problem: str
     mend: str
+    route: str | None = None
+
+    def of_route(self, name: str) -> Fault:
+        return replace(self, route=name)
+
+    @property
+    def place(self) -> str:
+        """What stands in front of the setting's name."""
+        return "" if self.route is None else f"route {self.route}: "
 
     def __str__(self) -> str:
         given = "" if self.value is None else f"={self.value!r}"
-        return f"{self.setting}{given}: {self.problem}. {self.mend}"
+        return f"{self.place}{self.setting}{given}: {self.problem}. {self.mend}"
 
 
 class SettingsError(AuthProxyError):

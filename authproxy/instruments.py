@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,21 @@ BOUNDARIES_SECONDS = (
     *(0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 BOUNDARIES_MILLISECONDS = tuple(seconds * 1000 for seconds in BOUNDARIES_SECONDS)
+
+_RETRY_REASONS = ("dead_connection", "unauthorized")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose tokens are fetched: labels of the refreshes."""
+
+    audience: str
+    client_id: str
+    tenant_id: str
+    identity_type: str
+
+    def labels(self) -> dict[str, str]:
+        return dict(vars(self))
 
 
 @dataclass
@@ -34,19 +50,6 @@ class _Upload:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Whose tokens are fetched: labels of the refreshes."""
-
-    audience: str
-    client_id: str
-    tenant_id: str
-    identity_type: str
-
-    def labels(self) -> dict[str, str]:
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
 class EndedRequest:
     """A request whose answer has ended; method, path and user agent as they came.
 
@@ -57,6 +60,7 @@ class EndedRequest:
     path: str
     user_agent: str
     scheme: str
+    target_host: str
     status: int
     seen_status: int
     error: str | None = None
@@ -65,10 +69,26 @@ class EndedRequest:
     began: bool = True
 
 
-@dataclass
-class _Refreshes:
+@dataclass(eq=False)
+class RefreshSeries:
+    """What one source of tokens did, counted by its own thread; read by any."""
+
+    identity: Identity
     outcomes: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    #: Of the token that it has now.
     expires_at: float | None = None
+    over: bool = False
+
+    def refreshed(self, *, is_success: bool, expires_at: float | None = None) -> None:
+        """Count an attempt to get a token; `expires_at` is that of the one now in use."""
+        self.outcomes[is_success] += 1
+        if expires_at is not None:
+            self.expires_at = expires_at
+
+    def ended(self) -> None:
+        """Note that its token is used no more, and that another source may count on here."""
+        self.expires_at = None
+        self.over = True
 
 
 class Instruments:
@@ -79,15 +99,13 @@ class Instruments:
     histograms are the SDK's own.
     """
 
-    def __init__(self, meter: Meter, target_host: str, identity: Identity) -> None:
-        self._target_host = target_host
-        self._identity = identity
+    def __init__(self, meter: Meter) -> None:
         self._labels = BoundedLabels()
         self._lock = threading.Lock()
-        self._series: dict[tuple[ClientLabels, int], _Series] = {}
-        self._uploads: dict[ClientLabels, _Upload] = {}
-        self._retries = dict.fromkeys(("dead_connection", "unauthorized"), 0)
-        self._refreshes = _Refreshes()
+        self._series: dict[tuple[str, ClientLabels, int], _Series] = {}
+        self._uploads: dict[tuple[str, ClientLabels], _Upload] = {}
+        self._retries: dict[tuple[str, str], int] = {}
+        self._refreshes: list[RefreshSeries] = []
         self._in_flight: dict[tuple[str, str], int] = {}
         self._duration = meter.create_histogram(
             "aad_auth_proxy_request_duration_milliseconds",
@@ -156,6 +174,24 @@ class Instruments:
             description="Number of active HTTP server requests.",
         )
 
+    # Whom it may happen to: what has not happened yet is there, as zero.
+
+    def add_target(self, target_host: str) -> None:
+        with self._lock:
+            for reason in _RETRY_REASONS:
+                self._retries.setdefault((target_host, reason), 0)
+
+    def of_tokens(self, identity: Identity) -> RefreshSeries:
+        """Return where a source of tokens counts."""
+        with self._lock:
+            for series in self._refreshes:
+                if series.over and series.identity == identity:
+                    series.over = False
+                    return series
+            series = RefreshSeries(identity)
+            self._refreshes.append(series)
+            return series
+
     # What happens.
 
     def request_began(self, method: str, scheme: str) -> None:
@@ -171,44 +207,37 @@ class Instruments:
         labels = self._labels(request.method, request.path, request.user_agent)
         kind = known_method(request.method), request.scheme
         with self._lock:
-            series = self._series.get((labels, request.status))
+            series = self._series.get((request.target_host, labels, request.status))
             if series is None:
-                series = self._begin_series(labels, request.status)
+                series = self._begin_series(request.target_host, labels, request.status)
             series.requests += 1
             series.response_bytes += request.response_bytes
-            self._uploads[labels].request_bytes += request.request_bytes
+            self._uploads[request.target_host, labels].request_bytes += request.request_bytes
             if request.began:
                 self._in_flight[kind] -= 1
         self._duration.record(seconds * 1000, series.attributes)
         self._server_duration.record(seconds, _server_attributes(*kind, request))
 
-    def _begin_series(self, labels: ClientLabels, status: int) -> _Series:
+    def _begin_series(self, target_host: str, labels: ClientLabels, status: int) -> _Series:
         method, path, user_agent = labels
         attributes = {
-            "target_host": self._target_host,
+            "target_host": target_host,
             "method": method,
             "path": path,
             "user_agent": user_agent,
         }
-        self._uploads.setdefault(labels, _Upload(attributes))
+        self._uploads.setdefault((target_host, labels), _Upload(attributes))
         series = _Series({**attributes, "status_code": status})
-        self._series[labels, status] = series
+        self._series[target_host, labels, status] = series
         return series
 
     def exchange_ended(self, seconds: float, attributes: dict[str, str | int]) -> None:
         """Measure one exchange with the target, under the semantic conventions' attributes."""
         self._client_duration.record(seconds, attributes)
 
-    def retried(self, reason: str) -> None:
+    def retried(self, target_host: str, reason: str) -> None:
         with self._lock:
-            self._retries[reason] += 1
-
-    def refreshed(self, *, is_success: bool, expires_at: float | None = None) -> None:
-        """Count an attempt to get a token; `expires_at` is that of the one now in use."""
-        with self._lock:
-            self._refreshes.outcomes[is_success] += 1
-            if expires_at is not None:
-                self._refreshes.expires_at = expires_at
+            self._retries[target_host, reason] += 1
 
     # What the SDK asks.
 
@@ -228,25 +257,35 @@ class Instruments:
         return [Observation(upload.request_bytes, upload.attributes) for upload in every]
 
     def _count_refreshes(self, _: CallbackOptions) -> Iterable[Observation]:
-        labels = self._identity.labels()
+        totals: Counter[tuple[Identity, bool]] = Counter()
+        with self._lock:
+            for source in self._refreshes:
+                for outcome, count in source.outcomes.items():
+                    totals[source.identity, outcome] += count
         return [
-            Observation(count, {**labels, "is_success": outcome})
-            for outcome, count in self._refreshes.outcomes.items()
+            Observation(count, {**identity.labels(), "is_success": outcome})
+            for (identity, outcome), count in totals.items()
         ]
 
     def _count_retries(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
             every = list(self._retries.items())
         return [
-            Observation(count, {"target_host": self._target_host, "reason": reason})
-            for reason, count in every
+            Observation(count, {"target_host": target_host, "reason": reason})
+            for (target_host, reason), count in every
         ]
 
     def _token_expiry(self, _: CallbackOptions) -> Iterable[Observation]:
-        expires_at = self._refreshes.expires_at
-        if expires_at is None:
-            return []
-        return [Observation(expires_at, {"audience": self._identity.audience})]
+        earliest: dict[str, float] = {}
+        with self._lock:
+            for source in self._refreshes:
+                if (expires_at := source.expires_at) is not None:
+                    audience = source.identity.audience
+                    earliest[audience] = min(expires_at, earliest.get(audience, expires_at))
+        return [
+            Observation(expires_at, {"audience": audience})
+            for audience, expires_at in earliest.items()
+        ]
 
     def _requests_in_flight(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:

@@ -116,6 +116,11 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("authproxy").setLevel(settings.level)
+    set_level(settings)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
+
+
+def set_level(settings: Settings) -> None:
+    """Log what is at least of the level asked for."""
+    logging.getLogger("authproxy").setLevel(settings.level)

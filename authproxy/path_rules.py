@@ -44,10 +44,14 @@ def ambiguity(path: str) -> str | None:
     for what, pattern in _AMBIGUITIES:
         if pattern.search(path):
             return what
-    for segment in unquote(path).split("/"):
-        if segment and not segment.strip(_HOLLOW):
-            return "a segment of dots or blanks alone"
+    if has_dot_segment(unquote(path)):
+        return "a segment of dots or blanks alone"
     return None
+
+
+def has_dot_segment(path: str) -> bool:
+    """Tell whether any server could take a segment of a decoded path for `.` or `..`."""
+    return any(segment and not segment.strip(_HOLLOW) for segment in path.split("/"))
 
 
 class PathRules:

@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, jsonify
 
 from authproxy import __version__
-from authproxy.admission import Admission
 from authproxy.lifecycle import Lifecycle
-from authproxy.tokens import TokenSource
+from authproxy.route_set import RouteSet, Routing
 
 #: Request targets of the probes, as they usually come; GET and HEAD are answered.
 PATHS = frozenset({"/health", "/ready"})
 
 
-def probes_blueprint(
-    tokens: TokenSource, lifecycle: Lifecycle, admission: Admission | None = None
-) -> Blueprint:
+def probes_blueprint(routing: Routing, lifecycle: Lifecycle) -> Blueprint:
     """Return the blueprint with /health and /ready."""
     blueprint = Blueprint("probes", __name__)
 
     def answer(good: bool, status: str) -> Response:
-        response = jsonify(status=status, version=__version__, token=tokens.status())
+        about = about_tokens(routing.routes)
+        response = jsonify(status=status, version=__version__, **about)
         response.status_code = 200 if good else 503
         return response
 
     @blueprint.get("/health", provide_automatic_options=False)
     def health() -> Response:
         """The process can serve; an identity outage is no reason to restart it."""
-        return answer(tokens.alive, "ok" if tokens.alive else "the token thread has ended")
+        alive = routing.routes.alive
+        return answer(alive, "ok" if alive else "the token thread has ended")
 
     @blueprint.get("/ready", provide_automatic_options=False)
     def ready() -> Response:
-        """A request would be forwarded with a valid token."""
+        """A request would be forwarded with a valid token, on one route at least."""
         if lifecycle.draining:
             return answer(False, "draining")
-        if admission is not None and not admission.ready:
-            return answer(False, "nothing yet to tell callers by")
-        return answer(tokens.ready, "ready" if tokens.ready else "no valid token")
+        return answer(routing.routes.ready, readiness(routing.routes))
 
     return blueprint
+
+
+def readiness(routes: RouteSet) -> str:
+    """Return in a few words how ready the routes are."""
+    lacking = [served for served in routes.routes if not served.ready]
+    if not lacking:
+        return "ready"
+    tokens = any(not served.tokens.ready for served in lacking)
+    why = "no valid token" if tokens else "nothing yet to tell callers by"
+    if not routes.ready:
+        return why
+    return f"ready, but for {', '.join(served.route.name for served in lacking)}: {why}"
+
+
+def about_tokens(routes: RouteSet) -> dict[str, Any]:
+    """Return what there is to know of the token, or of each route and its token."""
+    if not routes.settings.has_routes:
+        return {"token": routes.routes[0].tokens.status()}
+    return {"routes": [served.status() for served in routes.routes]}

@@ -22,14 +22,10 @@ log = logging.getLogger(__name__)
 class RequestStory:
     """What the log tells of one request; it ends in one line, or one more for an error body."""
 
-    def __init__(
-        self,
-        environ: Mapping[str, Any],
-        telemetry: Telemetry,
-        redact: Callable[[str], str] = masked,
-    ) -> None:
+    def __init__(self, environ: Mapping[str, Any], telemetry: Telemetry) -> None:
         #: Masks what the target's errors may quote of what it was sent.
-        self._redact = redact
+        self._redact: Callable[[str], str] = masked
+        self._route: str | None = None
         self.watch = telemetry.request(environ)
         self._environ = environ
         self.method: str = environ["REQUEST_METHOD"]
@@ -41,6 +37,12 @@ class RequestStory:
         #: What the target answered, and the bytes of it, where the client gets an error instead.
         self._withheld: tuple[int, int] | None = None
 
+    def goes_to(self, route: str | None, host: str, redact: Callable[[str], str]) -> None:
+        """Its way is known: the name of its route, if there are several, and its target's host."""
+        self._route = route
+        self._redact = redact
+        self.watch.target_host = host
+
     def _fields(self, attempts: int | None = None) -> dict[str, Any]:
         return {
             "RequestID": self._request_id,
@@ -48,6 +50,7 @@ class RequestStory:
             "Method": self.method,
             "Attempts": attempts,
             "Caller": self.caller,
+            "Route": self._route,
         }
 
     def failed(self, error: RequestError) -> None:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 from urllib.parse import unquote_to_bytes
 
 from waitress.adjustments import Adjustments
@@ -45,8 +45,17 @@ _HOST = re.compile(
 
 
 #: Judges a request by its head, as it would stand in a WSGI environment: returns
-#: who the caller is, if that is known, or raises the RequestError to answer with.
-Judge = Callable[[Mapping[str, Any]], str | None]
+#: what was found, for the application, or raises the RequestError to answer with.
+JudgeHead = Callable[[Mapping[str, Any]], object]
+
+
+class Judge(Protocol):
+    """Who judges requests before their bodies are read, while `on_duty`."""
+
+    @property
+    def on_duty(self) -> bool: ...
+
+    def __call__(self, head: Mapping[str, Any]) -> object: ...
 
 
 class ChunkedBody:
@@ -94,13 +103,14 @@ class RequestParser(HTTPRequestParser):
     body_rcv: Any = None  # one of waitress's, ChunkedBody or MemoryBody
     error: Any = None  # one of waitress's, or a RequestError
 
-    #: Whether it was judged, and who the caller is then.
-    admitted = False
-    caller: str | None = None
+    #: What the judge found.
+    verdict: object = None
 
     _has_begun = False
 
-    def __init__(self, adj: Adjustments, memory: BodyMemory, judge: Judge | None = None) -> None:
+    def __init__(
+        self, adj: Adjustments, memory: BodyMemory, judge: JudgeHead | None = None
+    ) -> None:
         super().__init__(adj)
         self._memory = memory
         self._judge = judge
@@ -132,17 +142,16 @@ class RequestParser(HTTPRequestParser):
             self.expect_continue = False
         return consumed
 
-    def _let_in(self, judge: Judge) -> bool:
+    def _let_in(self, judge: JudgeHead) -> bool:
         """Have the request judged before its body is read; if refused, it never is."""
         fields = {f"HTTP_{name}": value for name, value in self.headers.items()}
         line = {"REQUEST_METHOD": self.command, "REQUEST_URI": self.request_uri}
         try:
-            self.caller = judge({**fields, **line})
+            self.verdict = judge({**fields, **line})
         except errors.RequestError as error:
             self.error = error
             self.completed = True
             return False
-        self.admitted = True
         return True
 
     def _begins_well(self, data: bytes) -> bool:

@@ -16,7 +16,7 @@ from waitress.channel import ClientDisconnected
 from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import InternalServerError, build_http_date
 
-from authproxy.admission import CALLER_KEY
+from authproxy.admission import VERDICT_KEY
 from authproxy.errors import (
     AuthProxyError,
     Overloaded,
@@ -209,8 +209,8 @@ class ApplicationTask(ResponseTask, WSGITask):
         environ["SERVER_SOFTWARE"] = "waitress"  # None, as no Server field is wanted
         if self.channel.addr[1] is None:  # a Unix socket's client has no port
             del environ["REMOTE_PORT"]
-        if self.request.admitted:
-            environ[CALLER_KEY] = self.request.caller
+        if self.request.verdict is not None:
+            environ[VERDICT_KEY] = self.request.verdict
         return environ
 
     def _fail(self, error: Exception) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from authproxy.settings import Loaded
-from authproxy.settings_declarations import declarations
-from authproxy.settings_sources import CONFIG
+from authproxy.settings_file import CONFIG
 
 #: Settings that name such files. Tokens that the kubelet projects are not among
 #: them: it alone says how.
@@ -32,11 +31,14 @@ class OpenFile:
 
 def open_secret_files(loaded: Loaded) -> Iterator[OpenFile]:
     """Yield the files with secrets that are open to every user of the machine."""
-    named = {variable: getattr(loaded.settings, variable.lower()) for variable in _NAMING}
-    secrets = (one.variable for one in declarations() if one.secret)
-    if any(loaded.origins[variable] == "file" for variable in secrets):
-        named[CONFIG] = loaded.file
-    for setting, path in named.items():
+    named = [
+        (variable, getattr(settings, variable.lower()))
+        for settings in (loaded.settings, *(route.settings for route in loaded.settings.routes))
+        for variable in _NAMING
+    ]
+    if loaded.file_holds_secrets:
+        named.append((CONFIG, loaded.file))
+    for setting, path in dict.fromkeys(named):
         if path is not None and (mode := _mode_if_open(path)) is not None:
             yield OpenFile(setting, path, f"{mode:04o}")
 

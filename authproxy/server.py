@@ -10,6 +10,8 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 
+from flask import Flask
+
 from authproxy.app import Services, create_app
 from authproxy.balance import ConnectionCounts, Share
 from authproxy.limits import Limits, forbid_core_dumps
@@ -24,6 +26,7 @@ from authproxy.main_loop import Server, StopRequest
 from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
 from authproxy.orphans import OrphanReaper
 from authproxy.probes import PATHS
+from authproxy.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
 from authproxy.service_manager import ServiceManager
 from authproxy.settings import Settings
 from authproxy.supervision import Supervisor, WorkerReports, condition_of
@@ -35,12 +38,12 @@ log = logging.getLogger(__name__)
 _SPARE_SECONDS = 10.0
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, reread: Reread) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status.
 
     0: drained; 1: an address cannot be listened on (the log says which). A
     second signal ends the process at once, with 128 and the signal's number.
-    Raises what `create_app` raises.
+    On SIGHUP `reread` gives the settings anew. Raises what `create_app` raises.
     """
     forbid_core_dumps()
     manager = ServiceManager.of(
@@ -59,17 +62,32 @@ def serve(settings: Settings) -> int:
             return 1
         for sock in (*sockets, *metrics.sockets):
             log.info("Listening", extra={"fields": {"Address": address_of(sock)}})
+        requests = ReloadRequests()
+        requests.listen()
         if settings.workers == 1:
             stop = StopRequest()
             with _stopped_by_signals(stop):
-                serve_process(settings, sockets, stop, manager, metrics=metrics)
+                app = create_app(settings)
+                reload_on_request(requests, reread, app.extensions["authproxy"])
+                serve_process(app, sockets, stop, manager, metrics=metrics)
             return 0
+        in_force = [settings]
         counts = ConnectionCounts(settings.workers)
         reports = resources.enter_context(contextlib.closing(WorkerReports(manager)))
 
         def serve_worker(number: int, stop: StopRequest, lifeline: int) -> None:
+            requests.listen()
             share = Share(counts, number)
-            serve_process(settings, sockets, stop, reports, lifeline, metrics, share)
+            app = create_app(in_force[-1])
+            reload_on_request(requests, reread, app.extensions["authproxy"])
+            serve_process(app, sockets, stop, reports, lifeline, metrics, share)
+
+        def reload() -> bool:
+            """Have workers that are forked from now on begin with the settings as they are now."""
+            loaded = settings_anew(reread)
+            if loaded is not None:
+                in_force[:] = [loaded.settings.within(settings)]
+            return loaded is not None
 
         parent = Parent(
             settings.workers,
@@ -78,12 +96,13 @@ def serve(settings: Settings) -> int:
             delay=settings.shutdown_delay_seconds,
             grace=settings.shutdown_grace_seconds,
             overseer=reports,
+            reload=reload,
         )
         return parent.run()
 
 
 def serve_process(
-    settings: Settings,
+    app: Flask,
     sockets: Sequence[socket.socket],
     stop: StopRequest,
     supervisor: Supervisor,
@@ -91,13 +110,13 @@ def serve_process(
     metrics: MetricsPort = NO_METRICS_PORT,
     share: Share | None = None,
 ) -> None:
-    """Serve in this process until stopped.
+    """Serve the application in this process until stopped.
 
     `lifeline` is the descriptor of a pipe whose closing stops as well,
     `share` this process's part where others accept from the same sockets.
     """
-    app = create_app(settings)
     services: Services = app.extensions["authproxy"]
+    settings = services.settings
     limits = Limits(
         threads=settings.threads,
         queue=settings.queue_length,
@@ -141,7 +160,9 @@ class _Lifecycle:
         self._supervisor = supervisor
 
     def report(self) -> None:
-        self._supervisor.report(condition_of(self._services.tokens))
+        routes = self._services.routes.routes
+        sources = {served.route.name: served.tokens for served in routes}
+        self._supervisor.report(condition_of(sources))
 
     def begin_drain(self) -> None:
         self._supervisor.stopping()

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
 from authproxy.errors import Fault, SettingsError
-from authproxy.redaction import MASK
 from authproxy.settings_declarations import declarations
 from authproxy.settings_draft import Draft
-from authproxy.settings_model import Settings
-from authproxy.settings_rules import broken_rules
-from authproxy.settings_sources import CONFIG, sources, unknown
-from authproxy.settings_values import Unusable
+from authproxy.settings_file import CONFIG, SettingsFile, read_file, unknown
+from authproxy.settings_model import Route, Settings
+from authproxy.settings_routes import routes_of
+from authproxy.settings_rules import broken_rules, broken_rules_of_routes
+from authproxy.settings_sources import sources
+from authproxy.settings_validation import validated
 
-__all__ = ["Loaded", "Settings", "load_settings"]
+__all__ = ["Loaded", "Route", "Settings", "load_settings"]
 
-_BY_VARIABLE = {one.variable: one for one in declarations()}
-
-_PROBLEMS = {
-    "int_parsing": "it is not a whole number",
-    "int_parsing_size": "it is not a whole number",
-    "int_from_float": "it is not a whole number",
-    "float_parsing": "it is not a number",
-    "finite_number": "it is not a finite number",
-    "bool_parsing": "it is neither true nor false",
-    "literal_error": "it is none of the known values",
-    "greater_than": "it is out of range",
-    "greater_than_equal": "it is out of range",
-    "less_than_equal": "it is out of range",
-}
-_NO_TEXT = "it is a list or a mapping, not one value"
+_VARIABLES = tuple(one.variable for one in declarations())
 
 
 @dataclass(frozen=True)
@@ -48,8 +32,9 @@ class Loaded:
 
     settings: Settings
     origins: dict[str, str]
-    #: The YAML file, if there is one.
+    #: The YAML file, if there is one, and whether it holds the value of any secret.
     file: str | None = None
+    file_holds_secrets: bool = False
 
 
 def load_settings(
@@ -67,80 +52,54 @@ def load_settings(
     """
     options = {} if options is None else options
     environ = os.environ if environ is None else environ
-    asked, file_faults = sources(options, environ)
-    known = {*_BY_VARIABLE, CONFIG}
-    faults = [*file_faults, *(unknown(name) for name in options if name not in known)]
+    path = options.get(CONFIG) or environ.get(CONFIG) or None
+    file = read_file(path) if path else SettingsFile()
+    known = {*_VARIABLES, CONFIG}
+    faults = [*file.faults, *(unknown(name) for name in options if name not in known)]
     given: dict[str, Any] = {}
-    origins = dict.fromkeys(_BY_VARIABLE, "default")
-    for variable in _BY_VARIABLE:
-        for source in asked:
+    origins = dict.fromkeys(_VARIABLES, "default")
+    for variable in _VARIABLES:
+        for source in sources(options, environ, file.values):
             if (value := source.value(variable)) is not None:
                 given[variable] = value
                 origins[variable] = source.origin(variable)
                 break
-    settings, field_faults = _validated(given)
-    faulty = frozenset(fault.setting for fault in field_faults)
+    settings, field_faults = validated(given)
     draft = Draft(
         settings=settings,
         given=frozenset(given),
-        faulty=faulty,
+        faulty=frozenset(fault.setting for fault in field_faults),
         environ=environ,
         serving=serving,
-        complete=not any(fault.setting == CONFIG for fault in file_faults),
+        complete=not any(fault.setting == CONFIG for fault in file.faults),
+        routed=file.has_routes,
     )
-    between = [fault for fault in broken_rules(draft) if fault.setting not in faulty]
-    faults += [_with_origin(fault, origins) for fault in (*field_faults, *between)]
+    between = broken_rules(draft)
+    if not draft.routed:
+        between += broken_rules_of_routes(draft)
+    faults += [
+        _with_origin(fault, origins)
+        for fault in (*field_faults, *(one for one in between if one.setting not in draft.faulty))
+    ]
+    routes, route_faults = routes_of(file.routes, given, draft)
+    faults += [fault if fault.route else _with_origin(fault, origins) for fault in route_faults]
     if faults:
-        raise SettingsError(faults)
-    if "AUDIENCE" not in given:
+        raise SettingsError(list(dict.fromkeys(faults)))
+    settings = settings.with_routes(routes)
+    if "AUDIENCE" not in given and not routes:
         target = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
         origins["AUDIENCE"] = f"default (from {target})"
     for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
         if variable not in given:
             origins[variable] = "default (from THREADS)"
-    return Loaded(settings, origins, options.get(CONFIG) or environ.get(CONFIG) or None)
+    return Loaded(settings, origins, path, _holds_secrets(file))
 
 
-def _validated(given: Mapping[str, Any]) -> tuple[Settings, list[Fault]]:
-    """Return settings made of all that is valid by itself, and the faults of the rest."""
-    try:
-        return Settings(**given), []
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-    # One value, one fault: a union or a mapping can report several.
-    wrong = {str(detail["loc"][0]): detail for detail in reversed(details)}
-    faults = [_fault(variable, given[variable], detail) for variable, detail in wrong.items()]
-    valid = {variable: value for variable, value in given.items() if variable not in wrong}
-    return Settings(**valid), sorted(faults, key=_declared_order)
-
-
-def _declared_order(fault: Fault) -> int:
-    return list(_BY_VARIABLE).index(fault.setting)
-
-
-def _fault(variable: str, value: Any, detail: ErrorDetails) -> Fault:
-    declaration = _BY_VARIABLE[variable]
-    shown = _shown(value, secret=declaration.secret)
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, Unusable):
-        return Fault(variable, shown, cause.problem, cause.mend)
-    problem = _PROBLEMS.get(detail["type"], _NO_TEXT)
-    if not isinstance(value, str):
-        problem = _NO_TEXT
-    return Fault(variable, shown, problem, f"Give {declaration.takes or 'one text'}.")
-
-
-def _shown(value: Any, *, secret: bool) -> str | None:
-    """Return a faulty value for a message: no secret, no user information of a URL."""
-    if secret:
-        return MASK
-    if not isinstance(value, str):
-        return None
-    before, at, host = value.rpartition("@")
-    if not at:
-        return value
-    scheme, separator, _ = before.partition("://")
-    return f"{scheme}{separator}{MASK}@{host}" if separator else f"{MASK}@{host}"
+def _holds_secrets(file: SettingsFile) -> bool:
+    secrets = {one.variable for one in declarations() if one.secret}
+    return any(
+        secrets.intersection(each) for each in (file.values, *(r.values for r in file.routes))
+    )
 
 
 def _with_origin(fault: Fault, origins: Mapping[str, str]) -> Fault:
@@ -149,4 +108,4 @@ def _with_origin(fault: Fault, origins: Mapping[str, str]) -> Fault:
     if fault.value is None or origin in ("", "default", "option", "environment"):
         return fault
     place = "the settings file" if origin == "file" else origin
-    return Fault(fault.setting, fault.value, f"{fault.problem} (from {place})", fault.mend)
+    return replace(fault, problem=f"{fault.problem} (from {place})")

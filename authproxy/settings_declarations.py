@@ -10,7 +10,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from authproxy import settings_values as values
-from authproxy.settings_model import Settings
+from authproxy.settings_model import PER_ROUTE, Settings
+from authproxy.settings_target import about
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Declaration:
     @property
     def variable(self) -> str:
         return self.name.upper()
+
+    @property
+    def per_route(self) -> bool:
+        """Whether each route may have its own."""
+        return self.group in PER_ROUTE
 
     @property
     def doc(self) -> str:
@@ -71,6 +77,4 @@ def _schemas() -> dict[str, Any]:
 def declarations() -> Iterator[Declaration]:
     """Yield every setting, in the order of the declaration."""
     for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        about: Any = extra["authproxy"] if isinstance(extra, dict) else {}
-        yield Declaration(name=name, field=field, **about)
+        yield Declaration(name=name, field=field, **about(field))

@@ -36,6 +36,10 @@ identity_type: userassigned
 aad_client_id: 00000000-0000-0000-0000-000000000000
 ```
 
+Its one further key is `routes`: [several targets](routes.md) behind one proxy. Each route may have
+settings of its own of the groups "Where requests go", "Which identity", "Who and what may come in"
+and "What is sent". SIGHUP has the file read anew, without losing a request.
+
 **Comma lists** may be lists in the YAML file; blanks around a member do not count.
 
 **Secrets** are best kept in files: `AAD_CLIENT_SECRET_FILE` and

@@ -17,6 +17,7 @@ class Draft:
     `settings` holds what is valid by itself, and defaults for the rest;
     `given` every variable that any source gives; `complete` says that no
     source was unreadable, so that what is not given is really missing.
+    `routed` says that there are routes, each with a draft of its own.
     """
 
     settings: Settings
@@ -25,6 +26,7 @@ class Draft:
     environ: Mapping[str, str]
     serving: bool
     complete: bool = True
+    routed: bool = False
 
     def lacks(self, *variables: str) -> bool:
         """Tell whether none of these is given anywhere."""

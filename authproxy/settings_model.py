@@ -8,14 +8,24 @@ identity, is in `settings_target`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr
 
 from authproxy import admission_values
 from authproxy import settings_values as values
-from authproxy.settings_target import Seconds, TargetSettings, Text, setting
+from authproxy.routes import EVERYTHING, Match
+from authproxy.settings_target import (
+    IDENTITY,
+    TARGET,
+    Seconds,
+    TargetSettings,
+    Text,
+    about,
+    setting,
+)
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -35,6 +45,12 @@ SERVING, ADMISSION, LIMITS = (
     "Limits and shutdown",
 )
 HEADERS, LOGS, TELEMETRY = "What is sent", "Logs", "Telemetry"
+
+#: The groups of which each route may have settings of its own.
+PER_ROUTE = frozenset({TARGET, IDENTITY, ADMISSION, HEADERS})
+
+#: Of the other settings, those that a reload changes.
+_RELOADED = ("log_level", "trace_logging")
 
 
 class Settings(TargetSettings):
@@ -200,6 +216,59 @@ class Settings(TargetSettings):
         TELEMETRY, "aad_auth_proxy", "service.name of what is exported."
     )
 
+    #: Those of the YAML file.
+    _routes: tuple[Route, ...] = PrivateAttr(default=())
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Where requests go; one route for all of them, unless the YAML file has several."""
+        return self._routes or (Route("", EVERYTHING, self),)
+
+    @property
+    def has_routes(self) -> bool:
+        """Whether the YAML file has routes, so that target and audience are those of each."""
+        return bool(self._routes)
+
+    def with_routes(self, routes: Iterable[Route]) -> Settings:
+        """Return these settings with such routes."""
+        copy = self.model_copy()
+        copy._routes = tuple(routes)
+        return copy
+
+    @property
+    def identity_key(self) -> object:
+        """The same for settings that get the same tokens."""
+        return self.scope, self._values_of(IDENTITY)
+
+    @property
+    def admission_key(self) -> object:
+        """The same for settings that let in the same requests."""
+        return self._values_of(ADMISSION)
+
+    def _values_of(self, group: str) -> tuple[object, ...]:
+        fields = type(self).model_fields
+        return tuple(
+            getattr(self, name) for name in fields if about(fields[name])["group"] == group
+        )
+
+    @classmethod
+    def fixed_variables(cls) -> frozenset[str]:
+        """The settings that hold for a process as long as it lives, whatever is reloaded."""
+        return frozenset(
+            name.upper()
+            for name, field in cls.model_fields.items()
+            if about(field)["group"] not in PER_ROUTE and name not in _RELOADED
+        )
+
+    def within(self, process: Settings) -> Settings:
+        """Return these settings, with what is fixed as it is in `process`."""
+        kept = {name.lower() for name in self.fixed_variables()}
+        copy = self.model_copy(update={name: getattr(process, name) for name in kept})
+        copy._routes = tuple(
+            replace(route, settings=route.settings.within(process)) for route in self._routes
+        )
+        return copy
+
     @property
     def queue_length(self) -> int:
         """Requests that may wait for a thread."""
@@ -230,12 +299,25 @@ class Settings(TargetSettings):
         """Return what is in force, variable by variable, with secrets masked.
 
         What is unset is an empty text; AUDIENCE and TARGET_POOL_SIZE appear as
-        derived.
+        derived. The routes' own are not among them.
         """
         shown = {
             name.upper(): values.shown(getattr(self, name)) for name in type(self).model_fields
         }
-        shown["AUDIENCE"] = self.scope
+        if not self.has_routes:
+            shown["AUDIENCE"] = self.scope
         shown["TARGET_POOL_SIZE"] = str(self.pool_size)
         shown["MAX_QUEUED_REQUESTS"] = str(self.queue_length)
         return shown
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where some of the requests go, and how: `settings` holds what is in force for them.
+
+    `name` is empty where one route takes all.
+    """
+
+    name: str
+    match: Match
+    settings: Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     SecretStr,
 )
 from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from authproxy import audiences
 from authproxy import settings_values as values
@@ -43,6 +45,13 @@ def setting(
     """Declare a setting; `also` is read where it is unset, `shown` describes its default."""
     extra: JsonDict = {"group": group, "secret": secret, "also": also, "shown": shown}
     return Field(default=default, description=doc, json_schema_extra={"authproxy": extra})
+
+
+def about(field: FieldInfo) -> Mapping[str, Any]:
+    """Return what `setting` was told of a field, besides its default and doc."""
+    extra = field.json_schema_extra
+    told: Any = extra["authproxy"] if isinstance(extra, dict) else {}
+    return dict(told)
 
 
 class TargetSettings(BaseModel):

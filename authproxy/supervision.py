@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from authproxy.service_manager import Condition, ServiceManager
@@ -28,20 +28,32 @@ class Supervisor(Protocol):
     def stopping(self) -> None: ...
 
 
-def condition_of(tokens: TokenSource) -> Condition:
-    """Return how the process fares that this token source belongs to.
+def condition_of(sources: Mapping[str, TokenSource]) -> Condition:
+    """Return how the process fares whose routes, by name, have these sources of tokens.
 
     The identity's outage does not keep it from serving: it answers with 503.
     """
+    if not all(tokens.alive for tokens in sources.values()):
+        return Condition(False, False, "Cannot serve: the token thread has ended, see the log.")
+    ready = any(tokens.ready for tokens in sources.values()) and all(
+        tokens.tried for tokens in sources.values()
+    )
+    told = ["Ready." if ready else "Not ready, requests get 503."]
+    told += [
+        f"{name}: {_of_token(tokens)}" if name else _of_token(tokens)
+        for name, tokens in sources.items()
+    ]
+    return Condition(True, ready, " ".join(told))
+
+
+def _of_token(tokens: TokenSource) -> str:
     status = tokens.status()
     error, expires_at = status["last_error"], status["expires_at"]
-    if not tokens.alive:
-        return Condition(False, False, "Cannot serve: the token thread has ended, see the log.")
     if tokens.ready:
         late = f" The last refresh failed: {error}" if error else ""
-        return Condition(True, True, f"Ready. The token is valid until {expires_at}.{late}")
+        return f"The token is valid until {expires_at}.{late}"
     why = error or (f"it expired at {expires_at}" if expires_at else "it is being fetched")
-    return Condition(True, False, f"Not ready, requests get 503. There is no valid token: {why}")
+    return f"There is no valid token: {why}"
 
 
 class WorkerReports:

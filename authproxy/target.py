@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Protocol, TypeVar
 
 from authproxy.errors import AuthProxyError, TargetProtocolError
-from authproxy.telemetry import NO_ATTEMPT, Attempt, Telemetry
+from authproxy.telemetry import NO_ATTEMPT, NO_TARGET_TELEMETRY, Attempt, TargetTelemetry
 from authproxy.transport import Answer, DeadConnection, OutboundRequest, TargetAdapter
 
 #: Seconds that a request which the target answered with 401 waits for a new token.
@@ -55,11 +55,14 @@ class Target:
     """
 
     def __init__(
-        self, adapter: TargetAdapter, tokens: Tokens[T], telemetry: Telemetry | None = None
+        self,
+        adapter: TargetAdapter,
+        tokens: Tokens[T],
+        telemetry: TargetTelemetry = NO_TARGET_TELEMETRY,
     ) -> None:
         self._adapter = adapter
         self._tokens = tokens
-        self._telemetry = telemetry or Telemetry()
+        self._telemetry = telemetry
 
     def send(self, request: OutboundRequest) -> Exchange:
         """Return the target's answer.

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from authproxy.headers import Field
+    from authproxy.settings import Settings
+    from authproxy.urls import TargetURL
 
 
 class RequestWatch:
     """One request of a client's, from its arrival to the end of its answer."""
 
-    #: Bytes of the request's body, told once they are known.
+    #: Bytes of the request's body, and the target's host, told once they are known.
     request_bytes = 0
+    target_host: str | None = None
 
     def streams(self) -> None:
         """The answer goes on when the application has returned: `ended` will be called then."""
@@ -69,11 +72,44 @@ class Refresh:
         """It did not; `reason` holds no secret."""
 
 
+class TargetTelemetry:
+    """What can be told of the exchanges with one target."""
+
+    def attempt(self, method: str, target: str, number: int) -> Attempt:
+        """A request is about to be sent to the target, for the `number`th time."""
+        return NO_ATTEMPT
+
+    def retried(self, reason: str) -> None:
+        """A request is sent again; the reason is one of a few words."""
+
+
+class TokenTelemetry:
+    """What can be told of one source of tokens."""
+
+    def refresh(self) -> AbstractContextManager[Refresh]:
+        """Return a context for one attempt to get a token."""
+        return _NO_REFRESH
+
+    def ended(self) -> None:
+        """The source gives no more tokens: the one it had expires unused."""
+
+
 class Telemetry:
     """What can be told; one for each process."""
 
     #: What METRICS_PORT shows, if it is on.
     collector: Collector | None = None
+
+    #: The target's host, where all requests have the same.
+    sole_target_host = ""
+
+    def of_target(self, url: TargetURL) -> TargetTelemetry:
+        """Return whom to tell of exchanges with this target."""
+        return NO_TARGET_TELEMETRY
+
+    def of_tokens(self, settings: Settings) -> TokenTelemetry:
+        """Return whom to tell of the tokens of this identity, for this audience."""
+        return NO_TOKEN_TELEMETRY
 
     def instrument(self, app: Flask) -> None:
         """Have the application observed."""
@@ -85,22 +121,13 @@ class Telemetry:
     def refused(self, method: str, target: str, user_agent: str, status: int) -> None:
         """The server refused a request before the application saw it."""
 
-    def attempt(self, method: str, target: str, number: int) -> Attempt:
-        """A request is about to be sent to the target, for the `number`th time."""
-        return NO_ATTEMPT
-
-    def retried(self, reason: str) -> None:
-        """A request is sent again; the reason is one of a few words."""
-
-    def refresh(self) -> AbstractContextManager[Refresh]:
-        """Return a context for one attempt to get a token."""
-        return _NO_REFRESH
-
     def close(self, seconds: float) -> None:
         """Send what is left, for so many seconds at most."""
 
 
 NO_WATCH = RequestWatch()
 NO_ATTEMPT = Attempt()
+NO_TARGET_TELEMETRY = TargetTelemetry()
+NO_TOKEN_TELEMETRY = TokenTelemetry()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _NO_REFRESH: AbstractContextManager[Refresh] = nullcontext(Refresh())

@@ -29,7 +29,7 @@ from authproxy.log_export import OTLPHandler, add_trace_ids
 from authproxy.metrics_registry import MetricsRegistry
 from authproxy.redaction import masked
 from authproxy.settings import Settings
-from authproxy.telemetry import Attempt, Refresh, RequestWatch, Telemetry
+from authproxy.telemetry import RequestWatch, TargetTelemetry, Telemetry, TokenTelemetry
 from authproxy.telemetry_resource import resource
 from authproxy.telemetry_rules import Destination, Signal
 from authproxy.tracing import (
@@ -41,7 +41,7 @@ from authproxy.tracing import (
     current_server_span,
     in_span,
 )
-from authproxy.urls import path_of, request_target
+from authproxy.urls import TargetURL, path_of, request_target
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,8 +58,11 @@ _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 class ObservedRequest(RequestWatch):
     """Counts one request when its answer has ended."""
 
-    def __init__(self, instruments: Instruments, environ: Mapping[str, Any]) -> None:
+    def __init__(
+        self, instruments: Instruments, environ: Mapping[str, Any], target_host: str
+    ) -> None:
         self._instruments = instruments
+        self.target_host = target_host
         self._environ = environ
         self._span: ServerSpan | None = current_server_span()
         self._began = time.perf_counter()
@@ -87,6 +90,7 @@ class ObservedRequest(RequestWatch):
         seen_status = status if seen_status is None else seen_status
         request = EndedRequest(
             *_client_labels(self._environ),
+            target_host=self.target_host or "",
             status=status,
             seen_status=seen_status,
             error=error,
@@ -151,29 +155,23 @@ class SDKTelemetry(Telemetry):
         if self._tracers is not None:
             for handler in logging.getLogger().handlers:
                 handler.addFilter(add_trace_ids)
-        self._tell_of(settings)
+        self._instruments = Instruments(self._meters.get_meter("authproxy", __version__))
 
-    def _tell_of(self, settings: Settings) -> None:
-        url = settings.target
+    # What is told.
+
+    def of_target(self, url: TargetURL) -> TargetTelemetry:
+        self._instruments.add_target(url.authority)
+        log_query = self._settings.log_query
+        return ClientSide(self._instruments, url, log_query=log_query, provider=self._tracers)
+
+    def of_tokens(self, settings: Settings) -> TokenTelemetry:
         identity = Identity(
             settings.scope,
             settings.aad_client_id or "",
             settings.aad_tenant_id or "",
             settings.identity_type,
         )
-        meter = self._meters.get_meter("authproxy", __version__)
-        self._instruments = Instruments(meter, url.authority, identity)
-        self._client = ClientSide(
-            self._instruments,
-            host=url.host,
-            port=url.port,
-            origin=url.origin,
-            log_query=settings.log_query,
-            provider=self._tracers,
-        )
-        self._token = TokenSide(self._instruments, identity, self._tracers)
-
-    # What is told.
+        return TokenSide(self._instruments, identity, self._tracers)
 
     def instrument(self, app: Flask) -> None:
         """Have each request traced; what it counts for, the forwarding view tells itself.
@@ -199,23 +197,18 @@ class SDKTelemetry(Telemetry):
         app.wsgi_app = seen  # type: ignore[method-assign, assignment]
 
     def request(self, environ: Mapping[str, Any]) -> RequestWatch:
-        return ObservedRequest(self._instruments, environ)
+        return ObservedRequest(self._instruments, environ, self.sole_target_host)
 
     def refused(self, method: str, target: str, user_agent: str, status: int) -> None:
         environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "HTTP_USER_AGENT": user_agent}
         request = EndedRequest(
-            *_client_labels(environ), status=status, seen_status=status, began=False
+            *_client_labels(environ),
+            target_host=self.sole_target_host,
+            status=status,
+            seen_status=status,
+            began=False,
         )
         self._instruments.request_ended(request, seconds=0.0)
-
-    def attempt(self, method: str, target: str, number: int) -> Attempt:
-        return self._client.attempt(method, target, number)
-
-    def retried(self, reason: str) -> None:
-        self._instruments.retried(reason)
-
-    def refresh(self) -> AbstractContextManager[Refresh]:
-        return self._token.refresh()
 
     def close(self, seconds: float) -> None:
         """Send what is left; all signals at the same time, and none beyond `seconds`."""

@@ -16,7 +16,7 @@ from authproxy.clock import Clock, SystemClock
 from authproxy.credentials import FetchedToken, FetchError
 from authproxy.errors import AuthenticationTokenNotFound, CredentialError
 from authproxy.lifetimes import BACKOFF_FIRST, Token, backoff
-from authproxy.telemetry import Refresh, Telemetry
+from authproxy.telemetry import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
 
 __all__ = ["Token", "TokenSource"]
 
@@ -52,14 +52,14 @@ class TokenSource:
         *,
         percentage: int,
         audience: str | None = None,
-        telemetry: Telemetry | None = None,
+        telemetry: TokenTelemetry = NO_TOKEN_TELEMETRY,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
         self._fetch = fetch
         self._percentage = percentage
         self._audience = audience
-        self._telemetry = telemetry or Telemetry()
+        self._telemetry = telemetry
         self._clock: Clock = clock or SystemClock()
         # SystemRandom keeps no state: forked workers must not share one jitter.
         self._random = random or SystemRandom()
@@ -140,6 +140,11 @@ class TokenSource:
         return token is not None and token.seconds_valid(self._clock) > 0
 
     @property
+    def tried(self) -> bool:
+        """Whether the first attempt has ended, well or not."""
+        return self._ended > 0
+
+    @property
     def alive(self) -> bool:
         """Whether the thread runs in this process."""
         thread = self._thread
@@ -188,6 +193,7 @@ class TokenSource:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        self._telemetry.ended()
 
     def step(self) -> float:
         """Fetch if that is due. Return the seconds after which to look again."""

@@ -13,10 +13,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 
 from authproxy import __version__
 from authproxy.headers import Field, canonical
-from authproxy.instruments import Identity, Instruments
+from authproxy.instruments import Identity, Instruments, RefreshSeries
 from authproxy.metric_labels import known_method
 from authproxy.redaction import masked
-from authproxy.telemetry import Attempt, Refresh
+from authproxy.telemetry import Attempt, Refresh, TargetTelemetry, TokenTelemetry
+from authproxy.urls import TargetURL
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
 MAX_ATTRIBUTE_LENGTH = 1024
@@ -155,32 +156,33 @@ class ObservedAttempt(Attempt):
         self._span.end()
 
 
-class ClientSide:
-    """Begins the attempts at the target; with a tracer, they are traced."""
+class ClientSide(TargetTelemetry):
+    """Begins the attempts at one target; with a tracer, they are traced."""
 
     def __init__(
         self,
         instruments: Instruments,
+        url: TargetURL,
         *,
-        host: str,
-        port: int,
-        origin: str,
         log_query: bool,
         provider: TracerProvider | None,
     ) -> None:
         self._instruments = instruments
-        self._host, self._port, self._origin = host, port, origin
+        self._url = url
         self._log_query = log_query
         self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
 
     def attempt(self, method: str, target: str, number: int) -> Attempt:
         attributes: dict[str, str | int] = {
             "http.request.method": known_method(method),
-            "server.address": self._host,
-            "server.port": self._port,
+            "server.address": self._url.host,
+            "server.port": self._url.port,
         }
         span = self._span(attributes, method, target, number) if self._tracer else None
         return ObservedAttempt(self._instruments, span, attributes)
+
+    def retried(self, reason: str) -> None:
+        self._instruments.retried(self._url.authority, reason)
 
     def _span(self, shared: dict[str, str | int], method: str, target: str, number: int) -> Span:
         assert self._tracer is not None
@@ -188,7 +190,7 @@ class ClientSide:
         shown = target if self._log_query else target.partition("?")[0]
         attributes = {
             **shared,
-            "url.full": self._origin + masked(shown),
+            "url.full": self._url.origin + masked(shown),
             "authproxy.attempt": number,
         }
         if known != method:
@@ -200,18 +202,18 @@ class ClientSide:
 
 
 class _ObservedRefresh(Refresh):
-    def __init__(self, instruments: Instruments, span: Span | None) -> None:
-        self._instruments = instruments
+    def __init__(self, series: RefreshSeries, span: Span | None) -> None:
+        self._series = series
         self._span = span
 
     def succeeded(self, expires_at: float, next_refresh: float) -> None:
-        self._instruments.refreshed(is_success=True, expires_at=expires_at)
+        self._series.refreshed(is_success=True, expires_at=expires_at)
         if self._span is not None:
             self._span.set_attribute("token.expiry_timestamp", _rfc3339(expires_at))
             self._outcome(self._span, next_refresh, is_success=True)
 
     def failed(self, reason: str, next_refresh: float) -> None:
-        self._instruments.refreshed(is_success=False)
+        self._series.refreshed(is_success=False)
         if self._span is not None:
             self._outcome(self._span, next_refresh, is_success=False)
             self._span.set_status(StatusCode.ERROR, reason)
@@ -221,25 +223,28 @@ class _ObservedRefresh(Refresh):
         span.set_attribute("tokenrefresh.next_refresh_timestamp", _rfc3339(next_refresh))
 
 
-class TokenSide:
-    """Counts the attempts to get a token; with a tracer, they are traced."""
+class TokenSide(TokenTelemetry):
+    """Counts one source's attempts to get a token; with a tracer, they are traced."""
 
     def __init__(
         self, instruments: Instruments, identity: Identity, provider: TracerProvider | None
     ) -> None:
-        self._instruments = instruments
+        self._series = instruments.of_tokens(identity)
         self._identity = identity
         self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
 
     @contextmanager
     def refresh(self) -> Iterator[Refresh]:
         if self._tracer is None:
-            yield _ObservedRefresh(self._instruments, None)
+            yield _ObservedRefresh(self._series, None)
             return
         with self._tracer.start_as_current_span(
             "refreshAADToken", attributes=self._identity.labels()
         ) as span:
-            yield _ObservedRefresh(self._instruments, span)
+            yield _ObservedRefresh(self._series, span)
+
+    def ended(self) -> None:
+        self._series.ended()
 
 
 def _rfc3339(wall: float) -> str:

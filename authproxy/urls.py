@@ -126,6 +126,19 @@ def request_target(environ: Mapping[str, Any]) -> str:
     return raw
 
 
+def requested_host(environ: Mapping[str, Any]) -> str:
+    """Return the host, with its port if it has one, that a request is for, in small letters.
+
+    That of an absolute form counts more than Host (RFC 9112 section 3.2.2).
+    """
+    raw = _raw(environ)
+    absolute = None if has_origin_form(environ) else _SCHEME.match(raw)
+    host: str = environ.get("HTTP_HOST", "")
+    if absolute:
+        host = re.split(r"[/?#]", raw[absolute.end() :], maxsplit=1)[0].rpartition("@")[2]
+    return host.strip(" \t").lower()
+
+
 def has_origin_form(environ: Mapping[str, Any]) -> bool:
     """Tell whether the request target came as a path, or as `*`: neither URL nor authority."""
     raw = _raw(environ)

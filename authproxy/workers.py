@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: stop, and the read end of a pipe that closes when the parent dies.
 ServeWorker = Callable[[int, StopRequest, int], None]
 
-_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP})
 
 #: A worker that lived shorter than this is replaced after a pause, doubled
 #: each time up to the longest.
@@ -66,8 +66,11 @@ class Parent:
         delay: float,
         grace: float,
         overseer: Overseer | None = None,
+        reload: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`reload` tells on SIGHUP whether the workers are to reload too."""
         self._overseer = overseer
+        self._reload = reload
         self._slots = [_Slot(pause=_FIRST_PAUSE_SECONDS) for _ in range(count)]
         self._sockets = sockets
         self._serve_worker = serve_worker
@@ -81,7 +84,9 @@ class Parent:
         A second signal kills the workers and ends at once.
         """
         with _signals_as_bytes() as self._signals, _pipe() as (self._lifeline, self._alive):
-            while not self._stop_signal(self._tick()):
+            while not self._stop_signal(signals := self._tick()):
+                if signal.SIGHUP in signals and self._reload():
+                    self._kill(signal.SIGHUP)
                 self._reap(draining=False)
                 self._fill()
                 if self._overseer:
@@ -128,7 +133,8 @@ class Parent:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda number, frame: stop())
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # What serves has a handler for SIGHUP, and lets it in then.
+            signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})
             self._serve_worker(worker, stop, self._lifeline)
             status = 0
         except BaseException:  # the end of this process, whatever it was

@@ -80,7 +80,7 @@ class _Application:
         return (self._app or self.make())(environ, start_response)
 
     def make(self, patience: float = 0.0) -> WSGIApplication:
-        """Return the application, and wait up to `patience` seconds for its first token."""
+        """Return the application, and wait up to `patience` seconds for its first tokens."""
         from authproxy.app import create_app
 
         with self._lock:
@@ -89,7 +89,7 @@ class _Application:
                 services = app.extensions["authproxy"]
                 services.start()
                 atexit.register(services.close)  # sends the last telemetry
-                services.tokens.await_first_attempt(patience)
+                services.routes.await_first_attempts(patience)
                 self._app = app
             return self._app
 

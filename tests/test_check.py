@@ -104,11 +104,13 @@ def test_the_report_for_scripts_has_the_documented_keys(run: Run, target: Upstre
         "target": target.url,
         "identity_type": "systemassigned",
         "scope": "https://monitor.azure.com/.default",
+        "routes": [],
     }
     assert [step["name"] for step in steps] == ["settings", *WAY]
     for step in steps:
         assert list(step) == [
             "name",
+            "route",
             "outcome",
             "milliseconds",
             "summary",

@@ -51,7 +51,7 @@ def test_a_process_with_a_token_is_ready(tokens: TokenSource) -> None:
     tokens.start()
     wait_until("there is a token", lambda: tokens.ready)
     text = "Ready. The token is valid until 2027-01-15T09:00:00Z."
-    assert condition_of(tokens) == Condition(serves=True, ready=True, text=text)
+    assert condition_of({"": tokens}) == Condition(serves=True, ready=True, text=text)
 
 
 def test_a_refresh_that_fails_is_told_while_the_token_is_still_good(
@@ -62,7 +62,7 @@ def test_a_refresh_that_fails_is_told_while_the_token_is_still_good(
     issuer.failure = CredentialError("Entra is away")
     clock.advance(3500)
     tokens.step()
-    condition = condition_of(tokens)
+    condition = condition_of({"": tokens})
     assert condition.ready
     assert condition.text.endswith("09:00:00Z. The last refresh failed: Entra is away")
 
@@ -74,7 +74,7 @@ def test_a_process_without_a_token_serves_and_is_not_ready(
     tokens.start()
     wait_until("it has failed", lambda: tokens.status()["last_error"] is not None)
     text = "Not ready, requests get 503. There is no valid token: Entra is away"
-    assert condition_of(tokens) == Condition(serves=True, ready=False, text=text)
+    assert condition_of({"": tokens}) == Condition(serves=True, ready=False, text=text)
 
 
 def test_a_token_that_expired_before_anything_failed_is_told_of(
@@ -83,7 +83,9 @@ def test_a_token_that_expired_before_anything_failed_is_told_of(
     tokens.start()
     wait_until("there is a token", lambda: tokens.ready)
     clock.jump(4000)
-    assert condition_of(tokens).text.endswith("no valid token: it expired at 2027-01-15T09:00:00Z")
+    assert condition_of({"": tokens}).text.endswith(
+        "no valid token: it expired at 2027-01-15T09:00:00Z"
+    )
 
 
 def test_a_process_whose_token_thread_has_ended_cannot_serve(
@@ -92,7 +94,7 @@ def test_a_process_whose_token_thread_has_ended_cannot_serve(
     issuer.failure = RuntimeError("a bug")
     tokens.start()
     wait_until("the thread has ended", lambda: not tokens.alive)
-    condition = condition_of(tokens)
+    condition = condition_of({"": tokens})
     assert not condition.serves
     assert "the token thread has ended" in condition.text
 

@@ -1,0 +1,105 @@
+"""On SIGHUP, the settings are read anew; whatever is wrong with them, the old ones stay."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import FrameType
+
+from authproxy.app import ReloadRefused, Services
+from authproxy.errors import SettingsError
+from authproxy.settings import Loaded, Settings
+from authproxy.startup import tell_routes
+
+log = logging.getLogger(__name__)
+
+#: Reads the settings from where they came at the start. Raises SettingsError.
+Reread = Callable[[], Loaded]
+
+#: For so long routes may take to get their first tokens, before the old ones go.
+PATIENCE_SECONDS = 30.0
+
+
+class ReloadRequests:
+    """Notes signals; reading of them is for one thread."""
+
+    def __init__(self) -> None:
+        # Its `put` may interrupt itself, as a signal handler can.
+        self._signals: SimpleQueue[int] = SimpleQueue()
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.put(number)
+
+    def listen(self) -> None:
+        """Have SIGHUP request a reload, in this process, whether it was held back or not."""
+        signal.signal(signal.SIGHUP, self.on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def wait(self) -> None:
+        """Return when there was a request; those that came meanwhile are one."""
+        self._signals.get()
+        try:
+            while True:
+                self._signals.get_nowait()
+        except Empty:
+            return
+
+
+def reload_on_request(requests: ReloadRequests, reread: Reread, services: Services) -> None:
+    """Start the thread that reloads."""
+
+    def run() -> None:
+        while True:
+            requests.wait()
+            loaded = settings_anew(reread)
+            if loaded is not None:
+                reload(loaded, services)
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+
+
+def settings_anew(reread: Reread) -> Loaded | None:
+    """Read the settings; where they have faults, say so in the log and return None."""
+    try:
+        return reread()
+    except SettingsError as error:
+        faults = "; ".join(str(fault) for fault in error.faults)
+        log.error(
+            "Settings not reloaded, those before stay in force", extra={"fields": {"Error": faults}}
+        )
+        return None
+
+
+def reload(loaded: Loaded, services: Services) -> None:
+    """Put these settings in force, or say why not."""
+    try:
+        services.reload(loaded.settings, PATIENCE_SECONDS)
+    except (ReloadRefused, SettingsError) as error:
+        log.error(
+            "Settings not reloaded, those before stay in force",
+            extra={"fields": {"Error": str(error)}},
+        )
+        return
+    except Exception:  # The last stop of a bug: the settings before are in force.
+        log.exception("Settings not reloaded, those before stay in force")
+        return
+    log.info("Settings reloaded")
+    tell_routes(services.routes.settings)
+    if later := changed_of_process(services.settings, loaded.settings):
+        log.warning(
+            "Some changed settings take effect only after a restart",
+            extra={"fields": {"Settings": ", ".join(later)}},
+        )
+
+
+def changed_of_process(before: Settings, now: Settings) -> list[str]:
+    """Return the settings that differ and hold for the process as long as it lives."""
+    kept = before.effective()
+    return [
+        name
+        for name, value in now.effective().items()
+        if value != kept[name] and name in Settings.fixed_variables()
+    ]

@@ -1,0 +1,291 @@
+"""SIGHUP: the settings file anew, without losing a request; what is wrong changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from authproxy.demo.directory import ManagedIdentity
+from authproxy.demo.entra import StandInEntra
+from tests.conftest import Launch
+from tests.support.authority import Authority
+from tests.support.client_certificates import replace_file
+from tests.support.expect import assert_own_error
+from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.routes import to, write_routes
+from tests.support.scrape import settled
+from tests.support.upstream import Exchange, Upstream
+from tests.support.wire import message
+
+RELOADED, NOT_RELOADED = "Settings reloaded", "Settings not reloaded, those before stay in force"
+
+
+@pytest.fixture
+def second(authority: Authority) -> Iterator[Upstream]:
+    """Another target than `target`."""
+    upstream = Upstream(authority.context())
+    yield upstream
+    upstream.close()
+
+
+def reload(proxy: ProxyProcess, outcome: str = RELOADED, *, times: int = 1) -> dict[str, str]:
+    """Send SIGHUP and return the event that says what came of it, once `times` have said so."""
+    mark = proxy.mark()
+    proxy.signal(signal.SIGHUP)
+    event = proxy.wait_for_event(outcome, after=mark)
+    wait_until(
+        "all have reloaded",
+        lambda: sum(outcome in line for line in proxy.lines[mark:]) == times,
+    )
+    return event
+
+
+def start(launch: Launch, config: Path, **settings: str) -> ProxyProcess:
+    proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config), **settings)
+    if "WORKERS" in settings:
+        wait_for_tokens(proxy, int(settings["WORKERS"]))
+    return proxy
+
+
+def wait_for_tokens(proxy: ProxyProcess, count: int) -> None:
+    """Wait until so many tokens have been fetched: each worker has its own."""
+    wait_until("the tokens are there", lambda: proxy.log.count('"Token refreshed"') >= count)
+
+
+def test_a_changed_target_takes_the_requests_from_then_on(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy = start(launch, config)
+    assert proxy.get("/1").status == 200
+    replace_file(config, f"target_host: {second.authority}\n".encode())
+    reload(proxy)
+    assert proxy.get("/2").status == 200
+    assert target.only().target == b"/1"
+    assert second.only().target == b"/2"
+    wait_until("the connection to the former target is closed", lambda: not target.open_connections)
+
+
+def test_routes_come_and_go(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target, path="/a")])
+    proxy = start(launch, config)
+    assert_own_error(proxy.get("/b"), 404, "NoRoute")
+    write_routes(config, [to(second, path="/b")])
+    reload(proxy)
+    assert proxy.get("/b").status == 200
+    assert_own_error(proxy.get("/a"), 404, "NoRoute")
+    assert proxy.wait_for_line(r'msg="Route:" Name=/b')
+
+
+def test_a_request_in_flight_ends_as_it_began(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy = start(launch, config)
+    gate = target.gate()
+    began = threading.Event()
+
+    def slowly(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhal")
+        began.set()
+        gate.wait()
+        exchange.send("ves")
+
+    target.script(slowly)
+    with proxy.connect() as client:
+        client.send(message("GET /slow"))
+        assert began.wait(20)
+        replace_file(config, f"target_host: {second.authority}\n".encode())
+        reload(proxy)
+        assert proxy.get("/next").status == 200
+        gate.open()
+        assert client.receive().body == b"halves"
+    assert second.only().target == b"/next"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_request_is_lost_to_reloads_under_load(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path, workers: str
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    proxy = start(launch, config, WORKERS=workers)
+    over = threading.Event()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        number = 0
+        while not over.is_set():
+            with proxy.connect() as client:
+                for _ in range(10):
+                    number += 1
+                    statuses.append(client.ask(message("POST /x", body=b"%d" % number)).status)
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        for destination in (second, target, second):
+            write_routes(config, [to(destination)])
+            reload(proxy, times=int(workers))
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+    assert len(statuses) > 100
+    assert set(statuses) == {200}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("target_host: [", "AUTHPROXY_CONFIG"),
+        ("target_host: a.example.com\nthreads: none", "THREADS='none'"),
+        ("", "TARGET_HOST: it is required"),
+        ("target_host: a.example.com\nlisten_port: 1", "listen_port: there is no such setting"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_faults_are_told_and_the_settings_before_stay(
+    launch: Launch, target: Upstream, tmp_path: Path, text: str, told: str, workers: str
+) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy = start(launch, config, WORKERS=workers)
+    replace_file(config, text.encode())
+    event = reload(proxy, NOT_RELOADED)
+    assert event["level"] == "error"
+    assert told in event["Error"]
+    assert proxy.get("/1").status == 200
+    # And they can be mended.
+    replace_file(config, f"target_host: {target.authority}\nlog_level: debug\n".encode())
+    reload(proxy, times=int(workers))
+    assert proxy.get("/2").status == 200
+
+
+def test_an_identity_that_gets_no_token_does_not_replace_one_that_does(
+    launch: Launch, target: Upstream, tmp_path: Path, entra: StandInEntra
+) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy = launch(
+        without=("TARGET_HOST", "IDENTITY_TYPE"),
+        AUTHPROXY_CONFIG=str(config),
+        **entra.managed_identity_environment(),
+    )
+    wrong = f"target_host: {target.authority}\nidentity_type: userassigned\naad_client_id: nobody\n"
+    replace_file(config, wrong.encode())
+    proxy.signal(signal.SIGHUP)
+    proxy.wait_for_event("Failed to refresh token")
+    assert proxy.get("/meanwhile").status == 200
+    # Before the reload gives up, there is such an identity after all.
+    mark = proxy.mark()
+    entra.assign(ManagedIdentity(client_id="nobody"))
+    proxy.wait_for_event(RELOADED, after=mark)
+    assert proxy.get("/then").status == 200
+
+
+def test_a_respawned_worker_begins_with_the_settings_in_force(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    proxy = start(launch, config, WORKERS="2")
+    write_routes(config, [to(second)])
+    reload(proxy, times=2)
+    before = proxy.workers()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until("the workers are replaced", lambda: len(set(proxy.workers()) - set(before)) == 2)
+    wait_for_tokens(proxy, 6)
+    assert proxy.get("/x").status == 200
+    assert second.only().target == b"/x"
+    assert not target.requests
+
+
+def test_what_is_fixed_for_the_process_is_told_and_kept(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy = start(launch, config)
+    changed = f"target_host: {target.authority}\nthreads: 3\nlog_format: json\nlog_level: debug\n"
+    replace_file(config, changed.encode())
+    reload(proxy)
+    event = proxy.wait_for_event("Some changed settings take effect only after a restart")
+    assert event["Settings"] == "THREADS, MAX_QUEUED_REQUESTS, LOG_FORMAT"
+    assert proxy.get("/x").status == 200
+
+
+def test_a_level_of_the_log_is_reloaded(launch: Launch, target: Upstream, tmp_path: Path) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\nlog_level: error\n".encode())
+    proxy = start(launch, config)
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy.signal(signal.SIGHUP)
+    wait_until(
+        "requests are logged",
+        lambda: proxy.get("/x").status == 200 and "Successfully sent request" in proxy.log,
+    )
+
+
+def test_callers_are_judged_by_the_settings_in_force(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    proxy = start(launch, config)
+    assert proxy.ask(message("DELETE /x", body=b"x")).status == 200
+    write_routes(config, [to(target, allowed_methods="GET")])
+    reload(proxy)
+    assert_own_error(proxy.ask(message("DELETE /x", "Content-Length: 9")), 405, "MethodNotAllowed")
+    write_routes(config, [to(target)])
+    reload(proxy)
+    assert proxy.ask(message("DELETE /x", body=b"x")).status == 200
+
+
+def test_metrics_go_on_and_the_former_token_is_forgotten(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    port = free_port()
+    proxy = start(launch, config, METRICS_PORT=str(port))
+    assert proxy.get("/x").status == 200
+    write_routes(config, [to(second, audience="https://prometheus.monitor.azure.com")])
+    reload(proxy)
+    assert proxy.get("/x").status == 200
+    page = settled(port)
+    hosts = {labels["target_host"] for labels in page.labels("aad_auth_proxy_requests_total")}
+    assert hosts == {target.authority, second.authority}
+    expiries = page.labels("aad_auth_proxy_token_expiry_timestamp_seconds")
+    assert [labels["audience"] for labels in expiries] == [
+        "https://prometheus.monitor.azure.com/.default"
+    ]
+
+
+def test_readiness_does_not_waver(launch: Launch, target: Upstream, tmp_path: Path) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    proxy = start(launch, config)
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.add(proxy.get("/ready").status)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(3):
+        reload(proxy)
+    over.set()
+    looking.join()
+    assert seen == {200}
+    assert json.loads(proxy.get("/ready").body)["status"] == "ready"
