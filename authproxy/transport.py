@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
+from queue import Empty
 from typing import Any, BinaryIO, cast
 
 from requests import Session
@@ -101,12 +103,15 @@ class Answer:
     """The target's answer; its connection goes back to the pool when it is read."""
 
     def __init__(
-        self, response: TargetResponse, connection: HTTPConnection, pool: HTTPConnectionPool
+        self,
+        response: TargetResponse,
+        connection: HTTPConnection,
+        give_back: Callable[[HTTPConnection], None],
     ) -> None:
         self._response = response
         self._read_timeout = connection.sock.gettimeout()
         self._connection = connection
-        self._pool = pool
+        self._give_back = give_back
         self._released = False
         self.status = response.head.status
         self.reason = response.head.reason
@@ -173,7 +178,7 @@ class Answer:
         self._released = True
         if not self._response.complete or self._response.will_close:
             self._connection.close()
-        self._pool._put_conn(self._connection)
+        self._give_back(self._connection)
 
 
 class TargetAdapter(HTTPAdapter):
@@ -195,6 +200,7 @@ class TargetAdapter(HTTPAdapter):
     ) -> None:
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
         self._read_timeout = read_timeout
+        self._retired = False
         manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
         pool_options: dict[str, Any] = {"timeout": Timeout(connect=connect_timeout)}
         if ssl_context:
@@ -223,14 +229,31 @@ class TargetAdapter(HTTPAdapter):
             response = self._converse(connection, request, authorization, reused)
         except BaseException:
             connection.close()
-            self._pool._put_conn(connection)
+            self._give_back(connection)
             raise
-        return Answer(response, connection, self._pool)
+        return Answer(response, connection, self._give_back)
 
     def close(self) -> None:
-        """Close the pooled connections; those in use end with their answers."""
-        self._pool.close()
-        super().close()
+        """Close the pooled connections; those in use end with their answers.
+
+        A request that still comes, on its way here when the settings were
+        reloaded, gets a connection for itself alone. The pool would refuse it.
+        """
+        self._retired = True
+        self._close_idle()
+
+    def _give_back(self, connection: HTTPConnection) -> None:
+        self._pool._put_conn(connection)
+        if self._retired:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        idle = self._pool.pool
+        assert idle is not None  # it is never closed
+        with suppress(Empty):
+            while True:
+                if connection := idle.get_nowait():
+                    connection.close()
 
     def _connect(self, connection: HTTPConnection) -> None:
         try:
