@@ -62,15 +62,15 @@ def test_a_changed_target_takes_the_requests_from_then_on(
     launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
 ) -> None:
     config = tmp_path / "authproxy.yaml"
-    replace_file(config, f"target_host: {target.authority}\n".encode())
+    replace_file(config, f"target_host: {second.authority}\n".encode())
     proxy = start(launch, config)
     assert proxy.get("/1").status == 200
-    replace_file(config, f"target_host: {second.authority}\n".encode())
+    replace_file(config, f"target_host: {target.authority}\n".encode())
     reload(proxy)
     assert proxy.get("/2").status == 200
-    assert target.only().target == b"/1"
-    assert second.only().target == b"/2"
-    wait_until("the connection to the former target is closed", lambda: not target.open_connections)
+    assert second.only().target == b"/1"
+    assert target.only().target == b"/2"
+    wait_until("the connection to the former target is closed", lambda: not second.open_connections)
 
 
 def test_routes_come_and_go(
