@@ -49,9 +49,16 @@ apache-test: install system-deps apache-python ## Run the end-to-end tests again
 apache-python: install system-deps
 	@$(BIN)/python -m tests.support.debian_python
 
+# Twenty minutes of the soak itself, and a minute for each fuzz target (FUZZ_SECONDS).
+# The same faults again: make soak SOAK_SEED=...; its report: build/soak.md.
+SOAK_SECONDS ?= 1200
+SOAK_SEED ?=
+
 .PHONY: soak
-soak: install system-deps ## Run the long and heavy tests
+soak: install system-deps ## Run the long and heavy tests, the fuzzing and the soak
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@mkdir -p build
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m tests.soak --report build/soak.md
 
 # The image, by docker, podman or buildah. The same commit gives the same image.
 ENGINE ?= docker
