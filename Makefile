@@ -99,11 +99,23 @@ vm-test: install ## Install and run the unit under a real systemd in a container
 	@scripts/vm-test $(BIN)/python -m pytest tests/vm -m vm $(PYTEST_ARGS)
 
 .PHONY: check
-check: install ## Check form, lint and types
+check: install ## Check form, lint, types, and for known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/mypy --strict authproxy
+	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS)
+
+# What users install, and what builds it; `make audit` looks at all that is locked.
+RUNTIME_LOCKS := requirements/runtime.txt requirements/build.txt
+
+.PHONY: audit
+audit: install ## Look for known vulnerabilities in everything that is locked
+	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS) requirements/dev.txt requirements/apache.txt
+
+.PHONY: sbom
+sbom: install ## Make dist/authproxy.cdx.json: a CycloneDX list of what is installed with authproxy
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python scripts/sbom.py dist/authproxy.cdx.json
 
 .PHONY: format
 format: install ## Put the code into form
