@@ -223,7 +223,7 @@ def test_a_reload_takes_changed_routes_and_keeps_those_before_where_they_have_fa
     installed.run("systemctl reload authproxy")
     wait_until(
         "the fault is told",
-        lambda: "Settings not reloaded" in installed.journal(since, "--priority=err"),
+        lambda: "Settings not reloaded" in installed.journal(since, "--unit=authproxy"),
     )
     assert ask("/after/x").status == 200
     assert main_pid(installed) == pid
