@@ -172,6 +172,17 @@ def test_secrets_of_a_route_are_files_of_its_own(helm: Helm) -> None:
         assert [item["key"] for item in secret["items"]] == keys
 
 
+def test_a_certificate_of_a_route_has_no_password_of_another_one(helm: Helm) -> None:
+    routes = [to(path="/a"), to(path="/b", clientCertificate={"existingSecret": "two"})]
+    outside = {
+        "clientCertificate": {"existingSecret": "one", "passwordKey": "p"},
+        **{"identityType": "aadApplication", "aadClientId": "a", "aadTenantId": "b"},
+    }
+    first, second = entries(rendered(helm, *routes, **outside))
+    assert "aad_client_certificate_password_file" not in first
+    assert second["aad_client_certificate_password_file"] == ""
+
+
 def test_header_fields_of_a_route_are_in_a_secret_and_nowhere_else(helm: Helm) -> None:
     documents = rendered(helm, to(path="/a", overrideRequestHeaders={"X-Key": SECRET}), to())
     assert "ConfigMap" not in kinds(documents)

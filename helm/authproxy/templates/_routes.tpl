@@ -57,11 +57,8 @@ force there, by variable, `own` what the route says itself; `prefix` is for the 
 {{- range $number, $route := .Values.routes }}
 {{- $own := include "authproxy.routeSettings" (list $ $number $route) | fromJson }}
 {{- $inForce := omit $given "TARGET_HOST" "INGESTION_URL" }}
-{{- $credentials := list "AAD_CLIENT_SECRET" "AAD_CLIENT_SECRET_FILE" "AAD_CLIENT_CERTIFICATE_PATH" }}
-{{- range $credentials }}
-{{- if get $own . }}
+{{- if or $own.AAD_CLIENT_SECRET_FILE $own.AAD_CLIENT_CERTIFICATE_PATH }}
 {{- $inForce = omit $inForce "AAD_CLIENT_SECRET" "AAD_CLIENT_SECRET_FILE" "AAD_CLIENT_CERTIFICATE_PATH" }}
-{{- end }}
 {{- end }}
 {{- range $variable, $text := $own }}
 {{- $_ := set $inForce $variable $text }}

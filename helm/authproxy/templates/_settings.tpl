@@ -73,6 +73,9 @@ its keys, and the settings with the files' paths, which are empty where no Secre
 {{- else if $key }}
 {{- $_ := set $settings $variable (printf "/etc/authproxy/%s/%s" $folder $key) }}
 {{- $files = append $files $key }}
+{{- else if $place }}
+{{- /* A certificate of the route's own has no password of another one. */}}
+{{- $_ := set $settings $variable "" }}
 {{- end }}
 {{- end }}
 {{- $found = append $found (dict "folder" $folder "secret" $source.existingSecret "keys" $files "settings" $settings) }}
