@@ -305,15 +305,17 @@ def _nothing(connection: Connection) -> None:
 
 
 class Upstream:
-    """The server; over TLS if it is given a context."""
+    """The server; over TLS if it is given a context. The system chooses the port unless given."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.tls = tls
         self._changed = threading.Condition()
         self._connections: set[Connection] = set()
         self._accepted = 0
         self._gates: list[Gate] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server((host, port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self._clear()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -379,6 +381,10 @@ class Upstream:
     def close_idle(self) -> None:
         """Close every kept connection, and return once that is done."""
         self._order_all(Connection.close)
+
+    def reset_idle(self) -> None:
+        """Reset every kept connection, and return once that is done."""
+        self._order_all(Connection.reset)
 
     def send_on_idle(self, data: bytes, *, then_close: bool = False) -> None:
         """Send unasked bytes on every kept connection."""

@@ -1,0 +1,29 @@
+"""The matrix: all rows, in their groups and their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.faults import identity
+from tests.faults.row import Row
+
+GROUPS: dict[str, list[Row]] = {
+    "identity": identity.ROWS,
+}
+
+
+def parameters(group: str) -> list[Any]:
+    """Return the rows of a group as parameters of a test, with their marks."""
+    return [
+        pytest.param(
+            row,
+            id=row.file_name,
+            marks=[
+                *([pytest.mark.slow] if row.slow else []),
+                *([pytest.mark.real(*row.needs)] if row.needs else []),
+            ],
+        )
+        for row in GROUPS[group]
+    ]
