@@ -124,6 +124,11 @@ class Ground:
         self.proxy = WrappedProxy({**before.settings, **port}, ())
         return self.proxy.start()
 
+    def end_proxy(self) -> None:
+        """Stop the proxy before what it runs in goes away."""
+        assert self.proxy is not None
+        self.proxy.stop()
+
     def address(self) -> Address:
         assert self.proxy is not None
         return self.proxy.address

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.faults import identity
+from tests.faults import clients, identity, machine, targets
 from tests.faults.row import Row
 
 GROUPS: dict[str, list[Row]] = {
     "identity": identity.ROWS,
+    "target": targets.ROWS,
+    "client": clients.ROWS,
+    "machine": machine.ROWS,
 }
 
 

@@ -16,8 +16,8 @@ class Row:
     """A row, with its scenario and its promise.
 
     `sees` are the outcomes that some client has to see, `may_see` those that it
-    may see besides; anything else fails the row. `/ready` has to have said
-    `ready` besides 200; `log` are messages that the log has to have.
+    may see besides; anything else fails the row. So do statuses of the probes
+    other than 200 and `ready` or `health`. `log` are messages that the log has to have.
     """
 
     fault: str

@@ -168,7 +168,7 @@ class Prober:
 
     def _run(self) -> None:
         for path in itertools.cycle(("/ready", "/health")):
-            if self._stop.wait(0.1):
+            if self._stop.wait(0.05):
                 return
             began = time.monotonic()
             try:
