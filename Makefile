@@ -53,6 +53,16 @@ apache-python: install system-deps
 soak: install system-deps ## Run the long and heavy tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+# Needs ten minutes at most; each row leaves its figures in a file, from which the page is written.
+MEASURED := build/reliability
+
+.PHONY: reliability
+reliability: install system-deps ## Play the fault matrix, and write docs/reliability.md from it
+	rm -rf $(MEASURED)
+	$(BIN)/python -m pytest tests/faults --measured $(MEASURED) -n $(PYTEST_JOBS) --dist loadfile \
+	    --deselect tests/faults/test_page.py $(PYTEST_ARGS)
+	$(BIN)/python -m tests.faults.page $(MEASURED)
+
 # The image, by docker, podman or buildah. The same commit gives the same image.
 ENGINE ?= docker
 IMAGE ?= authproxy

@@ -61,7 +61,7 @@ def slow_readers(size: int, count: int, bench: Bench) -> None:
             client.receive_head()
         for _ in range(20):
             for client in crowd:
-                client.sock.recv(1024)
+                client.stream.fill(1024)
             bench.rest(0.1)
         if size <= UNREAD:
             bench.felt()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,10 +124,9 @@ class Ground:
         self.proxy = WrappedProxy({**before.settings, **port}, ())
         return self.proxy.start()
 
-    def end_proxy(self) -> None:
-        """Stop the proxy before what it runs in goes away."""
-        assert self.proxy is not None
-        self.proxy.stop()
+    def enter(self, surroundings: contextlib.AbstractContextManager[Path]) -> Path:
+        """Enter what the proxy is to run in; it is left after the proxy has ended."""
+        return self._stack.enter_context(surroundings)
 
     def address(self) -> Address:
         assert self.proxy is not None
@@ -191,8 +190,8 @@ class Ground:
 def tmpfs(folder: Path, size: str) -> Iterator[Path]:
     """Mount a small file system of its own at `folder`."""
     folder.mkdir()
-    assert os.system(f"mount -t tmpfs -o size={size} tmpfs {folder}") == 0
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
         yield folder
     finally:
-        os.system(f"umount {folder}")
+        subprocess.run(["umount", folder], check=True)

@@ -56,6 +56,7 @@ def ended(number: signal.Signals, bench: Bench) -> None:
     if number == signal.SIGKILL:
         proxy.exit_status = -signal.SIGKILL
     with bench.fault():
+        wait_until("requests are under way", lambda: not ground.upstream.all_idle)
         proxy.signal(number)
         proxy.wait()
         ground.launch_again()
@@ -115,30 +116,28 @@ def _full(folder: Path) -> Iterator[None]:
 
 def full_disk_for_bodies(bench: Bench) -> None:
     ground = bench.ground
-    with tmpfs(ground.folder / "tmp", "16m") as folder:
-        ground.launch(TMPDIR=str(folder))
-        bench.flow(size=LONG)
-        with bench.fault(), _full(folder):
-            bench.felt()
-        bench.heal()
-        ground.end_proxy()
+    folder = ground.enter(tmpfs(ground.folder / "tmp", "16m"))
+    ground.launch(TMPDIR=str(folder))
+    bench.flow(size=LONG)
+    with bench.fault(), _full(folder):
+        bench.felt()
 
 
 def full_disk_for_answers(bench: Bench) -> None:
     """Clients take large answers slowly while there is no room for what they leave waiting."""
     ground = bench.ground
-    size = 3_900_000
+    size = 20_000_000
     ground.upstream.on("/large", actions.raw(actions.answer(200, body=b"l" * size)))
-    with tmpfs(ground.folder / "tmp", "16m") as folder:
-        ground.launch(TMPDIR=str(folder))
-        bench.flow()
-        with bench.fault(), _full(folder), ExitStack() as stack:
-            crowd = gather(bench, stack, message("GET /large"), count=4)
-            bench.felt()
-            for client in crowd:
-                assert len(client.receive().body) == size
-        bench.heal()
-        ground.end_proxy()
+    folder = ground.enter(tmpfs(ground.folder / "tmp", "16m"))
+    ground.launch(TMPDIR=str(folder))
+    bench.flow()
+    # From here on the directory is in use, and no other one will be looked for.
+    assert bench.proxy.ask(message("POST /api/v1/write?number=0", body=b"0;" * LONG)).status == 204
+    with bench.fault(), _full(folder), ExitStack() as stack:
+        crowd = gather(bench, stack, message("GET /large"), count=4)
+        bench.felt()
+        for client in crowd:
+            assert len(client.receive().body) == size
 
 
 def no_descriptors(keep: bool, bench: Bench) -> None:
@@ -173,23 +172,20 @@ def little_memory(bench: Bench) -> None:
     ground = bench.ground
     size = 3_900_000
     ground.upstream.on("/large", actions.raw(actions.answer(200, body=b"l" * size)))
-    with _memory_group(128 * 1024 * 1024) as group:
-        ground.launch(
-            wrapper=("sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group)),
-            THREADS="32",
-        )
-        with bench.fault(), ExitStack() as stack:
-            bench.flow(size=8_000_000)
-            crowd = gather(bench, stack, message("GET /large"))
-            for _ in range(10):
-                for client in crowd:
-                    client.sock.recv(1024)
-                bench.rest(0.1)
-            bench.felt(5)
+    group = ground.enter(_memory_group(128 * 1024 * 1024))
+    limit = ("sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group))
+    ground.launch(wrapper=limit, THREADS="32")
+    bench.flow(size=8_000_000)
+    with bench.fault(), ExitStack() as stack:
+        crowd = gather(bench, stack, message("GET /large"))
+        heads = [client.receive_head() for client in crowd]
+        for _ in range(10):
             for client in crowd:
-                assert len(client.receive().body) == size
-        bench.heal()
-        ground.end_proxy()
+                client.stream.fill(1024)
+            bench.rest(0.1)
+        bench.felt(5)
+        for client, head in zip(crowd, heads, strict=True):
+            assert sum(map(len, client.body_of(head))) == size
 
 
 @contextlib.contextmanager
@@ -227,8 +223,8 @@ def clock_jump(seconds: float, azure: float, bench: Bench) -> None:
     )
     bench.flow()
     with bench.fault():
-        ground.azure_ahead = azure
         time_file.write_text(f"{seconds:+.0f}")
+        ground.azure_ahead = azure
     if azure:
         bench.see(NO_TOKEN)
     else:
@@ -261,7 +257,7 @@ ROWS = [
         REFUSED,
         CLOSED,
         may_see=frozenset({NO_TOKEN}),
-        ready=("none",),
+        ready=("503", "none"),
         health=("none",),
         bound="the time that a start takes",
         helper=SUPERVISOR,
@@ -272,6 +268,7 @@ ROWS = [
         killed_worker,
         CLOSED,
         may_see=frozenset({NO_TOKEN}),
+        ready=("503",),
         log=("Worker died",),
     ),
     _row("SIGSTOP and SIGCONT", "of the only process", partial(stopped, 1)),
