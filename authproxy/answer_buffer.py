@@ -29,9 +29,9 @@ class AnswerBuffer:
 
     def append(self, data: bytes) -> None:
         """Take all of `data`; or nothing of it, and raise OSError, where no file can be had."""
-        if self._file is None and self.limit is not None:
-            if self._in_memory + len(data) > self.limit:
-                self._file = _Spill()
+        full = self.limit is not None and self._in_memory + len(data) > self.limit
+        if self._file is None and full:
+            self._file = _Spill()
         if self._file is not None:
             self._file.append(data)
         else:
@@ -70,7 +70,7 @@ class _Spill:
     """A file without a name; what a failed write left behind in it does not count."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile(buffering=0)
+        self._file = TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as this
         self._start = self._end = 0
 
     def __len__(self) -> int:

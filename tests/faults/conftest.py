@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.bench import play
 from tests.faults.ground import Ground
+from tests.faults.needs import missing
 from tests.faults.row import Row
 from tests.support.authority import Authority
 
@@ -52,6 +53,8 @@ def play_row(
     measured = request.config.getoption("--measured", None)
 
     def play_it(row: Row) -> None:
+        if lacking := missing(row.needs):
+            pytest.skip(f"not to be had here: {', '.join(lacking)}")
         if row.shared:
             play(row, shared_ground(), measured)
             return

@@ -15,6 +15,7 @@ from tests.faults.bench import Bench
 from tests.faults.clients import gather
 from tests.faults.ground import Ground, tmpfs
 from tests.faults.identity import NO_TOKEN
+from tests.faults.needs import FAKETIME, memory_groups
 from tests.faults.row import Row
 from tests.faults.targets import UNREACHABLE
 from tests.support import actions
@@ -29,8 +30,6 @@ SUPERVISOR = "started again by its supervisor"
 
 #: Longer than what is kept in memory.
 LONG = 1_300_000
-
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 # -- signals ---------------------------------------------------------------------------
 
@@ -191,12 +190,7 @@ def little_memory(bench: Bench) -> None:
 @contextlib.contextmanager
 def _memory_group(limit: int) -> Iterator[Path]:
     """Make a control group whose processes may have so much memory, of version 1 or 2."""
-    first = Path("/sys/fs/cgroup/memory")
-    root, knob = (
-        (first, "memory.limit_in_bytes")
-        if first.is_dir()
-        else (Path("/sys/fs/cgroup"), "memory.max")
-    )
+    root, knob = memory_groups()
     group = root / f"authproxy-faults-{os.getpid()}"
     group.mkdir()
     try:
@@ -298,7 +292,12 @@ ROWS = [
         log=("Request failed",),
     ),
     _row("descriptors limited to 96", "200 idle clients", few_descriptors, needs=("prlimit",)),
-    _row("memory limited to 128 MiB", "bodies of 8 MB, slow readers", little_memory),
+    _row(
+        "memory limited to 128 MiB",
+        "bodies of 8 MB, slow readers",
+        little_memory,
+        needs=("cgroup",),
+    ),
     _row(
         "suspended for 2 hours",
         "the token expires meanwhile",

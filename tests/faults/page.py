@@ -28,21 +28,21 @@ HEAD = """\
 # Reliability
 
 What clients see when something breaks, for how long, and what is lost. Written by the tests
-themselves (`make reliability`): each row starts the real proxy between a stand-in Entra and a target
-that records what it takes, lets traffic flow, brings the fault about, ends it, and waits until all is
-well again.
+themselves (`make reliability`): each row starts the real proxy between a stand-in Entra and a
+target that records what it takes, lets traffic flow, brings the fault about, ends it, and waits
+until all is well again.
 
-**The traffic.** Two clients send numbered remote writes as Prometheus does: what is not taken is sent
-again. One asks numbered queries. A row fails if an answer of 2xx was given to a remote write that is
-not at the target, whole and unchanged; if a query gets another's answer; if clients see anything but
-what the row expects; or if they are not all served again without help.
+**The traffic.** Two clients send numbered remote writes as Prometheus does: what is not taken is
+sent again. One asks numbered queries. A row fails if an answer of 2xx was given to a remote write
+that is not at the target, whole and unchanged; if a query gets another's answer; if clients see
+anything but what the row expects; or if they are not all served again without help.
 
 **How to read it.**
 
 - *Clients see*: what they got in place of the target's answer, as status and
-  [code](../README.md#when-something-is-wrong). "nothing" means that every request was served. What is
-  in flight when a connection breaks is the client's to send again: the proxy does so itself only
-  where [that is safe](architecture.md).
+  [code](../README.md#when-something-is-wrong). "nothing" means that every request was served.
+  What is in flight when a connection breaks is the client's to send again: the proxy does so
+  itself only where [that is safe](architecture.md).
 - *How long*: the fault itself + the time from its end until every client was served again. Where
   clients saw nothing: the slowest answer, if that took a second or more.
 - *Bounded by*: what that time depends on. The tests run with `TARGET_CONNECT_TIMEOUT_SECONDS=1`,
@@ -56,12 +56,12 @@ Times are of one run on a shared machine with two cores, in whole seconds.
 
 TABLE_NOTES = {
     "identity": """\
-Tokens are refreshed long before they expire, so that no client sees an outage that a refresh meets.
-*Start*: the proxy starts within the fault. *Refresh*: a valid token is due for a refresh. *Expired*:
-the fault lasts until the token has expired.""",
+Tokens are refreshed long before they expire, so that no client sees an outage that a refresh
+meets. *Start*: the proxy starts within the fault. *Refresh*: a valid token is due for a refresh.
+*Expired*: the fault lasts until the token has expired.""",
     "target": """\
-A remote write that fails here was not acknowledged, and Prometheus sends it again. *Between requests*:
-on kept connections while nothing is under way.""",
+A remote write that fails here was not acknowledged, and Prometheus sends it again. *Between
+requests*: on kept connections while nothing is under way.""",
     "client": """\
 What the others see while a crowd of 30 misbehaves, where it says nothing else.""",
     "machine": """\
