@@ -38,10 +38,10 @@ _SILENT_SECONDS = 10.0
 _CLOSED_SHARE = 1 / 32
 
 #: How long one has to have been idle for that: a new one may be about to speak.
-_IDLE_SECONDS = 1.0
+_IDLE_SECONDS = 0.25
 
 #: How long they are not looked for where none was found.
-_ALL_BUSY_SECONDS = 0.2
+_ALL_BUSY_SECONDS = 0.1
 
 #: Told of each request that never reached the application: method, target, user
 #: agent and the status that it was answered with.
@@ -86,7 +86,7 @@ class Listener(BaseWSGIServer):
     @property
     def paused(self) -> bool:
         """Whether nothing is accepted at the moment."""
-        return time.monotonic() < self._paused_until
+        return time.monotonic() < max(self._paused_until, self._all_busy_until)
 
     def handle_accept(self) -> None:
         """Accept a connection, unless another worker should have it."""
@@ -158,7 +158,7 @@ class Listener(BaseWSGIServer):
 
     def accept_waiting(self) -> None:
         """Accept what the kernel has queued; closing the socket would reset it."""
-        self._paused_until = 0.0
+        self._paused_until = self._all_busy_until = 0.0
         while self.readable():
             held = len(self._map)
             self.handle_accept()

@@ -107,14 +107,22 @@ class Bench:
 
     def see(self, outcome: str) -> None:
         """Wait until each sender has had this outcome since the fault began."""
+        wait_until(
+            f"senders see {outcome!r}",
+            lambda: all(self._has_seen(sender, outcome) for sender in self.senders),
+            deadline=HEALING,
+        )
+        if outcome == NO_TOKEN:
+            wait_until("/ready tells", lambda: "503" in self._probed("/ready"))
 
-        def all_have() -> bool:
-            return all(
-                any(each.outcome == outcome and each.ended > self.began for each in list(s.sent))
-                for s in self.senders
-            )
+    def writers_see(self, outcome: str) -> bool:
+        """Whether each writer has had this outcome since the fault began."""
+        return all(self._has_seen(each, outcome) for each in self.senders if each.writes)
 
-        wait_until(f"senders see {outcome!r}", all_have, deadline=HEALING)
+    def _has_seen(self, sender: Sender, outcome: str) -> bool:
+        return any(
+            each.outcome == outcome and each.ended > self.began for each in list(sender.sent)
+        )
 
     def wait_for_event(self, text: str, *, after: int, times: int = 1) -> None:
         """Wait until the log tells of it so often, as long as healing may take."""

@@ -54,9 +54,10 @@ def slow(first: bytes, each: bytes, bench: Bench) -> None:
 def slow_readers(size: int, count: int, bench: Bench) -> None:
     """A crowd takes a kilobyte of a large answer every tenth of a second."""
     bench.flow()
-    bench.ground.upstream.on("/large", actions.raw(actions.answer(200, body=b"l" * size)))
+    large = f"/large-{size}."  # The rows share a target.
+    bench.ground.upstream.on(large, actions.raw(actions.answer(200, body=b"l" * size)))
     with bench.fault(), ExitStack() as stack:
-        crowd = gather(bench, stack, message("GET /large"), count=count)
+        crowd = gather(bench, stack, message(f"GET {large}"), count=count)
         for client in crowd:
             client.receive_head()
         for _ in range(20):

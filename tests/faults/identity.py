@@ -129,6 +129,8 @@ def when_expired(fault: _Fault, bench: Bench) -> None:
             bench.wait_for_event("Token refreshed", after=mark)
         else:
             fault.begin(ground)
+            if ground.relay.swallow:
+                wait_until("an attempt is swallowed", lambda: ground.relay.swallowed > 0)
             bench.see(NO_TOKEN)
         fault.end(ground)
 

@@ -98,17 +98,21 @@ def stopped(workers: int, bench: Bench) -> None:
 
 
 @contextlib.contextmanager
-def _full(folder: Path) -> Iterator[None]:
-    """Fill the file system, and make room again."""
+def _full(folder: Path) -> Iterator[Callable[[], None]]:
+    """Fill the file system, and make room again; what is yielded fills what was freed since."""
     filling = folder / "filling"
+
+    def fill() -> None:
+        try:
+            with filling.open("ab", buffering=0) as file:
+                while True:
+                    file.write(bytes(65536))
+        except OSError:
+            pass  # Now it is full.
+
+    fill()
     try:
-        with filling.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(65536))
-    except OSError:
-        pass  # Now it is full.
-    try:
-        yield
+        yield fill
     finally:
         filling.unlink()
 
@@ -118,8 +122,13 @@ def full_disk_for_bodies(bench: Bench) -> None:
     folder = ground.enter(tmpfs(ground.folder / "tmp", "16m"))
     ground.launch(TMPDIR=str(folder))
     bench.flow(size=LONG)
-    with bench.fault(), _full(folder):
-        bench.felt()
+    with bench.fault(), _full(folder) as fill:
+
+        def all_told() -> bool:
+            fill()  # Bodies that were on their way may have freed some.
+            return bench.writers_see(NOT_KEPT)
+
+        wait_until("writers are told", all_told)
 
 
 def full_disk_for_answers(bench: Bench) -> None:
@@ -162,7 +171,7 @@ def few_descriptors(bench: Bench) -> None:
     ground.launch(wrapper=("prlimit", "--nofile=96:96"))
     bench.flow(keep=False)
     with bench.fault(), ExitStack() as stack:
-        gather(bench, stack, b"", count=200)
+        gather(bench, stack, b"", count=100)
         bench.felt()
 
 
@@ -291,7 +300,14 @@ ROWS = [
         UNREACHABLE,
         log=("Request failed",),
     ),
-    _row("descriptors limited to 96", "200 idle clients", few_descriptors, needs=("prlimit",)),
+    _row(
+        "descriptors limited to 96",
+        "100 idle clients",
+        few_descriptors,
+        log=("Overloaded",),
+        bound="room for 16 connections here, 4096 by default",
+        needs=("prlimit",),
+    ),
     _row(
         "memory limited to 128 MiB",
         "bodies of 8 MB, slow readers",

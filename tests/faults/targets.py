@@ -340,6 +340,7 @@ def _rows() -> list[Row]:
             slow_reading,
             TIMEOUT,
             slow=True,
+            may_see=gone,
             bound="TARGET_READ_TIMEOUT_SECONDS",
         ),
     ]

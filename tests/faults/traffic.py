@@ -64,7 +64,7 @@ class Sender:
     ) -> None:
         self._address = address
         self._numbers = numbers
-        self._writes = writes
+        self.writes = writes
         self._size = size
         self._keep = keep
         self._client: Client | None = None
@@ -83,7 +83,7 @@ class Sender:
 
     def acknowledged(self) -> set[int]:
         """Return the numbers of the remote writes that were taken."""
-        return {each.number for each in self.sent if each.good} if self._writes else set()
+        return {each.number for each in self.sent if each.good} if self.writes else set()
 
     def _run(self) -> None:
         number = next(self._numbers)
@@ -91,7 +91,7 @@ class Sender:
             began = time.monotonic()
             outcome = self._ask(number)
             self.sent.append(Sent(number, began, time.monotonic(), outcome))
-            if outcome == GOOD or not self._writes:
+            if outcome == GOOD or not self.writes:
                 number = next(self._numbers)
             if outcome != GOOD or not self._keep:
                 self._hang_up()
@@ -111,7 +111,7 @@ class Sender:
         return self._client
 
     def _request(self, number: int) -> bytes:
-        if not self._writes:
+        if not self.writes:
             return message(f"GET {QUERY_PATH}?number={number}")
         version = "X-Prometheus-Remote-Write-Version: 0.1.0"
         body = content_of(number, self._size)
@@ -132,7 +132,7 @@ class Sender:
         except (WireError, OSError):
             return "no answer"
         try:
-            head.body = b"".join(client.body_of(head, b"POST" if self._writes else b"GET"))
+            head.body = b"".join(client.body_of(head, b"POST" if self.writes else b"GET"))
         except (ConnectionError, Truncated):
             return "answer cut"
         except (WireError, OSError):
@@ -141,7 +141,7 @@ class Sender:
 
     def _outcome(self, response: Response, number: int) -> str:
         if response.status in (200, 204):
-            right = self._writes or response.body == answer_of(number)
+            right = self.writes or response.body == answer_of(number)
             return GOOD if right else "another's answer"
         try:
             return f"{response.status} {json.loads(response.body)['code']}"
