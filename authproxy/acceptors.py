@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from waitress import wasyncore
@@ -104,9 +105,9 @@ class Listener(BaseWSGIServer):
         before = time.monotonic() - _IDLE_SECONDS
         held = [each for each in self._map.values() if isinstance(each, Connection)]
         idle = [each for each in held if each.idle and each.progress_at < before]
-        idle = [each for each in idle if not each.has_unread_bytes()]
         idle.sort(key=lambda connection: connection.progress_at)
-        closed = idle[: 1 + int(limit * _CLOSED_SHARE)]
+        silent = (each for each in idle if not each.has_unread_bytes())
+        closed = list(islice(silent, 1 + int(limit * _CLOSED_SHARE)))
         for connection in closed:
             connection.handle_close()
         if not closed:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from authproxy.demo.directory import Application
 from tests.faults.bench import NO_TOKEN, Bench
 from tests.faults.ground import Ground
 from tests.faults.row import Row
+from tests.support.client_certificates import ClientAuthority
 from tests.support.process import wait_until
 
 FAILED = "Failed to refresh token"
@@ -131,6 +133,8 @@ def when_expired(fault: _Fault, bench: Bench) -> None:
             fault.begin(ground)
             if ground.relay.swallow:
                 wait_until("an attempt is swallowed", lambda: ground.relay.swallowed > 0)
+            else:
+                bench.wait_for_event(FAILED, after=mark)
             bench.see(NO_TOKEN)
         fault.end(ground)
 
@@ -184,6 +188,28 @@ def clock_when_expired(ahead: float, bench: Bench) -> None:
         ground.azure_ahead = 0.0
 
 
+def clock_with_certificate(bench: Bench) -> None:
+    """What the application proves itself with has expired by Entra's clock."""
+    ground = bench.ground
+    certificate = ClientAuthority().issue()
+    file = ground.folder / "client.pem"
+    file.write_bytes(certificate.pem())
+    file.chmod(0o600)
+    application = ground.entra.register(Application(certificates=(certificate.certificate,)))
+    settings = {
+        "IDENTITY_TYPE": "aadapplication",
+        "AAD_CLIENT_CERTIFICATE_PATH": str(file),
+        **ground.entra.application_environment(application, ground.folder / "entra-ca.pem"),
+    }
+    with bench.fault(from_start=True):
+        ground.azure_ahead = OUT_OF_TIME
+        proxy = ground.launch(ready=False, **settings)
+        bench.flow(good=False)
+        assert "AADSTS700024" in proxy.wait_for_event(FAILED)["Error"]
+        bench.see(NO_TOKEN)
+        ground.azure_ahead = 0.0
+
+
 def _rows() -> list[Row]:
     rows = []
     for name, fault in FAULTS.items():
@@ -221,10 +247,24 @@ def _rows() -> list[Row]:
                 slow=True,
             ),
         ]
-    for name, ahead in (
-        ("our clock 10 minutes slow", 600.0),
-        ("our clock 10 minutes fast", -600.0),
-    ):
+    rows.append(
+        Row(
+            "our clock 10 minutes slow",
+            "start, with a client certificate",
+            clock_with_certificate,
+            sees=frozenset({NO_TOKEN}),
+            ready=("503",),
+            log=(FAILED,),
+            bound=BACKOFF,
+            shared=False,
+            slow=True,
+        )
+    )
+    clocks = (
+        ("our clock 10 minutes slow", OUT_OF_TIME),
+        ("our clock 10 minutes fast", -OUT_OF_TIME),
+    )
+    for name, ahead in clocks:
         fast = ahead < 0
         rows += [
             Row(name, "start", partial(clock_at_start, ahead), shared=False, slow=True),
