@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.faults.ground import Ground
+from tests.faults.outcomes import NO_TOKEN
 from tests.faults.row import Row
 from tests.faults.traffic import Prober, Sender, Sent
 from tests.support.logfmt import parse_line
@@ -19,8 +20,6 @@ from tests.support.process import ProxyProcess, wait_until
 #: How long healing may take, in seconds, and how many good answers in a row make it sure.
 HEALING = 75.0
 GOOD_IN_A_ROW = 3
-
-NO_TOKEN = "503 AuthenticationTokenNotFound"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from authproxy.demo.directory import Application
-from tests.faults.bench import NO_TOKEN, Bench
+from tests.faults.bench import Bench
 from tests.faults.ground import Ground
+from tests.faults.outcomes import NO_TOKEN
 from tests.faults.row import Row
 from tests.support.client_certificates import ClientAuthority
 from tests.support.process import wait_until

@@ -14,18 +14,14 @@ from pathlib import Path
 from tests.faults.bench import Bench
 from tests.faults.clients import gather
 from tests.faults.ground import Ground, tmpfs
-from tests.faults.identity import NO_TOKEN
 from tests.faults.needs import FAKETIME, memory_groups
+from tests.faults.outcomes import CLOSED, NO_TOKEN, NOT_KEPT, REFUSED, UNREACHABLE
 from tests.faults.row import Row
-from tests.faults.targets import UNREACHABLE
 from tests.support import actions
 from tests.support.process import ProxyProcess, wait_until
 from tests.support.upstream import Connection, Exchange
 from tests.support.wire import message
 
-REFUSED = "connection refused"
-CLOSED = "connection closed"
-NOT_KEPT = "503 RequestBodyNotKept"
 SUPERVISOR = "started again by its supervisor"
 
 #: Longer than what is kept in memory.
@@ -320,7 +316,7 @@ ROWS = [
         partial(clock_jump, 7200, 7200.0),
         NO_TOKEN,
         ready=("503",),
-        bound="both clocks are looked at every 5 s",
+        bound="the fetch of a token, 1 s after the last at the earliest",
         needs=("libfaketime",),
     ),
     _row("clock set back by 1 hour", "", partial(clock_jump, -3600, 0.0), needs=("libfaketime",)),

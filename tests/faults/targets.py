@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from tests.faults.bench import Bench
 from tests.faults.dns import SERVFAIL, NameServer
+from tests.faults.outcomes import CUT, LARGE, PROTOCOL, TIMEOUT, UNREACHABLE
 from tests.faults.row import Row
+from tests.faults.stages import HALF_CLOSED, RESET, STALLED, Stage, half_close_idle, no_hook
 from tests.faults.traffic import WRITE_PATH, answer_of
 from tests.support import actions
-from tests.support.upstream import Connection, Disconnected, Exchange, Gate, Handler, Hook
-
-UNREACHABLE = "503 TargetUnreachable"
-TIMEOUT = "504 TargetTimeout"
-PROTOCOL = "502 TargetProtocolError"
-CUT = "answer cut"
-
-#: More than the buffers of two sockets take.
-LARGE = 12_000_000
+from tests.support.upstream import Connection, Disconnected, Exchange, Hook
 
 # -- no connection -------------------------------------------------------------------
 
@@ -66,10 +59,10 @@ def rotated_certificate(bench: Bench) -> None:
         bench.felt()
 
 
-# -- at a stage of the exchange ------------------------------------------------------
+# -- its connections and answers ----------------------------------------------------
 
 
-def at_stage(stage: _Stage, bench: Bench) -> None:
+def at_stage(stage: Stage, bench: Bench) -> None:
     """Every exchange goes wrong at one stage, until it does no more."""
     bench.flow(size=stage.size)
     ground = bench.ground
@@ -82,112 +75,9 @@ def at_stage(stage: _Stage, bench: Bench) -> None:
             ground.misbehave = partial(stage.wrong, gate)
         bench.felt()
         if stage.hook is not None:
-            setattr(ground.upstream, stage.hook, _nothing)
+            setattr(ground.upstream, stage.hook, no_hook)
         ground.misbehave = None
         gate.open()
-
-
-class _Stage:
-    """Where an exchange goes wrong, and how; `hook` for what comes before a request."""
-
-    def __init__(
-        self, wrong: Callable[[Gate, object], None], *, hook: str | None = None, size: int = 2000
-    ) -> None:
-        self.wrong = wrong
-        self.hook = hook
-        self.size = size
-
-
-def _nothing(connection: Connection) -> None:
-    """A hook that leaves a connection alone."""
-
-
-def _hook(action: Hook) -> Callable[[Gate, Connection], None]:
-    return lambda gate, connection: action(connection)
-
-
-def _handler(handler: Handler) -> Callable[[Gate, Exchange], None]:
-    return lambda gate, exchange: handler(exchange)
-
-
-def _held(before: Callable[[object], None]) -> Callable[[Gate, object], None]:
-    """Do something, then say nothing until the gate opens, and end the connection."""
-
-    def hold(gate: Gate, peer: object) -> None:
-        before(peer)
-        gate.wait()
-        peer.close()  # type: ignore[attr-defined]
-
-    return hold
-
-
-def _reset_within_head(connection: Connection) -> None:
-    connection.sock.recv(10)
-    connection.reset()
-
-
-def _answered(part: bytes, end: Callable[[Exchange], None]) -> Handler:
-    """Read the request, send a part of an answer, and end so."""
-
-    def handle(exchange: Exchange) -> None:
-        exchange.read_body()
-        exchange.send(part)
-        end(exchange)
-
-    return handle
-
-
-def _half_close(exchange: Exchange) -> None:
-    """Say that nothing more will come, and listen on."""
-    socket.socket.shutdown(exchange.connection.sock, socket.SHUT_WR)
-    exchange.wait_until_closed_by_proxy()
-
-
-def _half_close_idle(connection: Connection) -> None:
-    socket.socket.shutdown(connection.sock, socket.SHUT_WR)
-
-
-HALF_HEAD = b"HTTP/1.1 200 OK\r\nX-Half: "
-HALF_BODY = actions.head(200, "Content-Length: 10") + b"half"
-
-
-def _no_more(exchange: Exchange) -> None:
-    """Leave it at that."""
-
-
-RESET = {
-    "before TLS": (_Stage(_hook(Connection.reset), hook="before_tls"), UNREACHABLE),
-    "after TLS": (_Stage(_hook(Connection.reset), hook="before_reading"), PROTOCOL),
-    "within the request's head": (
-        _Stage(_hook(_reset_within_head), hook="before_reading"),
-        PROTOCOL,
-    ),
-    "within the request's body": (
-        _Stage(_handler(Exchange.reset), size=LARGE // 12),
-        PROTOCOL,
-    ),
-    "before the answer": (_Stage(_handler(actions.then_reset())), PROTOCOL),
-    "within the answer's head": (
-        _Stage(_handler(_answered(HALF_HEAD, Exchange.reset))),
-        PROTOCOL,
-    ),
-    "within the answer's body": (_Stage(_handler(_answered(HALF_BODY, Exchange.reset))), CUT),
-}
-
-STALLED = {
-    "before TLS": (_Stage(_held(_nothing), hook="before_tls"), UNREACHABLE),
-    "after TLS": (_Stage(_held(_nothing), hook="before_reading"), TIMEOUT),
-    "within the request's body": (_Stage(_held(_no_more), size=LARGE), TIMEOUT),
-    "before the answer": (_Stage(_held(_answered(b"", _no_more))), TIMEOUT),
-    "within the answer's head": (_Stage(_held(_answered(HALF_HEAD, _no_more))), TIMEOUT),
-    "within the answer's body": (_Stage(_held(_answered(HALF_BODY, _no_more))), CUT),
-}
-
-HALF_CLOSED = {
-    "before the answer": (_Stage(_handler(_answered(b"", _half_close))), PROTOCOL),
-    "within the answer's head": (_Stage(_handler(_answered(HALF_HEAD, _half_close))), PROTOCOL),
-    "within the answer's body": (_Stage(_handler(_answered(HALF_BODY, _half_close))), CUT),
-}
 
 
 def idle_connections(end: Hook, bench: Bench) -> None:
@@ -328,7 +218,7 @@ def _rows() -> list[Row]:
         for stage, (wrong, outcome) in STALLED.items()
     ]
     rows += [
-        row("half-closed", "between requests", partial(idle_connections, _half_close_idle)),
+        row("half-closed", "between requests", partial(idle_connections, half_close_idle)),
         *(
             row("half-closed", stage, partial(at_stage, wrong), outcome)
             for stage, (wrong, outcome) in HALF_CLOSED.items()

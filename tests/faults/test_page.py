@@ -7,8 +7,9 @@ from itertools import count
 
 import pytest
 
-from tests.faults.bench import NO_TOKEN, Measured, judge
+from tests.faults.bench import Measured, judge
 from tests.faults.matrix import GROUPS
+from tests.faults.outcomes import NO_TOKEN
 from tests.faults.page import PAGE, TITLES, rows_of
 from tests.faults.row import Row
 from tests.faults.traffic import GOOD, Sender, content_of
