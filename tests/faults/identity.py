@@ -118,7 +118,7 @@ def at_refresh(fault: _Fault, bench: Bench) -> None:
 def when_expired(fault: _Fault, bench: Bench) -> None:
     """The token expires, because the endpoint is in trouble."""
     ground = bench.ground
-    ground.entra.lifetime = 12
+    ground.entra.lifetime = 14
     proxy = ground.launch()
     bench.flow()
     mark = proxy.mark()
@@ -126,6 +126,7 @@ def when_expired(fault: _Fault, bench: Bench) -> None:
         ground.entra.lifetime = 3600
         if not fault.fails:
             ground.entra.fail_with(500)
+            bench.wait_for_event(FAILED, after=mark)
             bench.see(NO_TOKEN)
             fault.begin(ground)
             ground.entra.recover()
