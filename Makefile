@@ -60,6 +60,16 @@ soak: install system-deps ## Run the long and heavy tests, the fuzzing and the s
 	@mkdir -p build
 	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m tests.soak --report build/soak.md
 
+# Needs ten minutes at most; each row leaves its figures in a file, from which the page is written.
+MEASURED := build/reliability
+
+.PHONY: reliability
+reliability: install system-deps ## Play the fault matrix, and write docs/reliability.md from it
+	rm -rf $(MEASURED)
+	$(BIN)/python -m pytest tests/faults --measured $(MEASURED) -n $(PYTEST_JOBS) --dist loadfile \
+	    --deselect tests/faults/test_page.py $(PYTEST_ARGS)
+	$(BIN)/python -m tests.faults.page $(MEASURED)
+
 # The image, by docker, podman or buildah. The same commit gives the same image.
 ENGINE ?= docker
 IMAGE ?= authproxy

@@ -83,6 +83,10 @@ class Gate:
     def open(self) -> None:
         self._event.set()
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Return when it is opened, or after so long."""
+        self._event.wait(seconds)
+
     def wait(self) -> None:
         if not self._event.wait(2.5 * DEADLINE):  # The test itself gives up first.
             raise AssertionError("the test never opened the gate")
@@ -381,6 +385,10 @@ class Upstream:
     def close_idle(self) -> None:
         """Close every kept connection, and return once that is done."""
         self._order_all(Connection.close)
+
+    def end_idle(self, action: Hook) -> None:
+        """Do `action` on every kept connection, and return once that is done."""
+        self._order_all(action)
 
     def send_on_idle(self, data: bytes, *, then_close: bool = False) -> None:
         """Send unasked bytes on every kept connection."""
