@@ -121,7 +121,7 @@ def test_an_example_with_faulty_settings_says_what_mends_them(tmp_path: Path) ->
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("IDENTITY_TYPE: ")
+    assert done.stderr.startswith("The settings have faults:\nIDENTITY_TYPE='nobody': ")
     assert "Traceback" not in done.stderr
 
 
