@@ -6,13 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from tests.support.pages import ROOT
 
 PACKAGE = ROOT / "authproxy"
 #: Methods of a logger; `log` takes its level from an argument.
-GRAVE = {"warning", "error", "exception", "critical", "log"}
-QUIET = {"debug", "info"}
+GRAVE = frozenset({"warning", "error", "exception", "critical", "log"})
+QUIET = frozenset({"debug", "info"})
 #: The same, where the level is an argument.
 QUIET_LEVELS = {"logging.DEBUG", "logging.INFO"}
 
@@ -33,7 +34,7 @@ class _Module:
         self._name = name
         self._tree = tree
 
-    def messages(self, methods: set[str]) -> Iterator[Message]:
+    def messages(self, methods: frozenset[str]) -> Iterator[Message]:
         for function, call in self._calls(self._tree, None):
             if not _is_logger(call.func) or call.func.attr not in methods:
                 continue
@@ -96,7 +97,8 @@ def _is_logger(node: ast.expr) -> bool:
     return isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("log", "self._log")
 
 
-def messages(methods: set[str]) -> list[Message]:
+@cache
+def messages(methods: frozenset[str]) -> list[Message]:
     """Return what is logged by these methods, save by the demonstration."""
     return [
         message
