@@ -111,14 +111,6 @@ def _read_by_keda(document: Document) -> None:
     assert document["apiVersion"] == "keda.sh/v1alpha1"
     spec = document["spec"]
     assert {"scaleTargetRef", "triggers"} <= set(spec) <= _SCALED_OBJECT
-    _read_triggers(spec)
-
-
-def _is_part_of_scaled_object(document: Document) -> bool:
-    return set(document) == {"triggers"}
-
-
-def _read_triggers(spec: Document) -> None:
     for trigger in spec["triggers"]:
         assert trigger["type"] == "prometheus"
         metadata = trigger["metadata"]
@@ -289,7 +281,6 @@ def judge_diff(block: Block) -> None:
 KINDS: list[tuple[Callable[[Document], bool], Callable[[Document], None]]] = [
     (_is_prometheus, _read_by_prometheus),
     (_is_object, _read_by_kubernetes),
-    (_is_part_of_scaled_object, _read_triggers),
     (_is_part_of_pod, _read_as_part_of_pod),
     (_is_operators_chart, _read_as_operators_spec),
     (_is_cost_chart, lambda document: None),  # its shape is all that is known

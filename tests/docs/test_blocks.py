@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scripts.site import pages
+from scripts.docs_site import pages
 from tests.docs import configuration, output, scripts_and_commands
 from tests.support.pages import ROOT, Block, blocks_of
 
@@ -49,6 +49,7 @@ def page_of(block: Block) -> str:
     return block.page.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.real("promtool", "curl")
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_each_block_is_claimed_and_right(block: Block) -> None:
     judge = JUDGES.get(block.language)
@@ -62,7 +63,7 @@ def test_each_block_is_claimed_and_right(block: Block) -> None:
     )
 
 
-@pytest.mark.parametrize("place", COVERED, ids="-".join)
+@pytest.mark.parametrize("place", COVERED, ids=": ".join)
 def test_what_covers_a_block_is_there_and_reads_its_page(place: tuple[str, str]) -> None:
     language, page = place
     assert any(block.language == language and page_of(block) == page for block in BLOCKS)
@@ -76,6 +77,27 @@ def test_what_covers_a_block_is_there_and_reads_its_page(place: tuple[str, str])
 
 def test_no_language_has_a_judge_in_vain() -> None:
     assert {block.language for block in BLOCKS} >= set(JUDGES)
+
+
+#: What begins like a command and is a line of a log.
+NO_COMMANDS = {"authproxy cannot start"}
+#: Commands within sentences and tables.
+SPANS = sorted(
+    {
+        (page.relative_to(ROOT).as_posix(), span)
+        for page in pages()
+        for span in re.findall(
+            r"`((?:authproxy [a-z]|make |curl -)[^`\n]*)`",
+            re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S),
+        )
+        if span not in NO_COMMANDS
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "span"), SPANS, ids=map(": ".join, SPANS))
+def test_commands_in_sentences_are_some_that_there_are(page: str, span: str) -> None:
+    scripts_and_commands.judge_script(Block(ROOT / page, "a sentence", "bash", span + "\n"))
 
 
 def test_no_block_is_overlooked() -> None:

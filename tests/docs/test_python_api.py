@@ -86,7 +86,13 @@ def test_the_proxy_answers_below_a_path_of_another_application(
         assert site.ask("/api/v1/query")[0] == 404
         assert site.ask("/metrics-store/health")[0] == 200
         assert site.ask("/metrics-store/a%2Fb//c?x=%20") == (200, b"ok")
-    request = target.only()
+        body = b"x" * 700_000
+        posted = exchange(
+            site.address, message("POST /metrics-store/write", "Connection: close", body=body)
+        )
+        assert posted.status == 200
+    request, write = target.wait_for_requests(2)
+    assert (write.target, write.body) == (b"/write", body)
     assert request.target == b"/a%2Fb//c?x=%20"
     assert request.one("Authorization") == f"Bearer {shared_entra.issued[-1].value}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.site import linked, pages
+from scripts.docs_site import linked, pages
 from tests.support.pages import ROOT
 
 #: Which attribute makes a browser fetch something, by element. A link of <a> is followed by people.
