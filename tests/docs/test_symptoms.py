@@ -12,6 +12,7 @@ import re
 import pytest
 
 from authproxy import errors
+from authproxy.entra_errors import _AADSTS, _PATTERNS
 from authproxy.response_tasks import _REFUSALS
 from tests.docs.log_messages import GRAVE, PACKAGE, QUIET, Message, messages
 from tests.support.pages import ROOT
@@ -19,6 +20,9 @@ from tests.support.pages import ROOT
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 LOG = PAGE.partition("\n## In the log\n")[2].partition("\n## ")[0]
 CODES = PAGE.partition("\n### Codes of the proxy's own\n")[2].partition("\n## ")[0]
+TOKENS = PAGE.partition("\n## No token\n")[2].partition("\n## ")[0]
+#: The proxy's own words for what Entra gives no code for.
+_WORDS = sorted({word for _, word, _ in _PATTERNS})
 #: What the first cells of the tables about the log quote; `...` stands for what is filled in.
 ENTRIES = {
     quoted
@@ -86,3 +90,8 @@ def test_each_code_of_the_proxys_own_is_explained_with_its_status() -> None:
     assert {"TargetTimeout", "NotConfigured", "NotImplemented", "MetricsUnavailable"} <= {
         code for code, _ in rows
     }
+
+
+@pytest.mark.parametrize("code", [*(f"AADSTS{digits}" for digits in _AADSTS), *_WORDS])
+def test_each_cause_of_a_missing_token_has_an_entry(code: str) -> None:
+    assert code in re.findall(r"`(\w+)`", "".join(re.findall(r"^\| ([^|]+) \|", TOKENS, re.M)))
