@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,18 +48,42 @@ class Page(HTMLParser):
             self.fetched.append(address)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
-        cwd=ROOT,
+def build(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a repository as `make site` does."""
+    [command] = re.findall(r"mkdocs (build .*)$", (ROOT / "Makefile").read_text(), re.M)
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", *command.split(), "--site-dir", folder],
+        cwd=source,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = build(ROOT, folder)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
     return folder
+
+
+def test_a_broken_link_or_an_unlisted_page_fails(tmp_path: Path) -> None:
+    source = tmp_path / "repository"
+    wanted = {*pages(), *(file for page in pages() for file in linked(page))}
+    for file in {*wanted, ROOT / "mkdocs.yml", ROOT / "scripts" / "docs_site.py"}:
+        copy = source / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    page = source / "docs" / "routes.md"
+    page.write_text(f"{page.read_text()}\n[a](kubernetes.md#nowhere) [b](nowhere.md)\n")
+    (source / "docs" / "unlisted.md").write_text("# Unlisted\n")
+    done = build(source, tmp_path / "site")
+    assert done.returncode == 1
+    warnings = re.findall(r"^WARNING.*|^  - .*", done.stderr, re.M)
+    for told in ("'#nowhere'", "'nowhere.md'", "docs/unlisted.md"):
+        assert any(told in warning for warning in warnings), done.stderr
 
 
 def built(site: Path, page: Path) -> Path:
