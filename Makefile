@@ -143,6 +143,11 @@ docs: install ## Write anew what is made from the code: docs/settings.md, the ma
 	$(BIN)/python scripts/man_page.py
 	$(BIN)/python scripts/chart_docs.py
 
+# Not --quiet: what is not said is not counted by --strict.
+.PHONY: site
+site: install ## Build the documentation as a site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter
 .PHONY: picture
 picture: install system-deps ## Draw docs/telemetry/dashboard.png anew, from two minutes of traffic
