@@ -26,6 +26,7 @@ from authproxy.errors import CertificateError, CredentialError, SettingsError
 from authproxy.redaction import Redactor
 from authproxy.rotation import RotatingCertificate
 from authproxy.settings import Settings
+from authproxy.tls import KeptContext
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
@@ -93,6 +94,7 @@ class TokenFetcher:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
         self.clock_offset: float | None = None
+        self._context = KeptContext()
         #: The client secret of the latest fetch, so that no error quotes it.
         self._secret: str | None = None
         self._certificate: RotatingCertificate | None = None
@@ -123,7 +125,7 @@ class TokenFetcher:
         from authproxy.identity_http import IdentitySession, retry_after_seconds
 
         try:
-            session = IdentitySession()
+            session = IdentitySession(self._context.current())
         except SettingsError as error:
             raise FetchError(str(error)) from error
         transport = RequestsTransport(

@@ -8,6 +8,7 @@ message of its own, without the status and Retry-After.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 
-from authproxy.tls import ContextAdapter, client_context
+from authproxy.tls import ContextAdapter
 
 #: Of what an error answer says, this much is kept.
 _TEXT_LIMIT = 1024
@@ -46,12 +47,12 @@ class IdentitySession(Session):
     go to Entra as this application's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__()
         self.refusal: Refusal | None = None
         self.clock_offset: float | None = None
         self.auth = _no_more_credentials
-        self.mount("https://", ContextAdapter(client_context()))
+        self.mount("https://", ContextAdapter(context))
         self.mount("http://", _DirectAdapter())
         self.hooks["response"].append(self._remember)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,6 +25,7 @@ from authproxy.demo.signing import ServiceAccountIssuer
 from authproxy.demo.stand_in import StandIn
 from authproxy.rotation import RotatingCertificate
 from authproxy.settings import Settings
+from authproxy.tls import KeptContext
 from authproxy.tokens import TokenSource
 from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
 from tests.support.clock import FakeClock
@@ -613,6 +615,27 @@ def test_an_authority_may_be_trusted_by_ssl_cert_file(
     monkeypatch.setenv("SSL_CERT_FILE", os.environ["REQUESTS_CA_BUNDLE"])
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     assert with_secret(entra)(None).value == entra.issued[-1].value
+
+
+def test_a_replaced_bundle_is_trusted_from_the_next_fetch_on(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    right = Path(os.environ["REQUESTS_CA_BUNDLE"]).read_bytes()
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    fetch = with_secret(entra)
+    for _ in range(2):
+        explanation = refused(fetch).explanation
+        assert explanation is not None
+        assert explanation.code == "AuthorityNotTrusted"
+    replace_file(bundle, right)
+    assert fetch(None).value == entra.issued[-1].value
+
+
+def test_the_authorities_are_loaded_once() -> None:
+    kept = KeptContext()
+    assert kept.current() is kept.current()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from authproxy.demo.loopback import Answer
 from authproxy.demo.stand_in import StandIn
 from authproxy.identity_http import IdentitySession, Refusal, date_ahead_of, retry_after_seconds
+from authproxy.tls import client_context
 
 #: Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example of a date.
 NOW = 784111777.0
@@ -49,7 +50,7 @@ def test_a_refusal_is_remembered_until_the_next_answer() -> None:
     service = StandIn()
     listener = service.listen(lambda request: Answer.of_json(200, {}))
     service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
-    with service, IdentitySession() as session:
+    with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
         assert session.refusal == Refusal(429, "127.0.0.1", "too many", "17")
         session.get(listener.url)
@@ -59,7 +60,7 @@ def test_a_refusal_is_remembered_until_the_next_answer() -> None:
 def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
     service = StandIn()
     listener = service.listen(lambda request: Answer.of_json(200, {}))
-    with service, IdentitySession() as session:
+    with service, IdentitySession(client_context()) as session:
         assert session.clock_offset is None
         session.get(listener.url)
         assert session.clock_offset is not None
@@ -97,7 +98,7 @@ def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: 
     service = StandIn()
     listener = service.listen(lambda request: Answer(200))
     service.fail_with(400, body)
-    with service, IdentitySession() as session:
+    with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
         assert session.refusal is not None
         assert session.refusal.text == text
