@@ -75,6 +75,8 @@ class Listener(BaseWSGIServer):
     @property
     def paused(self) -> bool:
         """Whether nothing is accepted at the moment."""
+        if self.share is not None and not self.draining and self.share.left_to_others:
+            return True
         return time.monotonic() < self._paused_until
 
     def handle_accept(self) -> None:
