@@ -21,6 +21,7 @@ from authproxy.route_set import RouteSet
 from authproxy.settings import Settings
 from authproxy.telemetry import Telemetry
 from authproxy.telemetry_rules import destinations
+from authproxy.tls import KeptContexts
 from authproxy.urls import path_of, request_target
 
 #: The last telemetry is sent for so long at most, and at least, whatever the drain took.
@@ -40,7 +41,8 @@ class Services:
         self.lifecycle = Lifecycle()
         self.telemetry = telemetry_for(settings)
         #: Those in force: read anew for each request, replaced as a whole.
-        self.routes = RouteSet(settings, self.telemetry)
+        self._contexts = KeptContexts()
+        self.routes = RouteSet(settings, self.telemetry, self._contexts)
         self._tell_host()
         self.doorkeeper = Doorkeeper(self, self.telemetry)
         self._drained_by: float | None = None
@@ -57,7 +59,7 @@ class Services:
         not be ready after `patience` seconds, and SettingsError as
         `create_app` does; the routes in force stay then.
         """
-        new = RouteSet(settings.within(self.settings), self.telemetry)
+        new = RouteSet(settings.within(self.settings), self.telemetry, self._contexts)
         new.start()
         if lost := new.lacking(self.routes.ready_names, patience):
             new.stop()

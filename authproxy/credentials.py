@@ -26,7 +26,7 @@ from authproxy.errors import CertificateError, CredentialError, SettingsError
 from authproxy.redaction import Redactor
 from authproxy.rotation import RotatingCertificate
 from authproxy.settings import Settings
-from authproxy.tls import KeptContext
+from authproxy.tls import KeptContexts
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
@@ -90,11 +90,17 @@ class TokenFetcher:
     answer was ahead of this machine's clock, if there was one.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        contexts: KeptContexts | None = None,
+    ) -> None:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
         self.clock_offset: float | None = None
-        self._context = KeptContext()
+        self._contexts = contexts or KeptContexts()
         #: The client secret of the latest fetch, so that no error quotes it.
         self._secret: str | None = None
         self._certificate: RotatingCertificate | None = None
@@ -125,7 +131,7 @@ class TokenFetcher:
         from authproxy.identity_http import IdentitySession, retry_after_seconds
 
         try:
-            session = IdentitySession(self._context.current())
+            session = IdentitySession(self._contexts.current())
         except SettingsError as error:
             raise FetchError(str(error)) from error
         transport = RequestsTransport(

@@ -13,7 +13,7 @@ from authproxy.routes import RouteTable
 from authproxy.settings import Route, Settings
 from authproxy.target import Target
 from authproxy.telemetry import Telemetry
-from authproxy.tls import client_context
+from authproxy.tls import KeptContexts
 from authproxy.tokens import TokenSource
 from authproxy.transport import TargetAdapter, environment_proxy, open_session
 
@@ -32,15 +32,23 @@ class ServedRoute:
     """One route, with all that serves it."""
 
     def __init__(
-        self, route: Route, tokens: TokenSource, admission: Admission | None, telemetry: Telemetry
+        self,
+        route: Route,
+        tokens: TokenSource,
+        admission: Admission | None,
+        telemetry: Telemetry,
+        contexts: KeptContexts,
     ) -> None:
         settings, url = route.settings, route.settings.target
+        tls = contexts.current(settings.target_ca_file) if url.scheme == "https" else None
         adapter = TargetAdapter(
             url,
             pool_size=settings.pool_size,
             connect_timeout=settings.target_connect_timeout_seconds,
             read_timeout=settings.target_read_timeout_seconds,
-            ssl_context=client_context(settings.target_ca_file) if url.scheme == "https" else None,
+            ssl_context=contexts.current(settings.target_ca_file)
+            if url.scheme == "https"
+            else None,
             proxy=environment_proxy(url),
         )
         self.route = route
@@ -85,12 +93,13 @@ class RouteSet:
     those that admit callers alike share what they are judged by.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry, contexts: KeptContexts) -> None:
         """Make all of it; no thread is started, no socket opened.
 
         Raises SettingsError where a CA bundle of the environment cannot be read.
         """
         self.settings = settings
+        self._contexts = contexts
         self._sources: dict[object, TokenSource] = {}
         self._admissions: dict[object, Admission | None] = {}
         self.routes = [self._served(route, telemetry) for route in settings.routes]
@@ -101,7 +110,7 @@ class RouteSet:
         whose = settings.identity_key
         if whose not in self._sources:
             self._sources[whose] = TokenSource(
-                TokenFetcher(settings),
+                TokenFetcher(settings, contexts=self._contexts),
                 percentage=settings.aad_token_refresh_interval_in_percentage,
                 audience=settings.scope,
                 telemetry=telemetry.of_tokens(settings),
@@ -109,7 +118,9 @@ class RouteSet:
         who = settings.admission_key
         if who not in self._admissions:
             self._admissions[who] = admission_for(settings)
-        return ServedRoute(route, self._sources[whose], self._admissions[who], telemetry)
+        return ServedRoute(
+            route, self._sources[whose], self._admissions[who], telemetry, self._contexts
+        )
 
     @property
     def sole_target_host(self) -> str:

@@ -45,30 +45,37 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
     return context
 
 
-class KeptContext:
-    """The context of `client_context`, made anew when a file that it was made from changes.
+class KeptContexts:
+    """Contexts of `client_context`, made anew when a file that they were made from changes.
 
-    To load a hundred and fifty authorities for each token leaves the heap in
-    pieces: 25 MiB more after a few hundred tokens.
+    To load a hundred and fifty authorities for each token and reload leaves
+    the heap in pieces: 25 MiB more after a few hundred of them.
     """
 
     def __init__(self) -> None:
-        self._context: ssl.SSLContext | None = None
-        self._made_from: object = None
+        #: By extra file: what the context was made from, and the context.
+        self._kept: dict[str | None, tuple[object, ssl.SSLContext]] = {}
 
-    def current(self) -> ssl.SSLContext:
+    def current(self, extra_ca_file: str | None = None) -> ssl.SSLContext:
         """Return the context. Raises SettingsError where a bundle cannot be read."""
-        files = _state_of_bundles()
-        if self._context is None or files != self._made_from:
-            self._context, self._made_from = client_context(), files
-        return self._context
+        state = _state_of_bundles(extra_ca_file)
+        kept = self._kept.get(extra_ca_file)
+        if kept is None or kept[0] != state:
+            kept = self._kept[extra_ca_file] = state, client_context(extra_ca_file)
+        return kept[1]
 
 
-def _state_of_bundles() -> object:
+def _state_of_bundles(extra_ca_file: str | None) -> object:
     """Return what differs when any of the files or folders of authorities has been replaced."""
     usual = ssl.get_default_verify_paths()
     state: list[object] = []
-    for path in (usual.cafile, usual.capath, certifi.where(), os.environ.get("REQUESTS_CA_BUNDLE")):
+    for path in (
+        usual.cafile,
+        usual.capath,
+        certifi.where(),
+        os.environ.get("REQUESTS_CA_BUNDLE"),
+        extra_ca_file,
+    ):
         try:
             status = os.stat(path) if path else None
         except OSError:

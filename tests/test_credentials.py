@@ -25,7 +25,7 @@ from authproxy.demo.signing import ServiceAccountIssuer
 from authproxy.demo.stand_in import StandIn
 from authproxy.rotation import RotatingCertificate
 from authproxy.settings import Settings
-from authproxy.tls import KeptContext
+from authproxy.tls import KeptContexts
 from authproxy.tokens import TokenSource
 from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
 from tests.support.clock import FakeClock
@@ -634,7 +634,7 @@ def test_a_replaced_bundle_is_trusted_from_the_next_fetch_on(
 
 
 def test_the_authorities_are_loaded_once() -> None:
-    kept = KeptContext()
+    kept = KeptContexts()
     assert kept.current() is kept.current()
 
 
