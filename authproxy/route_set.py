@@ -46,9 +46,7 @@ class ServedRoute:
             pool_size=settings.pool_size,
             connect_timeout=settings.target_connect_timeout_seconds,
             read_timeout=settings.target_read_timeout_seconds,
-            ssl_context=contexts.current(settings.target_ca_file)
-            if url.scheme == "https"
-            else None,
+            ssl_context=tls,
             proxy=environment_proxy(url),
         )
         self.route = route
@@ -118,9 +116,8 @@ class RouteSet:
         who = settings.admission_key
         if who not in self._admissions:
             self._admissions[who] = admission_for(settings)
-        return ServedRoute(
-            route, self._sources[whose], self._admissions[who], telemetry, self._contexts
-        )
+        tokens, admission = self._sources[whose], self._admissions[who]
+        return ServedRoute(route, tokens, admission, telemetry, self._contexts)
 
     @property
     def sole_target_host(self) -> str:
