@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -220,6 +222,17 @@ def _read_by_grafana(document: Document) -> None:
 # -- our own -------------------------------------------------------------------------
 
 
+def _is_chart_values(document: Document) -> bool:
+    routes = document.get("routes")
+    return isinstance(routes, list) and all("targetHost" in route for route in routes)
+
+
+def _read_by_chart(document: Document) -> None:
+    """Names and types are those of the schema, which is strict; tests/chart renders the rest."""
+    schema = json.loads((ROOT / "helm" / "authproxy" / "values.schema.json").read_text())
+    jsonschema.validate(document, schema)
+
+
 def _is_settings(document: Document) -> bool:
     keys = {name.upper() for name in document}
     return bool(keys & VARIABLES) or "routes" in document
@@ -286,5 +299,6 @@ KINDS: list[tuple[Callable[[Document], bool], Callable[[Document], None]]] = [
     (_is_cost_chart, lambda document: None),  # its shape is all that is known
     (_is_collector, _read_by_collector),
     (_is_grafana, _read_by_grafana),
+    (_is_chart_values, _read_by_chart),
     (_is_settings, _read_by_authproxy),
 ]
