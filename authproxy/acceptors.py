@@ -33,9 +33,9 @@ _PAUSE_SECONDS = 1.0
 _OVERLOADED_RETRY_SECONDS = 1
 _SILENT_SECONDS = 10.0
 
-#: Told of each request that never reached the application: method, target, user
-#: agent and the status that it was answered with.
-Refused = Callable[[str, str, str, int], None]
+#: Told of each request that never reached the application: method, target and user
+#: agent, and the status, code and message that it was answered with.
+Refused = Callable[[str, str, str, int, str, str], None]
 
 
 class Listener(BaseWSGIServer):

@@ -67,11 +67,14 @@ class RequestStory:
             "Client": client_address(self._environ),
         }
         log.log(level, "Request failed", extra={"fields": fields})
+        if self._withheld is None:
+            self.watch.failing(self._route, self._redact(str(error)))
         status, received = self._withheld or (int(error.status), 0)
         self.watch.ended(status, received, error.code, seen_status=int(error.status))
 
     def crashed(self) -> None:
         """A bug ended the request; whoever catches it logs it."""
+        self.watch.failing(self._route, "a fault in authproxy: its log has the traceback")
         self.watch.ended(int(HTTPStatus.INTERNAL_SERVER_ERROR), error="InternalError")
 
     def answered(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
@@ -87,6 +90,7 @@ class RequestStory:
 
     def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
         exchange.attempt.ended(sent)
+        self.watch.target_answered = True
         status = exchange.answer.status
         fields = {
             "ContentLength": sent,
@@ -102,9 +106,9 @@ class RequestStory:
                 "Request": self.url,
                 "StatusCode": status,
             }
-            log.error(
-                "Error response body: %s", self._redact(excerpt.text()), extra={"fields": fields}
-            )
+            text = self._redact(excerpt.text())
+            log.error("Error response body: %s", text, extra={"fields": fields})
+            self.watch.failing(self._route, text)
 
     def broken(self, exchange: Exchange, sent: int, error: str, why: str) -> None:
         """The answer was cut short after its head had gone to the client.
@@ -112,6 +116,8 @@ class RequestStory:
         `error` is one word, `why` a sentence.
         """
         exchange.attempt.ended(sent, error)
+        self.watch.target_answered = True
+        self.watch.failing(self._route, self._redact(why))
         fields = {
             "ContentLength": sent,
             "Request": self.url,
