@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -119,17 +119,17 @@ def together(
     """
     known = sorted(workers, key=lambda worker: (worker["started_at"], worker["pid"]))
     unheard = list(silent)
+    routes = _routes(known, now)
     return {
         "time_at": now,
         "build": build(),
+        "state": _state(known, unheard, routes),
         "started_at": started_at,
         "uptime_seconds": round(now - started_at),
-        "ready": all(worker["ready"] for worker in known) and not unheard,
-        "draining": any(worker["draining"] for worker in known),
         "reload": _latest_reload(known, reload),
         "in_flight": sum(worker["in_flight"] for worker in known),
         "threads": sum(worker["threads"] for worker in known),
-        "routes": _routes(known, now),
+        "routes": routes,
         "requests": _requests(known, now),
         "failures": _failures(known),
         "workers": [
@@ -143,6 +143,18 @@ def together(
         ],
         "silent_workers": unheard,
     }
+
+
+def _state(workers: Sequence[Data], silent: Sequence[object], routes: Iterable[Data]) -> str:
+    """Return how all of it fares, in a word or a few."""
+    if any(worker["draining"] for worker in workers):
+        return "draining"
+    if not any(worker["ready"] for worker in workers):
+        return "not ready"
+    well = all(worker["ready"] for worker in workers) and not silent
+    for route in routes:
+        well &= route["ready"] and not any(token["error"] for token in route["tokens"])
+    return "ready" if well else "ready, with trouble"
 
 
 def _latest_reload(workers: Iterable[Data], of_parent: Data | None) -> Data | None:
@@ -199,10 +211,16 @@ def _requests(workers: Iterable[Data], now: float) -> Data:
 
 
 def _failures(workers: Iterable[Data]) -> list[Data]:
-    every = [
-        {"worker": worker["pid"], **failure} for worker in workers for failure in worker["failures"]
-    ]
-    return sorted(every, key=lambda failure: failure["last_at"], reverse=True)[:MAX_FAILURES]
+    """Return the latest failures; what failed alike in several workers is one."""
+    every = [failure for worker in workers for failure in worker["failures"]]
+    alike: dict[tuple[object, ...], Data] = {}
+    for failure in sorted(every, key=lambda failure: float(failure["last_at"]), reverse=True):
+        key = tuple(failure[name] for name in ("route", "method", "path", "status", "code"))
+        if key in alike:
+            alike[key]["times"] += failure["times"]
+        else:
+            alike[key] = dict(failure)
+    return list(alike.values())[:MAX_FAILURES]
 
 
 def with_dates(data: Any) -> Any:
