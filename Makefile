@@ -111,7 +111,7 @@ system-deps: ## Install the real programs that tests drive (Debian, as root), or
 AXE := tests/browser/node_modules/.package-lock.json
 .PHONY: browser-deps
 browser-deps: system-deps
-	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(AXE) || \
+	@command -v npm >/dev/null && $(MAKE) --silent --no-print-directory $(AXE) || \
 	    echo "MISSING: axe-core: its tests will be skipped, and fail where CI=true." >&2
 $(AXE): tests/browser/package-lock.json
 	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
