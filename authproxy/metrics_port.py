@@ -44,7 +44,7 @@ class MetricsPort:
             unfinished.write_text(json.dumps({"done_at": time.time(), "error": error}))
             os.replace(unfinished, self.directory / _LAST_RELOAD)
         except OSError as problem:  # a full disk must not end the parent
-            log.warning("/status will not tell of the reload: %s", problem)
+            log.debug("/status will not tell of the reload: %s", problem)
 
     def last_refused_reload(self) -> dict[str, Any] | None:
         """Return what the parent noted, if anything."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +23,7 @@ from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.authority import Authority
 from tests.support.identity import AUDIENCE, application_settings
+from tests.support.pages import ROOT
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.status import Page, get, page_of, settled_status, status_of
@@ -282,10 +286,8 @@ def test_a_failing_identity_is_explained_with_its_mend(
     error = token["error"]
     assert error["code"] == "AADSTS7000215"
     # As the log and `authproxy check` have it.
-    assert (
-        event["Error"]
-        == f"{error['cause']} ({error['code']}). {error['mend']}. ({error['detail']})"
-    )
+    explained = f"{error['cause']} ({error['code']}). {error['mend']}."
+    assert event["Error"] == f"{explained} ({error['detail']})"
     page = page_of(port)
     for told in (error["cause"], error["mend"], "AADSTS7000215", "Not ready", "none yet"):
         assert told.lower() in page.text.lower()
@@ -371,3 +373,29 @@ def test_every_worker_is_shown_whoever_is_asked(
     os.kill(first, signal.SIGKILL)
     proxy.wait_for_line("Worker died")
     assert status_of(port)["silent_workers"] == []
+
+
+# -- the documentation -------------------------------------------------------------
+
+FILTERS = re.findall(
+    r"^\$ curl -s \S+/status\.json \| jq (?:-r )?(?:'([^']+)'|(\S+))$",
+    (ROOT / "docs" / "status.md").read_text(),
+    re.M,
+)
+
+
+@pytest.mark.real("jq")
+@pytest.mark.parametrize("query", [quoted or bare for quoted, bare in FILTERS])
+def test_documented_filters_find_something(
+    shared: tuple[ProxyProcess, int], target: Upstream, query: str
+) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("no jq is installed")
+    proxy, port = shared
+    assert proxy.ask(message("TRACE /x")).status == 405
+    settled_status(port)
+    told = get(port, "/status.json").body
+    done = subprocess.run(["jq", "-r", query], input=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "null" not in done.stdout
