@@ -1,14 +1,20 @@
-"""How workers that accept from the same sockets share connections evenly.
+"""How workers share connections and cores evenly.
 
-The kernel wakes all of them for each connection, and the quickest takes it:
-without more, one worker can end up with most of the connections, which stay
-where they are, and the others idle.
+The kernel wakes all that accept from a socket for each connection, and the
+quickest takes it: without more, one worker can end up with most of the
+connections, which stay where they are, and the others idle.
+
+A worker runs Python in one of its threads at a time. Where these move from
+core to core, each takes over the interpreter's lock and data from another
+core's caches: a request then costs a quarter more (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import sys
 
 _COUNT = struct.Struct("@I")
 
@@ -36,6 +42,18 @@ class ConnectionCounts:
     def least(self) -> int:
         """Return how many the worker with the fewest has."""
         return min(self.of(worker) for worker in range(self._workers))
+
+
+def keep_to_one_core(worker: int, workers: int) -> None:
+    """Keep this worker, the one with this number, to one core, if there is one for each.
+
+    Where there are more cores than workers, others on the machine may have been
+    promised some, and which are free changes: that is left to the kernel.
+    """
+    if sys.platform == "linux":
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) == workers:
+            os.sched_setaffinity(0, {cores[worker]})
 
 
 class Share:

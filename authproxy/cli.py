@@ -238,30 +238,15 @@ def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> No
 
         click.echo(markdown(), nl=False)
         return
-    from authproxy.settings_routes import shown_route
+    from authproxy.settings_report import as_json as report_of
+    from authproxy.settings_report import lines
 
     loaded = _load(options, serving=False)
-    effective = loaded.settings.effective()
-    routes = [shown_route(route) for route in loaded.settings.routes if route.name]
     if as_json:
-        both: dict[str, Any] = {
-            variable: {"value": value, "origin": loaded.origins[variable]}
-            for variable, value in effective.items()
-        }
-        if routes:
-            both["routes"] = routes
-        click.echo(json.dumps(both, indent=2))
+        click.echo(json.dumps(report_of(loaded), indent=2))
         return
-    name_width = max(map(len, effective))
-    value_width = min(48, max(map(len, effective.values())))
-    for variable, value in effective.items():
-        origin = loaded.origins[variable]
-        click.echo(f"{variable:<{name_width}}  {value or '-':<{value_width}}  {origin}")
-    for shown in routes:
-        click.echo(f"\nRoute {shown['Name']}")
-        for name, value in shown.items():
-            if value != effective.get(name):
-                click.echo(f"{name:<{name_width}}  {value or '-'}")
+    for line in lines(loaded):
+        click.echo(line)
 
 
 @cli.command(short_help="See it work, without a cloud.")

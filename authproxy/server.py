@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from flask import Flask
 
 from authproxy.app import Services, create_app
-from authproxy.balance import ConnectionCounts, Share
+from authproxy.balance import ConnectionCounts, Share, keep_to_one_core
 from authproxy.limits import Limits, forbid_core_dumps
 from authproxy.listening import (
     ListenError,
@@ -77,6 +77,7 @@ def serve(settings: Settings, reread: Reread) -> int:
 
         def serve_worker(number: int, stop: StopRequest, lifeline: int) -> None:
             requests.listen()
+            keep_to_one_core(number, settings.workers)
             share = Share(counts, number)
             app = create_app(in_force[-1])
             reload_on_request(requests, reread, app.extensions["authproxy"])

@@ -79,7 +79,12 @@ class Settings(TargetSettings):
         "Group of that socket, by name or number: how programs of other users are let in.",
         shown="the process's",
     )
-    workers: Annotated[int, Field(ge=1, le=256)] = setting(SERVING, 1, "Processes that serve.")
+    workers: Annotated[int, Field(ge=1, le=256)] = setting(
+        SERVING,
+        1,
+        "Processes that serve. Where there are as many as the cores that may be used, each keeps "
+        "to one of them.",
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] = setting(
         SERVING, 32, "Threads in each process: requests that it works on at the same time."
     )

@@ -97,7 +97,8 @@ def _scaling(found: scaling.Scaling) -> list[str]:
         *lines,
         "",
         f"Two against one: {found.ratio} of the core time that was the proxy's to use; "
-        f"{found.uncorrected} with wrk and the target on the same cores.",
+        f"{found.uncorrected} with wrk and the target on the same cores. Two proxies side by side "
+        f"instead, of one worker each: {found.ratio_apart}; more is not to be had here.",
     ]
 
 
@@ -146,7 +147,11 @@ def as_json(results: Results, conditions: dict[str, Any]) -> str:
         "memory_mib": {"idle": results.idle_mib, "after": results.after_mib},
     }
     if results.scaling:
-        found["workers"] = {"ratio": asdict(results.scaling.ratio), **asdict(results.scaling)}
+        found["workers"] = {
+            "ratio": asdict(results.scaling.ratio),
+            "ratio_apart": asdict(results.scaling.ratio_apart),
+            **asdict(results.scaling),
+        }
     if results.latencies:
         found["latency_ms"] = {
             str(rate): {name: [asdict(run) for run in runs] for name, runs in by_way.items()}

@@ -6,12 +6,18 @@ requests are divided by the core-seconds that the proxy could have had: those
 of its cores less what anything else used of them. A core that idles, because
 the other worker took all connections or both wait for the same lock, still
 counts as the proxy's.
+
+What the cores themselves give is seen by two proxies of one worker each, side
+by side: they share nothing but caches and memory. What two workers of one
+proxy answer less than those is the proxy's own loss.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from benchmarks.load import SMALL_GET, WARM_UP_SECONDS, Run, run
@@ -41,12 +47,20 @@ class Scaling:
 
     one: list[WorkersRun]
     two: list[WorkersRun]
+    #: Requests in each core-second of two proxies side by side.
+    apart: list[float]
 
     @property
     def ratio(self) -> Ratio:
         """Two cores' requests against one's, of the time that was the proxy's to use."""
         pairs = zip(self.one, self.two, strict=True)
         return Ratio.of(2 * two.per_core_second / one.per_core_second for one, two in pairs)
+
+    @property
+    def ratio_apart(self) -> Ratio:
+        """The same of two proxies side by side: what these cores can give."""
+        pairs = zip(self.one, self.apart, strict=True)
+        return Ratio.of(2 * apart / one.per_core_second for one, apart in pairs)
 
     @property
     def uncorrected(self) -> Ratio:
@@ -68,17 +82,34 @@ def measure(bed: Testbed, rounds: int, seconds: int) -> Scaling | None:
         bed.authproxy({"METRICS_PORT": str(free_port()), "WORKERS": str(len(own))}, cores=own)
         for own in (first, both)
     )
-    for proxy in (one, two):
+    apart = [
+        bed.authproxy({"METRICS_PORT": str(free_port())}, cores={core}) for core in sorted(both)
+    ]
+    for proxy in (one, two, *apart):
         run(proxy, WORKLOAD, WARM_UP_SECONDS, bed.others)
     # With cores to spare, the load stays off those of both workers.
     load_of_two = set(cores[2:]) or both
-    scaling = Scaling([], [])
+    scaling = Scaling([], [], [])
     for _ in range(rounds):
         scaling.one.append(_run(one, first, seconds, bed.others))
         scaling.two.append(_run(two, both, seconds, load_of_two))
-    for proxy in (one, two):
+        scaling.apart.append(_run_apart(apart, both, seconds, load_of_two))
+    for proxy in (one, two, *apart):
         proxy.stop()
     return scaling
+
+
+def _run_apart(proxies: Sequence[Program], own: set[int], seconds: int, load: set[int]) -> float:
+    """Load all proxies at once, each with its part of the connections."""
+    workload = replace(WORKLOAD, connections=WORKLOAD.connections // len(proxies))
+    began, busy = time.monotonic(), busy_seconds(own)
+    before = sum(proxy.cpu_seconds() for proxy in proxies)
+    with ThreadPoolExecutor(len(proxies)) as pool:
+        runs = pool.map(lambda proxy: run(proxy, workload, seconds, load), proxies)
+        answered = sum(each.requests_per_second for each in runs)
+    took, busy = time.monotonic() - began, busy_seconds(own) - busy
+    used = sum(proxy.cpu_seconds() for proxy in proxies) - before
+    return answered * took / (took * len(own) - max(busy - used, 0.0))
 
 
 def _run(proxy: Program, own: set[int], seconds: int, load: set[int]) -> WorkersRun:

@@ -17,6 +17,7 @@ from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.client_certificates import replace_file
 from tests.support.expect import assert_own_error
+from tests.support.identity import application_settings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import settled
@@ -62,15 +63,15 @@ def test_a_changed_target_takes_the_requests_from_then_on(
     launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
 ) -> None:
     config = tmp_path / "authproxy.yaml"
-    replace_file(config, f"target_host: {target.authority}\n".encode())
+    replace_file(config, f"target_host: {second.authority}\n".encode())
     proxy = start(launch, config)
     assert proxy.get("/1").status == 200
-    replace_file(config, f"target_host: {second.authority}\n".encode())
+    replace_file(config, f"target_host: {target.authority}\n".encode())
     reload(proxy)
     assert proxy.get("/2").status == 200
-    assert target.only().target == b"/1"
-    assert second.only().target == b"/2"
-    wait_until("the connection to the former target is closed", lambda: not target.open_connections)
+    assert second.only().target == b"/1"
+    assert target.only().target == b"/2"
+    wait_until("the connection to the former target is closed", lambda: not second.open_connections)
 
 
 def test_routes_come_and_go(
@@ -289,3 +290,27 @@ def test_readiness_does_not_waver(launch: Launch, target: Upstream, tmp_path: Pa
     looking.join()
     assert seen == {200}
     assert json.loads(proxy.get("/ready").body)["status"] == "ready"
+
+
+def test_no_secret_of_a_route_is_told(
+    launch: Launch, target: Upstream, tmp_path: Path, entra: StandInEntra
+) -> None:
+    settings = application_settings(entra, tmp_path)
+    secrets = {"secret": settings.pop("AAD_CLIENT_SECRET"), "header": "s3cret-header"}
+    route = to(
+        target,
+        path="/a",
+        aad_client_secret=secrets["secret"],
+        override_request_headers={"X-Key": secrets["header"]},
+    )
+    config = write_routes(tmp_path / "authproxy.yaml", [route])
+    proxy = start(launch, config, LOG_LEVEL="debug", **settings)
+    assert proxy.get("/a").status == 200
+    assert target.only().one("X-Key") == secrets["header"]
+    seen = [proxy.get("/ready").body.decode()]
+    reload(proxy)
+    write_routes(config, [{**route, "aad_client_secret": ["s3cret-list"], "threads": "s3cret-too"}])
+    reload(proxy, NOT_RELOADED)
+    seen.append(proxy.log)
+    for secret in (secrets["secret"], secrets["header"], "s3cret"):
+        assert not any(secret in text for text in seen)

@@ -139,3 +139,27 @@ def descriptors_to(port: int, pid: int) -> list[str]:
     }
     links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     return [link for link in links if link.removeprefix("socket:[").rstrip("]") in inodes]
+
+
+def test_each_worker_keeps_to_a_core_where_there_is_one_for_each(launch: Launch) -> None:
+    cores = os.sched_getaffinity(0)
+    proxy = launch(WORKERS=str(len(cores)))
+    if len(cores) == 1:
+        assert os.sched_getaffinity(proxy.pid) == cores
+        return
+    wait_until(
+        "each has its own",
+        lambda: (
+            sorted(sorted(os.sched_getaffinity(pid)) for pid in proxy.workers())
+            == [[core] for core in sorted(cores)]
+        ),
+    )
+    assert os.sched_getaffinity(proxy.pid) == cores  # the next worker begins with all of them
+
+
+def test_with_more_workers_than_cores_the_kernel_decides(launch: Launch) -> None:
+    cores = os.sched_getaffinity(0)
+    proxy = launch(WORKERS=str(len(cores) + 1))
+    wait_until("all are there", lambda: len(proxy.workers()) == len(cores) + 1)
+    wait_until("one is ready", lambda: proxy.get("/ready").status == 200)
+    assert all(os.sched_getaffinity(pid) == cores for pid in proxy.workers())
