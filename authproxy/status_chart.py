@@ -107,10 +107,10 @@ def _sum(minute: Mapping[str, Any], kinds: Iterable[str]) -> int:
 
 
 def _round_up(most: int) -> int:
-    """Return the next number that begins with 1, 2 or 5 and is round otherwise."""
+    """Return the next number that is round but for its first digit."""
     size = 1
     while True:
-        for digit in (1, 2, 5):
+        for digit in (1, 2, 3, 4, 5, 6, 8):
             if most <= digit * size:
                 return digit * size if most else 0
         size *= 10

@@ -15,7 +15,7 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.identity import SECRET
 from tests.support.outcomes import REMOTE_WRITE
-from tests.support.process import ProxyProcess, free_port
+from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import ask_metrics_port
 from tests.support.upstream import Upstream
@@ -74,6 +74,7 @@ def quarter_of_an_hour(folder: Path, minutes: float, say: Callable[[str], None])
             **entra.managed_identity_environment(),
         }
         with ProxyProcess(settings) as proxy:
+            wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == 4)
             live_through(proxy, ingestion, query, entra, minutes, say)
             status, _, page = ask_metrics_port(port, "/status")
             assert status == 200
@@ -97,11 +98,11 @@ def live_through(
     """Send requests, most of which pass."""
     chance = random.Random(7)
     pause = threading.Event()
-    ingestion.on("/api/v1/write", actions.raw(actions.head("204 No Content")))
-    query.on("/api/v1/query", actions.raw(actions.answer(200, body=b"{}")))
-    query.on("/api/v1/labels", actions.raw(actions.answer("400 Bad Request", body=BAD_QUERY)))
-    query.on("/api/v1/series", actions.raw(actions.answer("503 Service Unavailable", body=b"busy")))
-    query.on("/api/v1/query_range", actions.stall(query.gate()))
+    # The first that fits answers.
+    query.on("/labels", actions.raw(actions.answer("400 Bad Request", body=BAD_QUERY)))
+    query.on("/series", actions.raw(actions.answer("503 Service Unavailable", body=b"busy")))
+    query.on("/query_range", actions.stall(query.gate()))
+    query.respond(actions.answer(200, body=b"{}"))
     # In turns, by how far the time has gone.
     turns = 60 * minutes
     for turn in itertools.count():
@@ -116,7 +117,7 @@ def live_through(
             if forbidden
             else actions.head("204 No Content")
         )
-        ingestion.on("/api/v1/write", actions.raw(answer))
+        ingestion.respond(answer)
         if part > 0.5:
             entra.fail_with(401, EXPIRED_SECRET, path="/oauth2/v2.0/token")
         for _ in range(3 + round(2 * chance.random())):
