@@ -49,9 +49,26 @@ apache-test: install system-deps apache-python ## Run the end-to-end tests again
 apache-python: install system-deps
 	@$(BIN)/python -m tests.support.debian_python
 
+# Twenty minutes of the soak itself, and a minute for each fuzz target (FUZZ_SECONDS).
+# The same faults again: make soak SOAK_SEED=...; its report: build/soak.md.
+SOAK_SECONDS ?= 1200
+SOAK_SEED ?=
+
 .PHONY: soak
-soak: install system-deps ## Run the long and heavy tests
+soak: install system-deps ## Run the long and heavy tests, the fuzzing and the soak
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@mkdir -p build
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m tests.soak --report build/soak.md
+
+# Needs ten minutes at most; each row leaves its figures in a file, from which the page is written.
+MEASURED := build/reliability
+
+.PHONY: reliability
+reliability: install system-deps ## Play the fault matrix, and write docs/reliability.md from it
+	rm -rf $(MEASURED)
+	$(BIN)/python -m pytest tests/faults --measured $(MEASURED) -n $(PYTEST_JOBS) --dist loadfile \
+	    --deselect tests/faults/test_page.py $(PYTEST_ARGS)
+	$(BIN)/python -m tests.faults.page $(MEASURED)
 
 # The image, by docker, podman or buildah. The same commit gives the same image.
 ENGINE ?= docker
@@ -92,11 +109,23 @@ vm-test: install ## Install and run the unit under a real systemd in a container
 	@scripts/vm-test $(BIN)/python -m pytest tests/vm -m vm $(PYTEST_ARGS)
 
 .PHONY: check
-check: install ## Check form, lint and types
+check: install ## Check form, lint, types, and for known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/mypy --strict authproxy
+	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS)
+
+# What users install, and what builds it; `make audit` looks at all that is locked.
+RUNTIME_LOCKS := requirements/runtime.txt requirements/build.txt
+
+.PHONY: audit
+audit: install ## Look for known vulnerabilities in everything that is locked
+	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS) requirements/dev.txt requirements/apache.txt
+
+.PHONY: sbom
+sbom: install ## Make dist/authproxy.cdx.json: a CycloneDX list of what is installed with authproxy
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python scripts/sbom.py dist/authproxy.cdx.json
 
 .PHONY: format
 format: install ## Put the code into form
@@ -123,6 +152,11 @@ docs: install ## Write anew what is made from the code: docs/settings.md, the ma
 	mv docs/settings.md.new docs/settings.md
 	$(BIN)/python scripts/man_page.py
 	$(BIN)/python scripts/chart_docs.py
+
+# Not --quiet: what is not said is not counted by --strict.
+.PHONY: site
+site: install ## Build the documentation as a site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter
 .PHONY: picture

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from waitress import wasyncore
@@ -32,6 +33,16 @@ _PAUSE_SECONDS = 1.0
 #: often the log says that there are such.
 _OVERLOADED_RETRY_SECONDS = 1
 _SILENT_SECONDS = 10.0
+
+#: Where there is room for no more connections: the share of them that is closed
+#: at a time, those that have been idle longest.
+_CLOSED_SHARE = 1 / 32
+
+#: How long one has to have been idle for that: a new one may be about to speak.
+_IDLE_SECONDS = 0.25
+
+#: How long they are not looked for where none was found.
+_ALL_BUSY_SECONDS = 0.1
 
 #: Told of each request that never reached the application: method, target and user
 #: agent, and the status, code and message that it was answered with.
@@ -59,6 +70,7 @@ class Listener(BaseWSGIServer):
 
     _paused_until = 0.0
     _silent_until = 0.0
+    _all_busy_until = 0.0
     _trigger_closed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -75,12 +87,34 @@ class Listener(BaseWSGIServer):
     @property
     def paused(self) -> bool:
         """Whether nothing is accepted at the moment."""
-        return time.monotonic() < self._paused_until
+        if self.share is not None and not self.draining and self.share.left_to_others:
+            return True
+        return time.monotonic() < max(self._paused_until, self._all_busy_until)
 
     def handle_accept(self) -> None:
         """Accept a connection, unless another worker should have it."""
         if not self._leave_to_others():
             super().handle_accept()
+
+    def make_room(self) -> None:
+        """Close connections that have been idle longest where no further one could be accepted.
+
+        Else clients that keep connections and say nothing would keep all others out.
+        """
+        limit = self.adj.connection_limit
+        if len(self._map) < limit or time.monotonic() < self._all_busy_until:
+            return
+        before = time.monotonic() - _IDLE_SECONDS
+        held = [each for each in self._map.values() if isinstance(each, Connection)]
+        idle = [each for each in held if each.idle and each.progress_at < before]
+        idle.sort(key=lambda connection: connection.progress_at)
+        silent = (each for each in idle if not each.has_unread_bytes())
+        closed = list(islice(silent, 1 + int(limit * _CLOSED_SHARE)))
+        for connection in closed:
+            connection.handle_close()
+        if not closed:
+            self._all_busy_until = time.monotonic() + _ALL_BUSY_SECONDS
+        self._warn(f"{limit} connections are all there is room for", IdleClosed=len(closed))
 
     def _leave_to_others(self) -> bool:
         """Leave a connection alone for a moment where it would be served sooner elsewhere.
@@ -109,11 +143,11 @@ class Listener(BaseWSGIServer):
             self.spare.add_task(connection)
             self._warn(problem)
 
-    def _warn(self, problem: str) -> None:
+    def _warn(self, problem: str, **more: object) -> None:
         now = time.monotonic()
         if now >= self._silent_until:
             self._silent_until = now + _SILENT_SECONDS
-            log.warning("Overloaded", extra={"fields": {"Problem": problem}})
+            log.warning("Overloaded", extra={"fields": {"Problem": problem, **more}})
 
     def accept(self) -> Any:
         try:
@@ -127,7 +161,7 @@ class Listener(BaseWSGIServer):
 
     def accept_waiting(self) -> None:
         """Accept what the kernel has queued; closing the socket would reset it."""
-        self._paused_until = 0.0
+        self._paused_until = self._all_busy_until = 0.0
         while self.readable():
             held = len(self._map)
             self.handle_accept()

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from waitress.adjustments import Adjustments
-from waitress.buffers import OverflowableBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
+from authproxy.answer_buffer import AnswerBuffer
 from authproxy.memory_body import MemoryBody
 from authproxy.request_parser import RequestParser
 from authproxy.response_tasks import ApplicationTask, ErrorReplyTask
@@ -48,6 +48,7 @@ class Channel(HTTPChannel):
         #: When a byte last moved, or the last response ended (monotonic).
         self.progress_at = time.monotonic()
         super().__init__(server, *args, **kwargs)
+        self.outbufs = [AnswerBuffer(self.adj.outbuf_overflow)]
 
     def parser_class(self, adj: Adjustments) -> RequestParser:
         """Return what reads the next request.
@@ -150,14 +151,15 @@ class Channel(HTTPChannel):
     def write_soon(self, data: bytes) -> int:
         """Send to the client what its socket takes, and keep the rest for the main loop.
 
-        Waits while more than the high watermark is kept. Raises
+        Waits while more than the high watermark is kept; or while there is no
+        room on disk and more is kept than memory is meant for. Raises
         ClientDisconnected.
         """
-        if not self.connected:
-            raise ClientDisconnected
         if not data:
             return 0
         with self.outbuf_lock:
+            if not self.connected:  # asked here, as the main loop may be closing it
+                raise ClientDisconnected
             if not self.total_outbufs_len:
                 self.progress_at = time.monotonic()  # the target may have been silent for long
                 rest = memoryview(data)[self._send_now(data) :]
@@ -166,16 +168,39 @@ class Channel(HTTPChannel):
             else:
                 rest = memoryview(data)
                 self._flush_outbufs_below_high_watermark()
+                self._wait_where_no_room()
                 if not self.connected:
                     raise ClientDisconnected
-            if self.current_outbuf_count >= self.adj.outbuf_high_watermark:
-                self.outbufs.append(OverflowableBuffer(self.adj.outbuf_overflow))
-                self.current_outbuf_count = 0
-            self.outbufs[-1].append(bytes(rest))
-            self.current_outbuf_count += len(rest)
-            self.total_outbufs_len += len(rest)
+            self._keep(bytes(rest))
         self._tell_of_changes()
         return len(data)
+
+    def _keep(self, rest: bytes) -> None:
+        if self.current_outbuf_count >= self.adj.outbuf_high_watermark:
+            self._add_buffer(self.adj.outbuf_overflow)
+        try:
+            self.outbufs[-1].append(rest)
+        except OSError as error:
+            problem = f"the temporary directory cannot take it ({error.strerror})"
+            log.warning("An answer waits in memory.", extra={"fields": {"Problem": problem}})
+            self._add_buffer(None)
+            self.outbufs[-1].append(rest)
+        self.current_outbuf_count += len(rest)
+        self.total_outbufs_len += len(rest)
+
+    def _add_buffer(self, limit: int | None) -> None:
+        self.outbufs.append(AnswerBuffer(limit))
+        self.current_outbuf_count = 0
+
+    def _wait_where_no_room(self) -> None:
+        """Hold this thread, and so the target, where only memory takes what the client does not."""
+        while (
+            self.connected
+            and self.outbufs[-1].limit is None
+            and self.total_outbufs_len > self.adj.outbuf_overflow
+        ):
+            self.server.pull_trigger()
+            self.outbuf_lock.wait()
 
     def _send_now(self, data: bytes) -> int:
         """Return how many bytes the socket took."""

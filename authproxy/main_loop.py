@@ -173,6 +173,7 @@ class Server:
             if any(listener.paused for listener in self._listeners):
                 wait = min(wait, LEFT_SECONDS)
             self._watched.turn(wait)
+            self._listeners[0].make_room()
             if self._share is not None:
                 self._share.put(len(self._watched))
             self._do_chores()

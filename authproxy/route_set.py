@@ -133,14 +133,18 @@ class RouteSet:
         return len(self.routes) > 1 or self.routes[0].admission is not None
 
     @property
+    def tried(self) -> bool:
+        """Whether each first attempt at a token has ended, well or not."""
+        return all(source.tried for source in self.sources)
+
+    @property
     def ready(self) -> bool:
         """Whether any route can serve, and none of the others is about to.
 
         One identity that fails must not take the routes of the others from
         their clients.
         """
-        tried = all(source.tried for source in self.sources)
-        return tried and any(served.ready for served in self.routes)
+        return self.tried and any(served.ready for served in self.routes)
 
     @property
     def alive(self) -> bool:

@@ -98,6 +98,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             grace=settings.shutdown_grace_seconds,
             overseer=reports,
             reload=reload,
+            ended=counts.withdraw,
         )
         return parent.run()
 
@@ -138,6 +139,8 @@ def serve_process(
         urgent=PATHS,
         share=share,
     )
+    if share is not None:
+        share.begin_when(lambda: services.routes.tried)
     if lifeline is not None:
         server.end_when_closed(lifeline)
     if os.getpid() == 1:

@@ -41,6 +41,17 @@ _TYPES = {
     "fields": ["object", "string", "null"],
     "text": ["string", "null"],
 }
+#: What a route says of itself, as JSON Schema.
+OF_ROUTES = {
+    "name": {"description": "What to call it.", "type": ["string", "null"]},
+    "host": {"description": "The host that requests are for.", "type": ["string", "null"]},
+    "path": {"description": "The path that requests are below.", "type": ["string", "null"]},
+    "stripPath": {
+        "description": "Whether to take that path off.",
+        "type": ["boolean", "string", "null"],
+    },
+}
+
 _BOUNDS = {"minimum": "least", "exclusiveMinimum": "above", "maximum": "most"}
 _WIDTH = 98
 
@@ -58,6 +69,7 @@ class Value:
     secret: bool = False
     presence: bool = False
     also: str = ""
+    per_route: bool = False
 
     @property
     def name(self) -> str:
@@ -94,6 +106,7 @@ class Value:
             "words": self.shape.get("enum"),
             "secret": self.secret,
             "presence": self.presence,
+            "perRoute": self.per_route,
             "mend": _NO_VALUES.get(self.variable),
             "default": self.default if self.kind in ("integer", "number") else None,
         }
@@ -129,6 +142,12 @@ def chart_values() -> list[Value]:
     return [_value(one) for one in declarations()]
 
 
+def route_properties() -> dict[str, Any]:
+    """Return the JSON Schemas of what a route may say, but for its Secrets."""
+    given = [one for one in chart_values() if one.per_route and one.is_value]
+    return {**OF_ROUTES, **{one.name: one.schema() for one in given}}
+
+
 def values_yaml() -> str:
     """Return the part of values.yaml that has the settings."""
     given = [one for one in chart_values() if one.is_value]
@@ -151,4 +170,5 @@ def _value(one: Declaration) -> Value:
             getattr(part, "func", None) is values.any_text_is_true for part in one.field.metadata
         ),
         also=one.also,
+        per_route=one.per_route,
     )

@@ -158,7 +158,9 @@ def added_up(answers: Iterable[list[Family]]) -> list[Metric]:
             known = values.setdefault(name, {})
             meeting = _MEETING.get(name)
             for sample, labels, value in samples:
-                key = sample, tuple(sorted(labels.items()))
+                # An empty label is none. The exporter gives one to every series of a family
+                # in which some have it, so that workers may differ in that.
+                key = sample, tuple(sorted(pair for pair in labels.items() if pair[1]))
                 before = known.get(key)
                 if before is None:
                     known[key] = value

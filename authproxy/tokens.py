@@ -94,11 +94,18 @@ class TokenSource:
         token = self._current
         if token is not None and token.seconds_valid(self._clock) > 0:
             return token
+        self._hurry()
         reason = self._trouble.summary if self._trouble else "the first one is still being fetched"
         raise AuthenticationTokenNotFound(
             f"There is no valid token for the target: {reason}",
             retry_after=float(max(1, ceil(self._not_before - self._clock.monotonic()))),
         )
+
+    def _hurry(self) -> None:
+        """Have the thread fetch now if that is due: after a suspend it may not know yet."""
+        with self._changed:
+            if not self._fetching and self._seconds_until_due() <= 0:
+                self._changed.notify_all()
 
     def renew(self, rejected: Token, claims: str | None, timeout: float) -> Token | None:
         """Return a newer token after the target answered 401 to `rejected`, or None.

@@ -67,10 +67,15 @@ class Parent:
         grace: float,
         overseer: Overseer | None = None,
         reload: Callable[[], bool] = lambda: True,
+        ended: Callable[[int], None] = lambda number: None,
     ) -> None:
-        """`reload` tells on SIGHUP whether the workers are to reload too."""
+        """`reload` tells on SIGHUP whether the workers are to reload too.
+
+        `ended` is told the number of a worker that has died.
+        """
         self._overseer = overseer
         self._reload = reload
+        self._tell_ended = ended
         self._slots = [_Slot(pause=_FIRST_PAUSE_SECONDS) for _ in range(count)]
         self._sockets = sockets
         self._serve_worker = serve_worker
@@ -147,9 +152,10 @@ class Parent:
         """Take note of workers that ended, and of orphans left to process 1."""
         while (ended := _next_ended_child()) is not None:
             pid, status = ended
-            slot = next((slot for slot in self._slots if slot.pid == pid), None)
-            if slot is not None:
-                self._ended(slot, os.waitstatus_to_exitcode(status), draining)
+            for number, slot in enumerate(self._slots):
+                if slot.pid == pid:
+                    self._tell_ended(number)
+                    self._ended(slot, os.waitstatus_to_exitcode(status), draining)
 
     def _ended(self, slot: _Slot, code: int, draining: bool) -> None:
         fields: dict[str, object] = {"WorkerPID": slot.pid}

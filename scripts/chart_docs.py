@@ -23,11 +23,13 @@ from typing import Any
 
 import yaml
 
-from authproxy.settings_chart import Value, chart_values, values_yaml
+from authproxy.settings_chart import OF_ROUTES, Value, chart_values, route_properties, values_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "### Settings,", "### End of the settings."
 SCHEMA_LINE = "@schema "
+#: Secrets that a route may have of its own, as the chart has them for all.
+ROUTE_SECRETS = ("clientSecret", "clientCertificate", "inboundTokens")
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
 
 
@@ -132,6 +134,9 @@ def schema(found: list[Entry], settings: dict[str, Value]) -> dict[str, Any]:
         entry.path: settings[entry.path].schema() if entry.path in settings else entry.schema()
         for entry in found
     }
+    secrets = {name: {**properties[name], "type": ["object", "null"]} for name in ROUTE_SECRETS}
+    route = {"type": "object", "properties": {**route_properties(), **secrets}}
+    properties["routes"]["items"] = route
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart authproxy. Made by `make docs`.",
@@ -162,6 +167,8 @@ def made(root: Path) -> dict[Path, str]:
     settings = {one.name: one for one in every if one.is_value}
     known = {
         "values": [entry.path for entry in found],
+        # Those of a route besides settings.
+        "routeValues": [*OF_ROUTES, *ROUTE_SECRETS],
         "settings": [one.for_templates() for one in every],
     }
     readme = (chart / "README.md.in").read_text().replace("{{ values }}\n", tables(found))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support import tutorial
 from tests.support.logfmt import parse_line
@@ -56,17 +57,18 @@ def shell(identity: str, tmp_path_factory: pytest.TempPathFactory) -> Shell:
         identity,
         "4. Assign the role",
         "5. Deploy",
+        "Both through one deployment",
         "As a sidecar",
     )
     return shell
 
 
-@pytest.mark.parametrize("name", ["ingestion.yaml", "query.yaml", "sidecar.yaml"])
+@pytest.mark.parametrize("name", ["ingestion.yaml", "query.yaml", "routes.yaml", "sidecar.yaml"])
 def test_what_is_applied_is_the_manifest_with_ones_own_values(
     shell: Shell, identity: str, name: str
 ) -> None:
     folder, client, _ = IDENTITIES[identity]
-    folder = NODES if name == "sidecar.yaml" else folder
+    folder = NODES if name in ("routes.yaml", "sidecar.yaml") else folder
     assert [name] == [
         each["--filename"] for each in shell.given("kubectl", "apply") if each["--filename"] == name
     ]
@@ -75,7 +77,11 @@ def test_what_is_applied_is_the_manifest_with_ones_own_values(
         check_object(document)
     assert applied.proxy["image"] == "myregistry.azurecr.io/authproxy:0.1.0"
     environment = applied.environment
-    if name == "query.yaml":
+    if name == "routes.yaml":
+        settings_file = yaml.safe_load(applied.one("ConfigMap")["data"]["authproxy.yaml"])
+        targets = [route["target_host"] for route in settings_file["routes"]]
+        assert targets == [tutorial.INGESTION_URL, tutorial.QUERY_ENDPOINT]
+    elif name == "query.yaml":
         assert environment["TARGET_HOST"] == tutorial.QUERY_ENDPOINT
     else:
         assert environment["INGESTION_URL"] == tutorial.INGESTION_URL
@@ -116,7 +122,9 @@ def test_the_identity_gets_to_where_the_pods_are(shell: Shell, identity: str) ->
 
 def test_the_rollouts_that_are_waited_for_are_those_of_the_manifests(shell: Shell) -> None:
     waited = {each["status"] for each in shell.given("kubectl", "rollout", "status")}
-    applied = [Manifest(shell.read(name)) for name in ("ingestion.yaml", "query.yaml")]
+    applied = [
+        Manifest(shell.read(name)) for name in ("ingestion.yaml", "query.yaml", "routes.yaml")
+    ]
     applied.append(Manifest(shell.read("sidecar.yaml")))
     assert waited == {
         f"{each.workload['kind'].lower()}/{each.workload['metadata']['name']}" for each in applied
@@ -130,7 +138,11 @@ def test_the_services_that_clients_are_pointed_at_are_those_of_the_manifests() -
         for service in manifest.all("Service")
     }
     told = set(re.findall(r"http://([\w.-]+\.svc)", PAGE.read_text()))
-    assert told == {"authproxy-ingestion.observability.svc", "authproxy-query.observability.svc"}
+    assert told == {
+        "authproxy-ingestion.observability.svc",
+        "authproxy-query.observability.svc",
+        "authproxy.observability.svc",
+    }
     assert told <= names
 
 

@@ -34,6 +34,7 @@ def test_there_is_one_for_each_purpose() -> None:
     assert set(MANIFESTS) == {
         "ingestion.yaml",
         "query.yaml",
+        "routes.yaml",
         "sidecar.yaml",
         "workload-identity/ingestion.yaml",
         "workload-identity/query.yaml",
@@ -104,9 +105,18 @@ def test_every_container_is_bounded(manifest: Manifest) -> None:
 @each_manifest
 def test_the_variables_are_settings_without_a_fault(manifest: Manifest, tmp_path: Path) -> None:
     environment = manifest.environment
-    assert environment.keys() <= {one.variable for one in declarations()}
+    assert environment.keys() <= {"AUTHPROXY_CONFIG", *(one.variable for one in declarations())}
+    if manifest.has_routes:
+        environment["AUTHPROXY_CONFIG"] = str(manifest.settings_file(tmp_path))
     webhook = webhook_variables(tmp_path, manifest.client_id) if manifest.client_id else {}
     settings = load_settings(environ={**webhook, **environment}, serving=True).settings
+    if manifest.has_routes:
+        scopes = {route.name: route.settings.scope for route in settings.routes}
+        assert scopes == {
+            "ingestion": f"{METRICS_INGESTION}/.default",
+            "query": f"{METRICS_QUERY}/.default",
+        }
+        return
     query = "query" in manifest.name
     assert settings.scope == f"{METRICS_QUERY if query else METRICS_INGESTION}/.default"
     assert settings.forwards_only_remote_write is not query

@@ -176,6 +176,40 @@ def test_a_large_response_waits_on_disk_and_not_in_a_thread() -> None:
         assert server.get("/").body == b"ok"
 
 
+def test_idle_connections_give_way_where_there_is_room_for_no_more() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", IDLE_CROWD],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "served, and the busy one kept" in finished.stdout
+
+
+IDLE_CROWD = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+from authproxy.limits import Limits
+from tests.support.serving import Serving
+from tests.support.wire import message
+from tests.test_server_connections import Stalls
+with Serving(Stalls(), Limits(threads=232)) as server:  # room for 16 connections
+    busy = server.connect()
+    busy.send(message("GET /endless"))
+    assert busy.receive_head().status == 200
+    crowd = [server.connect() for _ in range(40)]
+    assert server.get("/").body == b"ok"
+    assert busy.stream.fill()
+    busy.close()
+    for client in crowd:
+        client.close()
+print("served, and the busy one kept")
+"""
+
+
 def test_more_connections_than_descriptors_allow_wait_their_turn() -> None:
     # In a process of its own, as a lowered hard limit cannot be raised again.
     limited = subprocess.run(

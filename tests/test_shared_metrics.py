@@ -162,3 +162,17 @@ def test_nobody_else_can_connect(directory: Path) -> None:
         client.connect(str(path))
     assert directory.stat().st_mode & 0o077 == 0
     worker.stop()
+
+
+def test_an_empty_label_is_none_so_that_no_series_comes_twice() -> None:
+    """As when one worker has seen an error, and all its series got an error_type for it."""
+
+    def family(**labels: str) -> list[object]:
+        return ["duration", "How long.", "counter", "s", [["duration_total", labels, 2.0]]]
+
+    (metric,) = shared_metrics.added_up(
+        [[family(method="GET")], [family(method="GET", error_type="")]]
+    )
+    assert [(sample.labels, sample.value) for sample in metric.samples] == [
+        ({"method": "GET"}, 4.0)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -556,6 +557,26 @@ def test_readers_always_see_a_whole_and_never_an_older_token(
         for reader in readers:
             seen = reader.result(PATIENCE)
             assert seen == sorted(seen)
+
+
+def test_a_request_after_a_suspend_has_the_thread_fetch_at_once(
+    running: TokenSource, issuer: Issuer, clock: FakeClock
+) -> None:
+    clock.advance(5)
+    clock.jump(2 * HOUR)  # The thread waits, and is not told by the clock.
+    fetched = threading.Event()
+
+    def answer() -> FetchedToken:
+        fetched.set()
+        return issuer.new()
+
+    issuer.answer = answer
+    for _ in range(int(PATIENCE / 0.02)):  # Requests come all the time.
+        with contextlib.suppress(AuthenticationTokenNotFound):
+            running.current()
+        if fetched.wait(0.02):
+            return
+    pytest.fail("the thread was not told")
 
 
 def test_stop_does_not_wait_for_entra(source: TokenSource, issuer: Issuer) -> None:

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from authproxy import errors
 from authproxy.check_steps import IDENTITY, SETTINGS, TARGET, WELL
 from authproxy.cli import INTERRUPTED, cli
 from authproxy.entra_errors import explain
@@ -39,20 +38,6 @@ def test_words_for_a_missing_token_are_those_that_are_logged() -> None:
     assert len(words) > 20
     for word in words:
         assert word.startswith("AADSTS") or f'"{word}"' in SOURCES, word
-
-
-def test_lines_of_the_log_are_those_that_are_logged() -> None:
-    lines = re.findall(r"`([^`]+)`", "".join(first_cells(section(PAGE, "In the log"))))
-    assert len(lines) > 8
-    for line in lines:
-        assert line == "Code=" or f'"{line.removesuffix(" ...")}' in SOURCES, line
-
-
-def test_every_code_of_the_proxys_own_is_explained_with_its_status() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", section(PAGE, "Codes of the proxy's own"), re.M)
-    assert {code: int(status) for code, status in rows} == {
-        kind.__name__: kind.status.value for kind in errors.RequestError.__subclasses__()
-    }
 
 
 def test_the_commands_and_exit_statuses_are_documented() -> None:

@@ -6,17 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from authproxy.demo.entra import StandInEntra
 from tests.support.actions import answer, raw
+from tests.support.identity import identity_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until
 from tests.support.upstream import Gate, Upstream
-from tests.support.wire import DEADLINE, message
+from tests.support.wire import DEADLINE, WireError, message
 
 Launch = Callable[..., ProxyProcess]
 
@@ -62,6 +67,73 @@ def test_a_worker_that_dies_is_replaced_and_told_of(launch: Launch) -> None:
     replacement = proxy.wait_for_event("Worker started", after=mark)
     assert int(replacement["WorkerPID"]) not in (first, second)
     assert proxy.get("/health").status == 200
+
+
+@contextmanager
+def under_load(proxy: ProxyProcess) -> Iterator[Counter[tuple[int, bytes]]]:
+    """Send requests on connections of their own all the while; count what is answered.
+
+    What a killed worker had in its hands is cut, and not counted.
+    """
+    answered: Counter[tuple[int, bytes]] = Counter()
+    ended = Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            with suppress(WireError, OSError):
+                response = proxy.get("/x")
+                answered[response.status, response.body] += 1
+
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(ask) for _ in range(2)]
+        try:
+            yield answered
+        finally:
+            ended.set()
+    for load in loads:
+        load.result()
+
+
+def test_a_replaced_worker_takes_no_request_before_it_has_a_token(
+    launch: Launch, target: Upstream, entra: StandInEntra
+) -> None:
+    target.respond(answer(body=b"ok"))
+    proxy = two_workers(launch, **identity_settings(entra))
+    first, second = proxy.workers()
+    entra.hang()
+    with under_load(proxy) as answered:
+        os.kill(first, signal.SIGKILL)
+        entra.wait_for_requests(3)  # The replacement waits for its token.
+        before = answered.total()
+        wait_until("a lot is answered meanwhile", lambda: answered.total() > before + 100)
+        entra.recover()
+        wait_until("which comes", lambda: proxy.log.count("Token refreshed") == 3)
+        entra.hang()
+        os.kill(second, signal.SIGKILL)  # From now on nobody else has a token.
+        before = answered.total()
+        wait_until("it serves", lambda: answered.total() > before + 100)
+    assert set(answered) == {(200, b"ok")}
+
+
+def test_workers_that_all_begin_answer_at_once(launch: Launch, entra: StandInEntra) -> None:
+    entra.hang()
+    proxy = launch(ready=False, WORKERS="2", **identity_settings(entra))
+    entra.wait_for_requests(2)
+    for _ in range(4):
+        assert proxy.get("/health").status == 200
+        assert proxy.get("/ready").status == 503
+    # Where the last one that took connections dies, the one that begins takes over.
+    entra.recover()
+    wait_until("every worker is ready", lambda: proxy.log.count("Token refreshed") == 2)
+    entra.hang()
+    first, second = proxy.workers()
+    os.kill(first, signal.SIGKILL)
+    entra.wait_for_requests(3)
+    mark = proxy.mark()
+    os.kill(second, signal.SIGKILL)
+    proxy.wait_for_event("Worker died", after=mark)
+    assert proxy.get("/health").status == 200
+    entra.recover()
 
 
 def test_sigterm_drains_every_worker(launch: Launch, target: Upstream) -> None:

@@ -29,7 +29,7 @@ from tests.support.client_certificates import ClientAuthority
 from tests.support.helm import CHART, NAMESPACE, Document, Helm, is_test, only
 from tests.support.identity import AUDIENCE
 from tests.support.pod import Objects, Pod
-from tests.support.process import ProxyProcess, clean_environment, free_port
+from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
 from tests.support.scrape import settled
 from tests.support.upstream import Upstream
 from tests.support.wire import message
@@ -39,6 +39,7 @@ pytestmark = pytest.mark.real("helm")
 VALUES = Path(__file__).parent / "values"
 CLIENT = "11111111-1111-1111-1111-111111111111"
 CLIENT_TOKEN = "a-token-of-a-client-0123456789"
+TEAM_B, TEAM_B_TOKEN = "22222222-2222-2222-2222-222222222222", "a-token-of-team-b-0123456789"
 PASSWORD = b"certificate's password"
 SECRET = "kept~under~wraps"
 
@@ -61,6 +62,7 @@ def objects(certificate: Any, authority: Authority) -> Objects:
         },
         "authproxy-application": {"secret": SECRET.encode()},
         "authproxy-tokens": {"tokens": CLIENT_TOKEN.encode()},
+        "authproxy-callers-of-team-b": {"callers": TEAM_B_TOKEN.encode()},
         "authproxy-headers": {"headers.json": b'{"X-Scope-OrgID": "team"}'},
         "authproxy-collector": {"config.yaml": b"{}"},
         "ca": {"ca.pem": authority.bundle.read_bytes()},
@@ -68,6 +70,13 @@ def objects(certificate: Any, authority: Authority) -> Objects:
         "somebody-elses": {},
         "rel-authproxy": {"authproxy": certificate.pem()},
     }
+
+
+@pytest.fixture
+def second_target(authority: Authority) -> Iterator[Upstream]:
+    upstream = Upstream(authority.context())
+    yield upstream
+    upstream.close()
 
 
 @pytest.fixture
@@ -98,7 +107,7 @@ def start(
             name: str, *assignments: str, ready: bool = True, **elsewhere: str
         ) -> tuple[ProxyProcess, Pod]:
             led = [
-                f'targetHost="{target.authority}"',
+                *([] if "routes" in name else [f'targetHost="{target.authority}"']),
                 'targetCaFile="/etc/ca/ca.pem"',
                 'extraVolumes=[{"name": "ca", "configMap": {"name": "ca"}}]',
                 'extraVolumeMounts=[{"name": "ca", "mountPath": "/etc/ca"}]',
@@ -244,6 +253,65 @@ def test_everything_at_once_works(
     assert settled(pod.port("metrics")).sum("aad_auth_proxy_requests_total") == 1
 
 
+def test_each_route_goes_to_its_target_with_its_identity_and_lets_in_its_callers(
+    start: Start,
+    helm: Helm,
+    target: Upstream,
+    second_target: Upstream,
+    entra: StandInEntra,
+    certificate: Any,
+) -> None:
+    entra.register(Application(CLIENT, certificates=(certificate.certificate,)))
+    entra.register(Application(TEAM_B, secret=SECRET))
+    process, pod = start(
+        "routes",
+        f'routes[0].targetHost="{target.authority}/write"',
+        f'routes[1].targetHost="{second_target.authority}"',
+        f'routes[2].targetHost="{second_target.authority}"',
+        *(f'routes[{number}].aadTenantId="{entra.tenant}"' for number in (1, 2)),
+        **entra.managed_identity_environment(),
+    )
+    assert_probed(process, pod)
+    wait_until("every route is ready", lambda: b'"ready, but' not in process.get("/ready").body)
+    client, team_b = f"X-Authproxy-Token: {CLIENT_TOKEN}", f"X-Authproxy-Token: {TEAM_B_TOKEN}"
+
+    def status(start: str, *fields: str, host: str = "proxy.test") -> int:
+        return process.ask(message(start, *fields, host=host)).status
+
+    assert status("POST /ingest", "Content-Length: 0") == 200
+    assert status("GET /ingest") == 405
+    assert status("GET /query/api/v1/query?query=up", client) == 200
+    assert status("GET /query/api/v1/query?query=up") == 401
+    assert status("GET /api", team_b, host="team-b.metrics.example.com") == 200
+    assert status("GET /api", client, host="team-b.metrics.example.com") == 401
+    assert status("GET /elsewhere") == 404
+    written = target.only()
+    assert (written.target, written.one("X-Scope-Orgid")) == (b"/write", "team")
+    queried, of_team_b = second_target.requests
+    assert queried.target == b"/api/v1/query?query=up"
+    identities = {token.value: token.claims["appid"] for token in entra.issued}
+    for request, identity in ((queried, CLIENT), (of_team_b, TEAM_B)):
+        assert identities[str(request.one("Authorization")).removeprefix("Bearer ")] == identity
+    assert SECRET not in process.log
+    result = run_helm_test(helm.render_file(VALUES / "routes.yaml"), process.port)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_helm_test_asks_for_every_route(
+    start: Start, helm: Helm, target: Upstream, entra: StandInEntra
+) -> None:
+    process, _ = start(
+        "routes",
+        *(f'routes[{number}].targetHost="{target.authority}"' for number in range(3)),
+        # Nobody knows these applications.
+        *(f'routes[{number}].aadTenantId="{entra.tenant}"' for number in (1, 2)),
+        **entra.managed_identity_environment(),
+    )
+    result = run_helm_test(helm.render_file(VALUES / "routes.yaml"), process.port)
+    assert result.returncode == 1
+    assert "ready, but for /query, team-b: no valid token" in result.stderr
+
+
 def test_headers_of_somebody_elses_secret_reach_the_environment(
     helm: Helm, tmp_path: Path, objects: Objects
 ) -> None:
@@ -261,7 +329,7 @@ def test_no_values_file_leads_to_faults_in_the_settings(
         environment["LISTENING_SOCKET"] = str(tmp_path / "socket")
     loaded = load_settings(environ=environment, serving=True)
     given = {name for name, origin in loaded.origins.items() if origin.startswith("environment")}
-    assert {"TARGET_HOST", "INGESTION_URL"} & given
+    assert loaded.settings.has_routes or {"TARGET_HOST", "INGESTION_URL"} & given
 
 
 def test_the_sidecar_of_prometheus_is_free_of_faults(token_file: Path) -> None:

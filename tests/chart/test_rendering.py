@@ -34,6 +34,7 @@ VALUES = Path(__file__).parent / "values"
 #: All that no values file renders fewer than.
 ALWAYS = {"Deployment"}
 EVERYTHING = {
+    "ConfigMap",
     "Deployment",
     "HorizontalPodAutoscaler",
     "NetworkPolicy",

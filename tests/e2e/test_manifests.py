@@ -6,17 +6,26 @@ its manifest claims; see tests.support.deployed for what differs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
+from authproxy.demo.entra import StandInEntra
+from authproxy.demo.remote_write import HEADERS, Sample, encode
 from tests.support.authority import Authority
-from tests.support.deployed import Deployed, Started, started
+from tests.support.deployed import Deployed, Started, Workspace, identity_of, started
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.logfmt import parse_line
 from tests.support.manifests import MANIFESTS, Manifest
-from tests.support.process import wait_until
+from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.wire import message
 
 SENT = 'level=info msg="Successfully sent request, returning response back."'
 
@@ -39,7 +48,11 @@ def running(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
-@pytest.fixture(params=MANIFESTS)
+#: Those with one target.
+SINGLE = [name for name, each in MANIFESTS.items() if not each.has_routes]
+
+
+@pytest.fixture(params=SINGLE)
 def manifest(request: pytest.FixtureRequest) -> Manifest:
     return MANIFESTS[request.param]
 
@@ -84,3 +97,42 @@ def test_the_metrics_are_where_they_are_declared(pod: Deployed, manifest: Manife
         "the refresh is counted",
         lambda: settled(pod.metrics_port).sum(refreshes, is_success="true") > 0,
     )
+
+
+def test_one_deployment_takes_writes_and_queries_to_their_endpoints(
+    authority: Authority, entra: StandInEntra, tmp_path: Path
+) -> None:
+    """By the hosts' real names: a forward proxy leads each port to that port on loopback."""
+    manifest = MANIFESTS["routes.yaml"]
+    config = manifest.settings_file(tmp_path)
+    hosts = [
+        str(urlsplit(route["target_host"]).hostname or route["target_host"])
+        for route in yaml.safe_load(config.read_text())["routes"]
+    ]
+    with ExitStack() as stack:
+        stores = [stack.enter_context(Workspace(entra, authority, host)) for host in hosts]
+        forward = stack.enter_context(ForwardProxy())
+        for store, host, audience in zip(
+            stores, hosts, (METRICS_INGESTION, METRICS_QUERY), strict=True
+        ):
+            store.audiences = (audience,)
+            port = store.url.rpartition(":")[2]
+            config.write_text(config.read_text().replace(host, f"{host}:{port}"))
+        environment = {
+            **manifest.environment,
+            **identity_of(manifest.environment, entra, tmp_path),
+            "AUTHPROXY_CONFIG": str(config),
+            "METRICS_PORT": str(free_port()),
+            "SHUTDOWN_DELAY_SECONDS": "0",
+            "TARGET_CA_FILE": str(authority.bundle),
+            "HTTPS_PROXY": f"http://127.0.0.1:{forward.port}",
+            "NO_PROXY": "127.0.0.1",
+        }
+        del environment["LISTENING_PORT"]
+        proxy = stack.enter_context(ProxyProcess(environment))
+        wait_until("both have tokens", lambda: b"ready, but" not in proxy.get("/ready").body)
+        body = encode([Sample.of("up", 1.0, int(time.time() * 1000), job="sample")])
+        fields = [f"{name}: {value}" for name, value in HEADERS.items()]
+        assert proxy.ask(message("POST /ingest", *fields, body=body)).status == 200
+        assert proxy.get("/query/api/v1/query?query=vector(1)").status == 200
+        assert proxy.get("/ingest").status == 405

@@ -55,6 +55,21 @@ def valid(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*checker, file], capture_output=True, text=True)
 
 
+def test_the_service_with_routes_is_one_like_the_others(tmp_path: Path) -> None:
+    before, begin, commented = COMPOSE.read_text().partition("  #proxy:")
+    assert begin
+    file = tmp_path / "compose.yaml"
+    file.write_text(before + begin.replace("#", "") + commented.replace("\n  #", "\n  "))
+    ended = valid(file)
+    assert ended.returncode == 0, ended.stdout
+    service, query = yaml.safe_load(file.read_text())["services"]["proxy"], SERVICES["query"]
+    assert set(service) == set(query)
+    assert set(query["volumes"]) < set(service["volumes"])
+    config = service["environment"]["AUTHPROXY_CONFIG"]
+    assert any(volume.split(":")[1:] == [config, "ro"] for volume in service["volumes"])
+    assert "TARGET_HOST" not in service["environment"]
+
+
 def test_the_compose_file_keeps_to_the_compose_specification() -> None:
     ended = valid(COMPOSE)
     assert ended.returncode == 0, ended.stdout

@@ -74,6 +74,7 @@ class ApacheProcess(ProxyProcess):
         edits: Mapping[str, str] | None = None,
         server: str = "",
         more_sites: Mapping[str, str] | None = None,
+        routes: Sequence[Mapping[str, object]] = (),
     ) -> None:
         assert unix_socket is None, "Apache's own configuration says where it listens"
         super().__init__(settings, options=options, exit_status=exit_status, tracebacks=tracebacks)
@@ -85,6 +86,8 @@ class ApacheProcess(ProxyProcess):
         self._edits = dict(edits or {})
         self._server = server
         self._more_sites = dict(more_sites or {})
+        #: Those of the settings file.
+        self.routes = routes
         self.notices: list[str] = []
 
     # -- what it is started with -------------------------------------------------
@@ -209,7 +212,8 @@ class ApacheProcess(ProxyProcess):
     def write_settings(self) -> None:
         """Write the settings file anew."""
         given = {name: value for name, value in self.settings.items() if name in SETTINGS}
-        text = yaml.safe_dump(self._readable(given), allow_unicode=True)
+        routes = {"routes": [dict(route) for route in self.routes]} if self.routes else {}
+        text = yaml.safe_dump({**self._readable(given), **routes}, allow_unicode=True)
         (self.folder / "authproxy" / "authproxy.yaml").write_text(text)
 
     def touch_script(self) -> None:

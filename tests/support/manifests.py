@@ -68,6 +68,23 @@ class Manifest:
         return {entry["name"]: entry["value"] for entry in self.proxy["env"]}
 
     @property
+    def has_routes(self) -> bool:
+        """Whether it serves several targets, by a settings file."""
+        return "AUTHPROXY_CONFIG" in self.environment
+
+    def settings_file(self, folder: Path) -> Path:
+        """Write the settings file that the proxy finds in its pod; return where it is."""
+        inside = Path(self.environment["AUTHPROXY_CONFIG"])
+        [mount] = [each for each in self.proxy["volumeMounts"] if each["name"] == "routes"]
+        [volume] = [each for each in self.pod["volumes"] if each["name"] == "routes"]
+        content = self.one("ConfigMap")
+        assert (mount["mountPath"], mount["readOnly"]) == (str(inside.parent), True)
+        assert volume["configMap"]["name"] == content["metadata"]["name"]
+        path = folder / inside.name
+        path.write_text(content["data"][inside.name])
+        return path
+
+    @property
     def ports(self) -> dict[str, int]:
         return {port["name"]: port["containerPort"] for port in self.proxy["ports"]}
 

@@ -22,19 +22,24 @@ class Block:
     code: str
 
     def __str__(self) -> str:
-        return f"{self.page.name}, {self.heading}"
+        return f"{self.page.relative_to(ROOT)}, {self.heading}"
 
 
-def blocks(page: Path, language: str) -> list[Block]:
-    """Return the page's blocks in `language`, in their order."""
+def blocks_of(page: Path) -> list[Block]:
+    """Return the page's blocks, in their order."""
     found = []
     heading = ""
     for match in _HEADING_OR_BLOCK.finditer(page.read_text()):
         if match[1]:
             heading = match[1]
-        elif match[2] == language:
+        else:
             found.append(Block(page, heading, match[2], match[3]))
     return found
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    """Return those in `language`."""
+    return [block for block in blocks_of(page) if block.language == language]
 
 
 def all_blocks(language: str) -> list[Block]:

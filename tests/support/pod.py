@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ Objects = Mapping[str, Mapping[str, bytes]]
 class Pod:
     """The pod of a rendered Deployment, with its volumes in `folder`.
 
-    There are no mounts: a variable that names a path within a volume names the
-    same file in `folder` instead.
+    There are no mounts: a variable, or a line of the settings file, that names a
+    path within a volume names the same file in `folder` instead.
     """
 
     def __init__(self, documents: list[Document], folder: Path, objects: Objects) -> None:
@@ -26,27 +26,36 @@ class Pod:
         self.spec: dict[str, Any] = template["spec"]
         self.container = proxy_container(documents)
         self._documents = documents
-        self._objects = {**objects, **self._rendered_secrets()}
+        self._objects = {**objects, **self._rendered_objects()}
         self._mounts = self._mount(folder)
 
-    def _rendered_secrets(self) -> dict[str, dict[str, bytes]]:
+    def _rendered_objects(self) -> dict[str, dict[str, bytes]]:
+        decoders: dict[str, Callable[[str], bytes]] = {
+            "Secret": lambda value: base64.b64decode(value, validate=True),
+            "ConfigMap": str.encode,
+        }
         return {
             one["metadata"]["name"]: {
-                key: base64.b64decode(value, validate=True) for key, value in one["data"].items()
+                key: decoders[one["kind"]](value) for key, value in one["data"].items()
             }
             for one in self._documents
-            if one["kind"] == "Secret"
+            if one["kind"] in decoders
         }
 
     def _mount(self, folder: Path) -> list[tuple[str, Path]]:
         volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
-        mounts = []
+        mounts: list[tuple[str, Path]] = []
         for mount in self.container["volumeMounts"]:
             place = folder / mount["name"]
             place.mkdir(parents=True, exist_ok=True)
             for name, content in self._files(volumes[mount["name"]]).items():
                 (place / name).write_bytes(content)
             mounts.append((mount["mountPath"], place))
+        for settings_file in folder.glob("*/authproxy.yaml"):
+            text = settings_file.read_text()
+            for path, place in mounts:
+                text = text.replace(f": {path}/", f": {place}/")
+            settings_file.write_text(text)
         return mounts
 
     def _files(self, volume: dict[str, Any]) -> dict[str, bytes]:

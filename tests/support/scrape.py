@@ -71,5 +71,9 @@ def scrape(port: int) -> Page:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     ]
-    assert len({(name, tuple(sorted(labels.items()))) for name, labels, _ in series}) == len(series)
+    # To Prometheus an empty label is none.
+    distinct = {
+        (name, frozenset(pair for pair in labels.items() if pair[1])) for name, labels, _ in series
+    }
+    assert len(distinct) == len(series)
     return Page(text, series)

@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from authproxy.connection import Timeouts
+from authproxy.connection import Connection, Timeouts
 from authproxy.limits import Limits
 from authproxy.listening import listen_tcp
 from authproxy.main_loop import Server, StopRequest
@@ -68,6 +68,11 @@ class Serving:
     def queued(self) -> int:
         """Requests that wait for a thread."""
         return self._server.queued
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return self._server._connections()
 
     def __enter__(self) -> Serving:
         self._thread.start()

@@ -83,6 +83,10 @@ class Gate:
     def open(self) -> None:
         self._event.set()
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Return when it is opened, or after so long."""
+        self._event.wait(seconds)
+
     def wait(self) -> None:
         if not self._event.wait(2.5 * DEADLINE):  # The test itself gives up first.
             raise AssertionError("the test never opened the gate")
@@ -305,15 +309,17 @@ def _nothing(connection: Connection) -> None:
 
 
 class Upstream:
-    """The server; over TLS if it is given a context."""
+    """The server; over TLS if it is given a context. The system chooses the port unless given."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.tls = tls
         self._changed = threading.Condition()
         self._connections: set[Connection] = set()
         self._accepted = 0
         self._gates: list[Gate] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server((host, port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self._clear()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -379,6 +385,10 @@ class Upstream:
     def close_idle(self) -> None:
         """Close every kept connection, and return once that is done."""
         self._order_all(Connection.close)
+
+    def end_idle(self, action: Hook) -> None:
+        """Do `action` on every kept connection, and return once that is done."""
+        self._order_all(action)
 
     def send_on_idle(self, data: bytes, *, then_close: bool = False) -> None:
         """Send unasked bytes on every kept connection."""

@@ -140,10 +140,10 @@ class Stream:
         self.sock = sock
         self.buffer = b""
 
-    def fill(self) -> bool:
+    def fill(self, most: int = _PIECE) -> bool:
         """Take in what has come; False at the end of the stream."""
         try:
-            data = self.sock.recv(_PIECE)
+            data = self.sock.recv(most)
         except TimeoutError:
             raise WireError(f"nothing came in time; so far {self.buffer[-200:]!r}") from None
         self.buffer += data

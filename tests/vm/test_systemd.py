@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
 Serve = Callable[..., None]
 
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 PORT = ("127.0.0.1", 8081)
 PAGE = "docs/systemd.md"
 
@@ -195,6 +196,38 @@ def test_no_connection_is_lost_in_a_restart_with_the_socket(
     assert main_pid(installed) != before
     # 503: not yet with a token, or draining. None was refused or cut.
     assert set(statuses) <= {200, 503}
+
+
+def test_a_reload_takes_changed_routes_and_keeps_those_before_where_they_have_faults(
+    serve: Serve, installed: Machine, target: Upstream
+) -> None:
+    variable, path = re.findall(
+        r"^#(AUTHPROXY_CONFIG)=(.+)$", (FOLDER / "authproxy.env").read_text(), re.M
+    )[0]
+
+    def write(text: str) -> None:
+        installed.write(path, text, 0o644)
+
+    def route(prefix: str) -> str:
+        return f"routes:\n  - path: {prefix}\n    target_host: {target.authority}\n"
+
+    write(route("/before"))
+    serve(without=("TARGET_HOST",), **{variable: path})
+    assert [ask(each).status for each in ("/before/x", "/after/x")] == [200, 404]
+    pid, since = main_pid(installed), installed.cursor()
+    write(route("/after"))
+    installed.run("systemctl reload authproxy")
+    wait_until("it is reloaded", lambda: ask("/after/x").status == 200)
+    assert ask("/before/x").status == 404
+    write("routes: [")
+    installed.run("systemctl reload authproxy")
+    wait_until(
+        "the fault is told",
+        lambda: "Settings not reloaded" in installed.journal(since, "--unit=authproxy"),
+    )
+    assert ask("/after/x").status == 200
+    assert main_pid(installed) == pid
+    assert installed.property("NRestarts") == "0"
 
 
 def test_everything_that_can_be_turned_on_works_within_the_unit(

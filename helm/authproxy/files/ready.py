@@ -1,5 +1,6 @@
-"""What `helm test` runs: waits until the proxy has a token, or says what it answers instead."""
+"""What `helm test` runs: waits until each route has a token, or says what the proxy answers."""
 
+import json
 import os
 import sys
 import time
@@ -15,7 +16,12 @@ for attempt in range(attempts):
         time.sleep(2)
     try:
         with opener.open(url, timeout=5) as answer:
-            sys.exit(f"unexpected status {answer.status}" if answer.status != 200 else None)
+            if answer.status != 200:
+                sys.exit(f"unexpected status {answer.status}")
+            about = json.load(answer)
+            if all(route["ready"] for route in about.get("routes", [])):
+                sys.exit()
+            said = about["status"]
     except urllib.error.HTTPError as error:
         said = f"{error.code} {error.read(2000).decode(errors='replace')}"
     except OSError as error:

@@ -2,7 +2,7 @@
 
 {{- define "authproxy.refuseFaults" -}}
 {{- $faults := list }}
-{{- range list "unknown" "setting" "target" "identity" "credential" "listening" "secrets" "keyVault" "monitoring" "availability" "extraEnv" }}
+{{- range list "unknown" "routes" "setting" "target" "identity" "credential" "listening" "secrets" "keyVault" "monitoring" "availability" "extraEnv" }}
 {{- range include (printf "authproxy.faults.%s" .) $ | splitList "\n" }}
 {{- $faults = append $faults (trim .) }}
 {{- end }}
@@ -30,29 +30,45 @@
 {{- $known := .Files.Get "files/values.json" | fromJson }}
 {{- range $name, $_ := .Values }}
 {{- if not (has $name (append $known.values "global")) }}
-{{- $plain := regexReplaceAll "[^a-z0-9]" (lower $name) "" }}
+{{ $name }}: there is no such value. {{ include "authproxy.mend" (list $ $name $known.values) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What to do about a name that is none of the known ones. */}}
+{{- define "authproxy.mend" -}}
+{{- $root := index . 0 }}
+{{- $plain := regexReplaceAll "[^a-z0-9]" (lower (index . 1)) "" }}
 {{- $mend := "Remove it, or correct its name." }}
-{{- range $known.values }}
+{{- range index . 2 }}
 {{- $near := lower . }}
 {{- if or (eq $plain $near) (and (gt (len $plain) 4) (or (hasPrefix $plain $near) (hasPrefix $near $plain))) }}
 {{- $mend = printf "Did you mean %s?" . }}
 {{- end }}
 {{- end }}
-{{- range $known.settings }}
+{{- range ($root.Files.Get "files/values.json" | fromJson).settings }}
 {{- if and .secret (eq $plain (lower .value)) }}
 {{- $mend = .mend }}
 {{- end }}
 {{- end }}
-{{ $name }}: there is no such value. {{ $mend }}
-{{- end }}
-{{- end }}
+{{- $mend }}
 {{- end }}
 
 {{- define "authproxy.faults.setting" -}}
-{{- range (.Files.Get "files/values.json" | fromJson).settings }}
-{{- $text := include "authproxy.text" (get $.Values .value) }}
+{{- include "authproxy.faults.settingsOf" (list $ .Values "") }}
+{{- range $number, $route := .Values.routes }}
+{{- include "authproxy.faults.settingsOf" (list $ $route (printf "routes[%d]." $number)) }}
+{{- end }}
+{{- end }}
+
+{{/* Of the values, or a route; the prefix goes before their names. */}}
+{{- define "authproxy.faults.settingsOf" -}}
+{{- $values := index . 1 }}
+{{- $prefix := index . 2 }}
+{{- range ((index . 0).Files.Get "files/values.json" | fromJson).settings }}
+{{- $text := include "authproxy.text" (get $values .value) }}
 {{- $problem := "" }}
-{{- if or (not $text) .secret .presence }}
+{{- if or (not $text) .secret .presence (and $prefix (not .perRoute)) }}
 {{- else if eq .kind "words" }}
 {{- if not (has (lower $text) .words) }}
 {{- $problem = "it is none of the known values" }}
@@ -69,9 +85,14 @@
 {{- end }}
 {{- end }}
 {{- if $problem }}
-{{ .value }}={{ $text | quote }}: {{ $problem }}. Give {{ .takes }}.
+{{ $prefix }}{{ .value }}={{ $text | quote }}: {{ $problem }}. Give {{ .takes }}.
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* A settings file of one's own, or variables from elsewhere, may say more than the values do. */}}
+{{- define "authproxy.saidElsewhere" -}}
+{{- if or .Values.extraEnvFrom (and (not .Values.routes) (include "authproxy.given" . | fromJson).AUTHPROXY_CONFIG) }}true{{ end }}
 {{- end }}
 
 {{- define "authproxy.faults.target" -}}
@@ -79,47 +100,71 @@
 {{- if not .Values.image.repository }}
 image.repository: it is required: there is no image in a public place. Build docker/Dockerfile, push it to a registry that the cluster reads, and name it here.
 {{- end }}
-{{- if and $given.TARGET_HOST $given.INGESTION_URL }}
-ingestionUrl={{ quote $given.INGESTION_URL }}: it is set besides targetHost. Keep ingestionUrl for remote write alone, targetHost for everything else.
-{{- else if not (or $given.TARGET_HOST $given.INGESTION_URL .Values.extraEnvFrom) }}
-targetHost: it is required: nothing says where requests go. Set targetHost to a host or URL, or ingestionUrl to a whole ingestion endpoint.
+{{- if .Values.routes }}
+{{- range $variable, $value := dict "TARGET_HOST" "targetHost" "INGESTION_URL" "ingestionUrl" }}
+{{- with get $given $variable }}
+{{ $value }}={{ quote . }}: it is set besides routes, of which each has its own. Move it into a route; one with `path: /` takes what is left.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range (include "authproxy.ways" . | fromJson).every }}
+{{- if and .given.TARGET_HOST .given.INGESTION_URL }}
+{{ .prefix }}ingestionUrl={{ quote .given.INGESTION_URL }}: it is set besides targetHost. Keep ingestionUrl for remote write alone, targetHost for everything else.
+{{- else if not (or .given.TARGET_HOST .given.INGESTION_URL (and (not .prefix) (include "authproxy.saidElsewhere" $))) }}
+{{ .prefix }}targetHost: it is required: nothing says where requests go. Set targetHost to a host or URL, or ingestionUrl to a whole ingestion endpoint.
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "authproxy.faults.identity" -}}
-{{- $given := include "authproxy.given" . | fromJson }}
-{{- $kind := include "authproxy.identity" . }}
 {{- $annotated := hasKey .Values.serviceAccount.annotations "azure.workload.identity/client-id" }}
-{{- if not .Values.extraEnvFrom }}
-{{- if and (has $kind (list "userassigned" "aadapplication")) (not $given.AAD_CLIENT_ID) }}
-aadClientId: it is required with identityType={{ $kind }}. Set it to the client id of the identity.
+{{- if not (include "authproxy.saidElsewhere" .) }}
+{{- range (include "authproxy.ways" . | fromJson).every }}
+{{- if and (has .identity (list "userassigned" "aadapplication")) (not .given.AAD_CLIENT_ID) }}
+{{ .prefix }}aadClientId: it is required with identityType={{ .identity }}. Set it to the client id of the identity.
 {{- end }}
-{{- if and (eq $kind "aadapplication") (not $given.AAD_TENANT_ID) }}
-aadTenantId: it is required with identityType={{ $kind }}. Set it to the tenant id of the application.
+{{- if and (eq .identity "aadapplication") (not .given.AAD_TENANT_ID) }}
+{{ .prefix }}aadTenantId: it is required with identityType={{ .identity }}. Set it to the tenant id of the application.
 {{- end }}
-{{- if and (eq $kind "workloadidentity") .Values.serviceAccount.create (not (or $given.AAD_CLIENT_ID $annotated)) }}
-aadClientId: it is required with identityType={{ $kind }}. Set it to the client id of the identity, or name a service account that has the annotation already in serviceAccount.name, with serviceAccount.create=false.
+{{- if and (eq .identity "workloadidentity") $.Values.serviceAccount.create (not (or .given.AAD_CLIENT_ID $annotated)) }}
+{{ .prefix }}aadClientId: it is required with identityType={{ .identity }}. Set it to the client id of the identity, or name a service account that has the annotation already in serviceAccount.name, with serviceAccount.create=false.
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "authproxy.faults.credential" -}}
-{{- $given := include "authproxy.given" . | fromJson }}
 {{- $mounted := include "authproxy.mountedSettings" . | fromJson }}
-{{- range (.Files.Get "files/values.json" | fromJson).settings }}
-{{- if and (hasKey $mounted .variable) (get $.Values .value) }}
-{{ .value }}={{ get $.Values .value | quote }}: it is set besides what is mounted at {{ get $mounted .variable }}. Keep one of them.
+{{- include "authproxy.faults.twice" (list $ .Values "" $mounted) }}
+{{- range $number, $route := .Values.routes }}
+{{- range (include "authproxy.secretFiles" (list $route (printf "routes/%d/" $number)) | fromJson).every }}
+{{- include "authproxy.faults.twice" (list $ $route (printf "routes[%d]." $number) .settings) }}
 {{- end }}
 {{- end }}
 {{- if and .Values.clientCertificate.existingSecret .Values.keyVault.enabled .Values.keyVault.certificate }}
 keyVault.certificate={{ quote .Values.keyVault.certificate }}: it is set besides clientCertificate.existingSecret. Keep one of them.
 {{- end }}
-{{- if eq (include "authproxy.identity" .) "aadapplication" }}
-{{- $secret := or $given.AAD_CLIENT_SECRET $given.AAD_CLIENT_SECRET_FILE }}
-{{- if and $secret $given.AAD_CLIENT_CERTIFICATE_PATH }}
-clientSecret.existingSecret={{ quote .Values.clientSecret.existingSecret }}: there is a client secret besides a certificate. Keep one of them; a certificate is the safer one.
-{{- else if not (or $secret $given.AAD_CLIENT_CERTIFICATE_PATH .Values.extraEnvFrom) }}
-clientCertificate.existingSecret: identityType=aadapplication needs a certificate or a secret. Name a Secret that holds one here or in clientSecret.existingSecret, or set keyVault or aadClientCertificatePath.
+{{- range (include "authproxy.ways" . | fromJson).every }}
+{{- if eq .identity "aadapplication" }}
+{{- $secret := or .given.AAD_CLIENT_SECRET .given.AAD_CLIENT_SECRET_FILE }}
+{{- if and $secret .given.AAD_CLIENT_CERTIFICATE_PATH }}
+{{- $named := empty .prefix | ternary (quote $.Values.clientSecret.existingSecret | printf "=%s") "" }}
+{{ .prefix }}clientSecret.existingSecret{{ $named }}: there is a client secret besides a certificate. Keep one of them; a certificate is the safer one.
+{{- else if not (or $secret .given.AAD_CLIENT_CERTIFICATE_PATH (include "authproxy.saidElsewhere" $)) }}
+{{ .prefix }}clientCertificate.existingSecret: identityType=aadapplication needs a certificate or a secret. Name a Secret that holds one here or in clientSecret.existingSecret, or set keyVault or aadClientCertificatePath.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A path as a value besides a mounted file. */}}
+{{- define "authproxy.faults.twice" -}}
+{{- $values := index . 1 }}
+{{- $prefix := index . 2 }}
+{{- $mounted := index . 3 }}
+{{- range ((index . 0).Files.Get "files/values.json" | fromJson).settings }}
+{{- if and (get $mounted .variable) (get $values .value) }}
+{{ $prefix }}{{ .value }}={{ get $values .value | quote }}: it is set besides what is mounted at {{ get $mounted .variable }}. Keep one of them.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -139,13 +184,20 @@ listeningHost={{ quote .Values.listeningHost }}: neither the service nor the kub
 {{- end }}
 
 {{- define "authproxy.faults.secrets" -}}
-{{- with include "authproxy.headers" . }}
-{{- if $.Values.overrideRequestHeadersSecret.name }}
+{{- if and (include "authproxy.headers" .) .Values.overrideRequestHeadersSecret.name }}
 overrideRequestHeaders="***": it is set besides overrideRequestHeadersSecret.name. Keep one of them; the Secret is the safer one.
 {{- end }}
+{{- include "authproxy.faults.headers" (list .Values "") }}
+{{- range $number, $route := .Values.routes }}
+{{- include "authproxy.faults.headers" (list $route (printf "routes[%d]." $number)) }}
+{{- end }}
+{{- end }}
+
+{{- define "authproxy.faults.headers" -}}
+{{- with include "authproxy.text" (get (index . 0) "overrideRequestHeaders") }}
 {{- $parsed := fromJson . }}
 {{- if or (and (hasKey $parsed "Error") (not (contains "\"Error\"" .))) (not (hasPrefix "{" .)) }}
-overrideRequestHeaders="***": it is no JSON object. Give one of strings, such as {"X-Scope-OrgID": "team"}, or a mapping.
+{{ index $ 1 }}overrideRequestHeaders="***": it is no JSON object. Give one of strings, such as {"X-Scope-OrgID": "team"}, or a mapping.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -222,6 +274,9 @@ terminationGracePeriodSeconds={{ . }}: the pod would be killed while it drains: 
 {{- range .Values.extraEnv }}
 {{- if hasKey $settings .name }}
 extraEnv.{{ .name }}: the chart sets it already, from another value. Remove it here, or there.
+{{- end }}
+{{- if and $.Values.routes (eq .name "AUTHPROXY_CONFIG") }}
+extraEnv.AUTHPROXY_CONFIG: the chart sets it already, to a file with the routes. Remove it here, or routes.
 {{- end }}
 {{- if and .value (or (has .name $secret) (regexMatch "_(SECRET|PASSWORD)$" .name)) }}
 extraEnv.{{ .name }}="***": it is a secret, and would be in clear for all who may see pods. Take it from a Secret, with valueFrom.secretKeyRef.

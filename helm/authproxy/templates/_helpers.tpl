@@ -65,14 +65,10 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- define "authproxy.identity" -}}
-{{- .Values.identityType | toString | trim | lower | default "default" }}
-{{- end }}
-
 {{/* "true" where the pods bear the label of workload identity, else empty. */}}
 {{- define "authproxy.usesWorkloadIdentity" -}}
 {{- $asked := .Values.addWorkloadIdentityLabel | toString | lower }}
-{{- if or (eq $asked "true") (and (ne $asked "false") (eq (include "authproxy.identity" .) "workloadidentity")) -}}
+{{- if or (eq $asked "true") (and (ne $asked "false") (include "authproxy.hasIdentity" (list . (list "workloadidentity")))) -}}
 true
 {{- end }}
 {{- end }}

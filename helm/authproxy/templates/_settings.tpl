@@ -35,22 +35,9 @@
 {{/* The settings that name a mounted file, as a JSON object by variable. */}}
 {{- define "authproxy.mountedSettings" -}}
 {{- $paths := dict }}
-{{- with .Values.clientSecret }}
-{{- if .existingSecret }}
-{{- $_ := set $paths "AAD_CLIENT_SECRET_FILE" (printf "/etc/authproxy/client-secret/%s" .key) }}
-{{- end }}
-{{- end }}
-{{- with .Values.clientCertificate }}
-{{- if .existingSecret }}
-{{- $_ := set $paths "AAD_CLIENT_CERTIFICATE_PATH" (printf "/etc/authproxy/client-certificate/%s" .key) }}
-{{- if .passwordKey }}
-{{- $_ := set $paths "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE" (printf "/etc/authproxy/client-certificate/%s" .passwordKey) }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- with .Values.inboundTokens }}
-{{- if .existingSecret }}
-{{- $_ := set $paths "INBOUND_TOKEN_FILE" (printf "/etc/authproxy/inbound-tokens/%s" .key) }}
+{{- range (include "authproxy.secretFiles" (list .Values "") | fromJson).every }}
+{{- if .secret }}
+{{- $paths = merge $paths .settings }}
 {{- end }}
 {{- end }}
 {{- with .Values.keyVault }}
@@ -59,6 +46,57 @@
 {{- end }}
 {{- end }}
 {{- toJson $paths }}
+{{- end }}
+
+{{/*
+The Secrets with files that the values, or a route, name: each with its place below /etc/authproxy,
+its keys, and the settings with the files' paths, which are empty where no Secret is named.
+*/}}
+{{- define "authproxy.secretFiles" -}}
+{{- $values := index . 0 }}
+{{- $place := index . 1 }}
+{{- $found := list }}
+{{- range list
+      (list "clientSecret" "client-secret" (dict "key" "AAD_CLIENT_SECRET_FILE") "client-secret")
+      (list "clientCertificate" "client-certificate" (dict "key" "AAD_CLIENT_CERTIFICATE_PATH" "passwordKey" "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE") "client.pem")
+      (list "inboundTokens" "inbound-tokens" (dict "key" "INBOUND_TOKEN_FILE") "tokens") }}
+{{- if hasKey $values (index . 0) }}
+{{- $source := get $values (index . 0) | default dict }}
+{{- $folder := printf "%s%s" $place (index . 1) }}
+{{- $keys := dict "key" ($source.key | default (index . 3)) "passwordKey" $source.passwordKey }}
+{{- $settings := dict }}
+{{- $files := list }}
+{{- range $which, $variable := index . 2 }}
+{{- $key := get $keys $which }}
+{{- if not $source.existingSecret }}
+{{- $_ := set $settings $variable "" }}
+{{- else if $key }}
+{{- $_ := set $settings $variable (printf "/etc/authproxy/%s/%s" $folder $key) }}
+{{- $files = append $files $key }}
+{{- else if $place }}
+{{- /* A certificate of the route's own has no password of another one. */}}
+{{- $_ := set $settings $variable "" }}
+{{- end }}
+{{- end }}
+{{- $found = append $found (dict "folder" $folder "secret" $source.existingSecret "keys" $files "settings" $settings) }}
+{{- end }}
+{{- end }}
+{{- toJson (dict "every" $found) }}
+{{- end }}
+
+{{/* All of them that are to be mounted, those of the routes too. */}}
+{{- define "authproxy.mountedSecrets" -}}
+{{- $every := (include "authproxy.secretFiles" (list .Values "") | fromJson).every }}
+{{- range $number, $route := .Values.routes }}
+{{- $every = concat $every (include "authproxy.secretFiles" (list $route (printf "routes/%d/" $number)) | fromJson).every }}
+{{- end }}
+{{- $mounted := list }}
+{{- range $every }}
+{{- if .secret }}
+{{- $mounted = append $mounted . }}
+{{- end }}
+{{- end }}
+{{- toJson (dict "every" $mounted) }}
 {{- end }}
 
 {{/* OVERRIDE_REQUEST_HEADERS where the values have it: the content of a Secret. */}}
@@ -76,6 +114,10 @@
 - name: {{ $variable }}
   value: {{ quote $text }}
 {{- end }}
+{{- if .Values.routes }}
+- name: AUTHPROXY_CONFIG
+  value: /etc/authproxy/settings/authproxy.yaml
+{{- end }}
 {{- with .Values.overrideRequestHeadersSecret }}
 {{- if or .name (include "authproxy.headers" $) }}
 - name: OVERRIDE_REQUEST_HEADERS
@@ -91,20 +133,31 @@
 - name: tmp
   emptyDir:
     sizeLimit: {{ .Values.tmp.sizeLimit }}
-{{- with .Values.clientSecret }}
-{{- if .existingSecret }}
-{{ include "authproxy.secretVolume" (list "client-secret" .existingSecret (list .key)) }}
+{{- range (include "authproxy.mountedSecrets" . | fromJson).every }}
+- name: {{ .folder | replace "/" "-" }}
+  secret:
+    secretName: {{ .secret }}
+    # For the group alone, which is fsGroup.
+    defaultMode: 0440
+    items:
+      {{- range .keys }}
+      - key: {{ . }}
+        path: {{ . }}
+      {{- end }}
 {{- end }}
-{{- end }}
-{{- with .Values.clientCertificate }}
-{{- if .existingSecret }}
-{{ include "authproxy.secretVolume" (list "client-certificate" .existingSecret (compact (list .key .passwordKey))) }}
-{{- end }}
-{{- end }}
-{{- with .Values.inboundTokens }}
-{{- if .existingSecret }}
-{{ include "authproxy.secretVolume" (list "inbound-tokens" .existingSecret (list .key)) }}
-{{- end }}
+{{- if .Values.routes }}
+- name: routes
+  {{- if eq (include "authproxy.routesKind" .) "Secret" }}
+  secret:
+    secretName: {{ include "authproxy.named" (list . "routes") }}
+    defaultMode: 0440
+    items:
+      - key: authproxy.yaml
+        path: authproxy.yaml
+  {{- else }}
+  configMap:
+    name: {{ include "authproxy.named" (list . "routes") }}
+  {{- end }}
 {{- end }}
 {{- with .Values.keyVault }}
 {{- if .enabled }}
@@ -121,29 +174,24 @@
 {{- end }}
 {{- end }}
 
-{{- define "authproxy.secretVolume" -}}
-- name: {{ index . 0 }}
-  secret:
-    secretName: {{ index . 1 }}
-    # For the group alone, which is fsGroup.
-    defaultMode: 0440
-    items:
-      {{- range index . 2 }}
-      - key: {{ . }}
-        path: {{ . }}
-      {{- end }}
-{{- end }}
-
 {{/* Whole directories, so that what is replaced in a Secret reaches the process. */}}
 {{- define "authproxy.volumeMounts" -}}
 - name: tmp
   mountPath: /tmp
-{{- range $name, $there := dict "client-secret" .Values.clientSecret.existingSecret "client-certificate" .Values.clientCertificate.existingSecret "inbound-tokens" .Values.inboundTokens.existingSecret "key-vault" .Values.keyVault.enabled }}
-{{- if $there }}
-- name: {{ $name }}
-  mountPath: /etc/authproxy/{{ $name }}
+{{- range (include "authproxy.mountedSecrets" . | fromJson).every }}
+- name: {{ .folder | replace "/" "-" }}
+  mountPath: /etc/authproxy/{{ .folder }}
   readOnly: true
 {{- end }}
+{{- if .Values.keyVault.enabled }}
+- name: key-vault
+  mountPath: /etc/authproxy/key-vault
+  readOnly: true
+{{- end }}
+{{- if .Values.routes }}
+- name: routes
+  mountPath: /etc/authproxy/settings
+  readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}

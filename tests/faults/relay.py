@@ -1,0 +1,73 @@
+"""A relay before the identity endpoint: it can swallow connections, and be slow."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+
+
+class Relay:
+    """Passes bytes on between a port of its own and another port of this machine.
+
+    A connection that was made while `swallow` was on stays silent for good, as
+    one whose packets a firewall drops.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self.swallow = False
+        self.swallowed = 0
+        #: Seconds that each piece of an answer is held back.
+        self.delay = 0.0
+        self._end = threading.Event()
+        self._held: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+        for held in self._held:
+            held.close()
+
+    def _accept(self) -> None:
+        while not self._end.is_set():
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return  # The end.
+            self._held.append(near)
+            if self.swallow:
+                self.swallowed += 1
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self._behind))
+            except OSError:
+                near.close()
+                continue
+            self._held.append(far)
+            for source, sink, slow in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self._pass, args=(source, sink, slow), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if slow and self.delay:
+                    self._end.wait(self.delay)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # One of the two went away; the other will learn of it.

@@ -1,0 +1,94 @@
+"""What processes take, and whether it grows."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What the processes of the proxy take together at one moment."""
+
+    at: float
+    pids: tuple[int, ...]
+    pss_bytes: int
+    descriptors: int
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """Return a process and all below it."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return tuple(sorted(found))
+
+
+def measure(pid: int) -> Figure | None:
+    """Return the figures of a process and those below it; None if one of them is ending."""
+    try:
+        pids = tree(pid)
+        pss = descriptors = 0
+        for each in pids:
+            rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+            found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.M)
+            if found is None:
+                return None
+            pss += int(found[1]) * 1024
+            descriptors += len(os.listdir(f"/proc/{each}/fd"))
+    except OSError:
+        return None
+    return Figure(time.monotonic(), pids, pss, descriptors)
+
+
+def slope_per_hour(points: Sequence[tuple[float, float]]) -> float:
+    """Return the slope of the least-squares line through (seconds, value), per hour."""
+    if len(points) < 2:
+        raise ValueError("a slope needs two points")
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    if not spread:
+        raise ValueError("a slope needs two moments")
+    return 3600 * sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+
+
+def longest_generation(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the longest run of figures of the same processes."""
+    best: list[Figure] = []
+    current: list[Figure] = []
+    for figure in figures:
+        if current and current[-1].pids != figure.pids:
+            current = []
+        current.append(figure)
+        if len(current) > len(best):
+            best = list(current)
+    return best
+
+
+class Watch(threading.Thread):
+    """Measures every few seconds, for the highest figures."""
+
+    def __init__(self, pid: Callable[[], int | None], every: float = 5.0) -> None:
+        super().__init__(daemon=True)
+        self.figures: list[Figure] = []
+        self._pid = pid
+        self._every = every
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        while not self._end.wait(self._every):
+            pid = self._pid()
+            figure = None if pid is None else measure(pid)
+            if figure is not None:
+                self.figures.append(figure)
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
