@@ -36,7 +36,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 	$(BIN)/authproxy demo
 
 .PHONY: test
-test: install system-deps apache-python ## Run the tests
+test: install system-deps apache-python browser-deps ## Run the tests
 	$(BIN)/python -m pytest -m "not slow and not image and not vm" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: apache-test
@@ -136,6 +136,16 @@ format: install ## Put the code into form
 system-deps: ## Install the real programs that tests drive (Debian, as root), or say what is missing
 	@scripts/system-deps
 
+# axe-core, which judges pages in a browser, as npm's lock has it.
+AXE := tests/browser/node_modules/.package-lock.json
+.PHONY: browser-deps
+browser-deps: system-deps
+	@command -v npm >/dev/null && $(MAKE) --silent --no-print-directory $(AXE) || \
+	    echo "MISSING: axe-core: its tests will be skipped, and fail where CI=true." >&2
+$(AXE): tests/browser/package-lock.json
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
 .PHONY: docs
 docs: install ## Write anew what is made from the code: docs/settings.md, the man page, the chart's files
 	$(BIN)/authproxy settings --markdown > docs/settings.md.new
@@ -152,6 +162,11 @@ site: install ## Build the documentation as a site in build/site
 .PHONY: picture
 picture: install system-deps ## Draw docs/telemetry/dashboard.png anew, from two minutes of traffic
 	$(BIN)/python -m tests.dashboard_picture docs/telemetry/dashboard.png
+
+# Takes a quarter of an hour. Wants, besides what `make test` does: apt-get install pngquant
+.PHONY: status-pictures
+status-pictures: install system-deps ## Draw docs/status/*.png anew, from fifteen minutes of traffic
+	$(BIN)/python -m tests.status_pictures docs/status
 
 # One lock for all supported versions and platforms; no trace of the index it
 # was made from. `make lock LOCK_ARGS=--upgrade` takes the newest of everything.

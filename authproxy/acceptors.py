@@ -44,9 +44,9 @@ _IDLE_SECONDS = 0.25
 #: How long they are not looked for where none was found.
 _ALL_BUSY_SECONDS = 0.1
 
-#: Told of each request that never reached the application: method, target, user
-#: agent and the status that it was answered with.
-Refused = Callable[[str, str, str, int], None]
+#: Told of each request that never reached the application: method, target and user
+#: agent, and the status, code and message that it was answered with.
+Refused = Callable[[str, str, str, int, str, str], None]
 
 
 class Listener(BaseWSGIServer):

@@ -6,10 +6,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from authproxy.metric_labels import BoundedLabels, ClientLabels, known_method
+from authproxy.recent_requests import EndedRequest, RecentRequests
 
 #: From 1 ms to 60 s: from an answer of a neighbour to a query at its limit.
 BOUNDARIES_SECONDS = (
@@ -49,26 +51,6 @@ class _Upload:
     request_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class EndedRequest:
-    """A request whose answer has ended; method, path and user agent as they came.
-
-    `status` is the target's where it answered, `seen_status` the client's.
-    """
-
-    method: str
-    path: str
-    user_agent: str
-    scheme: str
-    target_host: str
-    status: int
-    seen_status: int
-    error: str | None = None
-    request_bytes: int = 0
-    response_bytes: int = 0
-    began: bool = True
-
-
 @dataclass(eq=False)
 class RefreshSeries:
     """What one source of tokens did, counted by its own thread; read by any."""
@@ -99,7 +81,9 @@ class Instruments:
     histograms are the SDK's own.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, recent: RecentRequests | None = None) -> None:
+        """Make them of this meter; `recent` counts along where somebody may look at it."""
+        self._recent = recent
         self._labels = BoundedLabels()
         self._lock = threading.Lock()
         self._series: dict[tuple[str, ClientLabels, int], _Series] = {}
@@ -215,6 +199,8 @@ class Instruments:
             self._uploads[request.target_host, labels].request_bytes += request.request_bytes
             if request.began:
                 self._in_flight[kind] -= 1
+            if self._recent is not None:
+                self._recent.ended(request)
         self._duration.record(seconds * 1000, series.attributes)
         self._server_duration.record(seconds, _server_attributes(*kind, request))
 
@@ -238,6 +224,15 @@ class Instruments:
     def retried(self, target_host: str, reason: str) -> None:
         with self._lock:
             self._retries[target_host, reason] += 1
+
+    # What people ask.
+
+    def recent(self) -> dict[str, Any]:
+        """Return requests in flight and of the last minutes; nothing where nobody counted."""
+        if self._recent is None:
+            return {}
+        with self._lock:
+            return {"in_flight": sum(self._in_flight.values()), **self._recent.told()}
 
     # What the SDK asks.
 

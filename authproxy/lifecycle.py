@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reload:
+    """A reload of the settings, in seconds since the epoch; `error` says why it was refused."""
+
+    at: float
+    error: str | None
 
 
 @dataclass
 class Lifecycle:
-    """Two one-way switches, thrown by the server and read by requests.
+    """Two one-way switches, thrown by the server and read by requests, and the last reload.
 
     `draining`: the end was asked for; readiness says so, requests still pass.
     `refusing`: the grace for them is over.
@@ -15,3 +24,8 @@ class Lifecycle:
 
     draining: bool = False
     refusing: bool = False
+    last_reload: Reload | None = None
+
+    def reloaded(self, error: str | None = None) -> None:
+        """Note that the settings were read anew just now, and why they were refused, if so."""
+        self.last_reload = Reload(time.time(), error)

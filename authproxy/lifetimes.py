@@ -73,6 +73,8 @@ class Token:
     #: The same two moments on the monotonic clock, the first less the margin.
     deadline: float
     refresh_by: float
+    #: Wall time at which it was fetched.
+    acquired_at: float
 
     @classmethod
     def acquired(cls, fetched: FetchedToken, percentage: float, clock: Clock) -> Token:
@@ -85,6 +87,7 @@ class Token:
             refresh_at=refresh_at,
             deadline=monotonic + fetched.expires_on - wall - EXPIRY_MARGIN,
             refresh_by=monotonic + refresh_at - wall,
+            acquired_at=wall,
         )
 
     def seconds_valid(self, clock: Clock) -> float:

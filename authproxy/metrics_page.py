@@ -40,8 +40,8 @@ class Pages:
         except BadRequest as error:
             return error.reply()
         if page is None:
-            known = " and ".join(self._pages)
-            return error_reply(HTTPStatus.NOT_FOUND, "NoRoute", f"here is {known} alone")
+            known = ", ".join(self._pages)
+            return error_reply(HTTPStatus.NOT_FOUND, "NoRoute", f"here are {known} alone")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return error_reply(
                 HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", "only GET and HEAD are answered"

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from authproxy.app import Services
 from authproxy.listening import ListenError, listen_tcp
 from authproxy.settings import Settings
 
-if TYPE_CHECKING:
-    from prometheus_client.registry import Collector
+log = logging.getLogger(__name__)
 
 #: Bytes of the path that Unix sockets with names of 17 can stand in (unix(7)).
 _LONGEST_DIRECTORY = 107 - 18
+
+_LAST_RELOAD = "reload.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,29 @@ class MetricsPort:
 
     sockets: Sequence[socket.socket] = ()
     directory: Path | None = None
+    #: When that was (monotonic).
+    opened: float = field(default_factory=time.monotonic)
+
+    def reload_refused(self, error: str) -> None:
+        """Note, in the parent, that a reload came to nothing: the workers do not hear of it."""
+        if self.directory is None:
+            return
+        unfinished = self.directory / "reload.new"
+        try:
+            unfinished.write_text(json.dumps({"done_at": time.time(), "error": error}))
+            os.replace(unfinished, self.directory / _LAST_RELOAD)
+        except OSError as problem:  # a full disk must not end the parent
+            log.debug("/status will not tell of the reload: %s", problem)
+
+    def last_refused_reload(self) -> dict[str, Any] | None:
+        """Return what the parent noted, if anything."""
+        if self.directory is None:
+            return None
+        try:
+            noted: dict[str, Any] = json.loads((self.directory / _LAST_RELOAD).read_text())
+        except FileNotFoundError:
+            return None
+        return noted
 
 
 NO_METRICS_PORT = MetricsPort()
@@ -54,8 +82,9 @@ def listen_for_metrics(settings: Settings, resources: contextlib.ExitStack) -> M
 
 
 @contextlib.contextmanager
-def answering(collector: Collector | None, port: MetricsPort) -> Iterator[None]:
+def answering(services: Services, port: MetricsPort) -> Iterator[None]:
     """Answer on the port, in this process, as long as the context lasts."""
+    collector = services.telemetry.collector
     if collector is None or not port.sockets:
         yield
         return
@@ -63,13 +92,25 @@ def answering(collector: Collector | None, port: MetricsPort) -> Iterator[None]:
     from authproxy.metrics_page import Pages, metrics_page
     from authproxy.metrics_server import MetricsServer
     from authproxy.shared_metrics import SharedMetrics
+    from authproxy.shared_status import SharedStatus
+    from authproxy.status_page import StatusPages
 
     resources = contextlib.ExitStack()
+    siblings = None
     if port.directory is not None:
         collector = shared = SharedMetrics(collector, port.directory)
+        siblings = shared.siblings
+    status = SharedStatus(services, port.opened, siblings)
+    if siblings is not None:
         shared.start()
         resources.callback(shared.stop)
-    server = MetricsServer(Pages({"/metrics": metrics_page(collector)}), port.sockets)
+    status_pages = StatusPages(lambda: status.gather(port.last_refused_reload()))
+    pages = {
+        "/metrics": metrics_page(collector),
+        "/status": status_pages.html,
+        "/status.json": status_pages.json,
+    }
+    server = MetricsServer(Pages(pages), port.sockets)
     server.start()
     resources.callback(server.stop)
     with resources:

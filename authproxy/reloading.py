@@ -54,15 +54,18 @@ def reload_on_request(requests: ReloadRequests, reread: Reread, services: Servic
     def run() -> None:
         while True:
             requests.wait()
-            loaded = settings_anew(reread)
+            loaded = settings_anew(reread, services.lifecycle.reloaded)
             if loaded is not None:
                 reload(loaded, services)
 
     threading.Thread(target=run, name="reload", daemon=True).start()
 
 
-def settings_anew(reread: Reread) -> Loaded | None:
-    """Read the settings; where they have faults, say so in the log and return None."""
+def settings_anew(reread: Reread, refused: Callable[[str], object]) -> Loaded | None:
+    """Read the settings; where they have faults, say so in the log and return None.
+
+    `refused` is told which settings have faults; their values are the log's alone.
+    """
     try:
         return reread()
     except SettingsError as error:
@@ -70,6 +73,7 @@ def settings_anew(reread: Reread) -> Loaded | None:
         log.error(
             "Settings not reloaded, those before stay in force", extra={"fields": {"Error": faults}}
         )
+        refused(_faulty(error))
         return None
 
 
@@ -82,17 +86,26 @@ def reload(loaded: Loaded, services: Services) -> None:
             "Settings not reloaded, those before stay in force",
             extra={"fields": {"Error": str(error)}},
         )
+        told = _faulty(error) if isinstance(error, SettingsError) else str(error)
+        services.lifecycle.reloaded(told)
         return
     except Exception:  # The last stop of a bug: the settings before are in force.
         log.exception("Settings not reloaded, those before stay in force")
+        services.lifecycle.reloaded("a fault in authproxy: its log has the traceback")
         return
     log.info("Settings reloaded")
+    services.lifecycle.reloaded()
     tell_routes(services.routes.settings)
     if later := changed_of_process(services.settings, loaded.settings):
         log.warning(
             "Some changed settings take effect only after a restart",
             extra={"fields": {"Settings": ", ".join(later)}},
         )
+
+
+def _faulty(error: SettingsError) -> str:
+    names = dict.fromkeys(f"{fault.place}{fault.setting}" for fault in error.faults)
+    return f"faults in {', '.join(names)}; the log has them"
 
 
 def changed_of_process(before: Settings, now: Settings) -> list[str]:

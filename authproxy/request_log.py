@@ -34,8 +34,9 @@ class RequestStory:
         self.caller: str | None = None
         self._request_id: str | None = environ.get("HTTP_X_REQUEST_ID")
         self._start = time.monotonic()
-        #: What the target answered, and the bytes of it, where the client gets an error instead.
-        self._withheld: tuple[int, int] | None = None
+        #: What the target answered, the bytes of it, and what it said, where the client gets an
+        #: error instead.
+        self._withheld: tuple[int, int, str] | None = None
 
     def goes_to(self, route: str | None, host: str, redact: Callable[[str], str]) -> None:
         """Its way is known: the name of its route, if there are several, and its target's host."""
@@ -67,11 +68,13 @@ class RequestStory:
             "Client": client_address(self._environ),
         }
         log.log(level, "Request failed", extra={"fields": fields})
-        status, received = self._withheld or (int(error.status), 0)
+        status, received, said = self._withheld or (int(error.status), 0, "")
+        self.watch.failing(self._route, f"{self._redact(str(error))}\n{said}".rstrip())
         self.watch.ended(status, received, error.code, seen_status=int(error.status))
 
     def crashed(self) -> None:
         """A bug ended the request; whoever catches it logs it."""
+        self.watch.failing(self._route, "a fault in authproxy: its log has the traceback")
         self.watch.ended(int(HTTPStatus.INTERNAL_SERVER_ERROR), error="InternalError")
 
     def answered(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
@@ -82,11 +85,13 @@ class RequestStory:
 
     def withheld(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> None:
         """The target's answer was read in the client's place, who gets an error: `failed`."""
-        self._withheld = exchange.answer.status, received
-        self._tell_of_answer(exchange, received, excerpt)
+        said = self._tell_of_answer(exchange, received, excerpt)
+        self._withheld = exchange.answer.status, received, said
 
-    def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
+    def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> str:
+        """Return what an error says, masked as the log has it."""
         exchange.attempt.ended(sent)
+        self.watch.target_answered = True
         status = exchange.answer.status
         fields = {
             "ContentLength": sent,
@@ -96,15 +101,17 @@ class RequestStory:
         }
         message = "Successfully sent request, returning response back."
         log.info(message, extra={"fields": fields})
-        if excerpt is not None:
-            fields = {
-                "Encoding": exchange.answer.field("content-encoding"),
-                "Request": self.url,
-                "StatusCode": status,
-            }
-            log.error(
-                "Error response body: %s", self._redact(excerpt.text()), extra={"fields": fields}
-            )
+        if excerpt is None:
+            return ""
+        fields = {
+            "Encoding": exchange.answer.field("content-encoding"),
+            "Request": self.url,
+            "StatusCode": status,
+        }
+        said = self._redact(excerpt.text())
+        log.error("Error response body: %s", said, extra={"fields": fields})
+        self.watch.failing(self._route, said)
+        return said
 
     def broken(self, exchange: Exchange, sent: int, error: str, why: str) -> None:
         """The answer was cut short after its head had gone to the client.
@@ -112,6 +119,8 @@ class RequestStory:
         `error` is one word, `why` a sentence.
         """
         exchange.attempt.ended(sent, error)
+        self.watch.target_answered = True
+        self.watch.failing(self._route, self._redact(why))
         fields = {
             "ContentLength": sent,
             "Request": self.url,

@@ -174,20 +174,20 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
         self.write(reply.body)
 
     def _reply(self) -> Reply:
-        self._tell()
+        error = self.request.error
+        if isinstance(error, RequestError):
+            code, message = error.code, str(error)
+        else:
+            code, message = _REFUSALS[error.code]
+            message = self.request.problem or message
+        self._tell(code, message)
         given = _REQUEST_ID.fullmatch(self.request.headers.get("X_REQUEST_ID", ""))
         request_id = given[0] if given else None
-        if isinstance(self.request.error, RequestError):
-            return self.request.error.reply(request_id)
-        code, message = _REFUSALS[self.request.error.code]
-        return error_reply(
-            HTTPStatus(self.request.error.code),
-            code,
-            self.request.problem or message,
-            request_id=request_id,
-        )
+        if isinstance(error, RequestError):
+            return error.reply(request_id)
+        return error_reply(HTTPStatus(error.code), code, message, request_id=request_id)
 
-    def _tell(self) -> None:
+    def _tell(self, code: str, message: str) -> None:
         """Have the refusal counted, unless the application has counted the request."""
         request, refused = self.request, self.channel.server.refused
         error = request.error
@@ -198,7 +198,7 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
         # Both are unset where the request line could not be read.
         method, target = getattr(request, "command", ""), getattr(request, "request_uri", "")
         status = int(error.status) if isinstance(error, _UNSEEN) else error.code
-        refused(method, target, agent, status)
+        refused(method, target, agent, status, code, message)
 
 
 class ApplicationTask(ResponseTask, WSGITask):

@@ -85,7 +85,7 @@ def serve(settings: Settings, reread: Reread) -> int:
 
         def reload() -> bool:
             """Have workers that are forked from now on begin with the settings as they are now."""
-            loaded = settings_anew(reread)
+            loaded = settings_anew(reread, metrics.reload_refused)
             if loaded is not None:
                 in_force[:] = [loaded.settings.within(settings)]
             return loaded is not None
@@ -150,7 +150,7 @@ def serve_process(
         lifecycle.report()
         server.add_chore(lifecycle.report)
     try:
-        with answering(services.telemetry.collector, metrics):
+        with answering(services, metrics):
             server.run()
     finally:
         services.close()

@@ -206,8 +206,8 @@ class Settings(TargetSettings):
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = setting(
         TELEMETRY,
         None,
-        "Second port, on LISTENING_HOST, where `authproxy serve` answers /metrics for Prometheus, "
-        "and nothing is forwarded.",
+        "Second port, on LISTENING_HOST, where `authproxy serve` answers /metrics for Prometheus "
+        "and /status for people, to whoever asks; nothing is forwarded.",
         shown="off",
     )
     otel_grpc_endpoint: Annotated[Text, AfterValidator(values.grpc_endpoint)] | None = setting(

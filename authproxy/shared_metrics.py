@@ -1,7 +1,7 @@
 """One answer for several workers: each collects its siblings' metrics and adds them up.
 
-Each worker answers on a Unix socket in a directory of the parent's, with its
-metrics as JSON, and keeps what it last answered in a file beside it. So
+Each worker answers its siblings with its metrics as JSON, and keeps what it
+last answered in a file beside its socket. So
 counters do not fall when a worker dies, and one that is slow to answer counts
 with its last word. prometheus_client's own multi-process mode has files for
 its own metrics only, not for the SDK's.
@@ -12,12 +12,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import logging
 import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +22,9 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-log = logging.getLogger(__name__)
+from authproxy.siblings import Siblings
 
-#: How long siblings are waited for, all together, and the lock between collectors.
-ANSWER_SECONDS = 1.0
+#: How long the lock between collectors is waited for.
 LOCK_SECONDS = 3.0
 
 #: Metrics that only grow; the others of a worker end with it.
@@ -56,21 +52,19 @@ class SharedMetrics(Collector):
     def __init__(self, own: Collector, directory: Path) -> None:
         self._own = own
         self._directory = directory
-        self._name = uuid.uuid4().hex[:12]
         self._snapshot_lock = threading.Lock()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(str(directory / f"{self._name}.sock"))
-        self._socket.listen(16)
-        self._thread = threading.Thread(target=self._answer, name="metrics", daemon=True)
+        #: Others may have answers of theirs given here, until `start`.
+        self.siblings = Siblings(directory)
+        self.siblings.answer_with("metrics", lambda: json.dumps(self._snapshot()).encode())
 
     def start(self) -> None:
         """Begin to answer siblings."""
-        self._thread.start()
+        self.siblings.start()
 
     def stop(self) -> None:
         """Leave a last word; siblings find nobody there any more."""
         self._snapshot()
-        self._socket.close()
+        self.siblings.stop()
 
     def collect(self) -> Iterable[Metric]:
         """Return the sums. Raises LockTimeout."""
@@ -94,47 +88,21 @@ class SharedMetrics(Collector):
                 ]
                 for metric in self._own.collect()
             ]
-            self._write(self._directory / f"{self._name}.json", families)
+            self._write(self._directory / f"{self.siblings.name}.json", families)
             return families
-
-    def _answer(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:  # `stop` closed it
-                return
-            with connection:
-                try:
-                    connection.settimeout(ANSWER_SECONDS)
-                    connection.sendall(json.dumps(self._snapshot()).encode())
-                except OSError as error:  # the one that asked is gone, or the disk is full
-                    log.debug("A worker's metrics went unheard: %s", error)
 
     # The siblings'.
 
     def _siblings(self) -> Iterator[list[Family]]:
         """Yield each sibling's metrics; with the lock held."""
-        asked: list[tuple[Path, socket.socket]] = []
-        with contextlib.ExitStack() as open_ones:
-            for path in sorted(self._directory.glob("*.sock")):
-                if path.stem == self._name:
-                    continue
-                sock = open_ones.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-                sock.settimeout(ANSWER_SECONDS)
-                try:
-                    sock.connect(str(path))
-                except ConnectionRefusedError:  # nobody listens any more: it has died
-                    self._bury(path)
-                except OSError:  # its queue is full: it does not answer
-                    yield self._read(path.with_suffix(".json"))
-                else:
-                    asked.append((path, sock))
-            deadline = time.monotonic() + ANSWER_SECONDS
-            for path, sock in asked:
-                try:
-                    yield json.loads(_received(sock, deadline))
-                except (OSError, ValueError):  # too slow, or it died within its answer
-                    yield self._read(path.with_suffix(".json"))
+        for sibling in self.siblings.ask("metrics"):
+            if sibling.dead:
+                self._bury(sibling.path)
+                continue
+            try:
+                yield json.loads(sibling.answer or b"")
+            except ValueError:  # too slow, or it died within its answer
+                yield self._read(sibling.path.with_suffix(".json"))
 
     def _bury(self, path: Path) -> None:
         """Add what a dead worker counted to what the dead before it did."""
@@ -206,13 +174,3 @@ def added_up(answers: Iterable[list[Family]]) -> list[Metric]:
 
 def _samples(metric: Metric) -> list[Any]:
     return [[sample.name, sample.labels, sample.value] for sample in metric.samples]
-
-
-def _received(sock: socket.socket, deadline: float) -> bytes:
-    pieces: list[bytes] = []
-    while True:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
-        piece = sock.recv(1 << 16)
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)

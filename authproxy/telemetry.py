@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 class RequestWatch:
     """One request of a client's, from its arrival to the end of its answer."""
 
-    #: Bytes of the request's body, and the target's host, told once they are known.
+    #: Bytes of the request's body, the target's host, and that it answered: told once known.
     request_bytes = 0
     target_host: str | None = None
+    target_answered = False
 
     def streams(self) -> None:
         """The answer goes on when the application has returned: `ended` will be called then."""
@@ -33,6 +34,9 @@ class RequestWatch:
     def current(self) -> AbstractContextManager[None]:
         """Return a context in which log lines belong to this request."""
         return _NOTHING
+
+    def failing(self, route: str | None, text: str) -> None:
+        """Its end will be a failure, of this route; `text` says of what kind, without secrets."""
 
     def ended(
         self,
@@ -103,6 +107,10 @@ class Telemetry:
     #: The target's host, where all requests have the same.
     sole_target_host = ""
 
+    def recent(self) -> dict[str, Any]:
+        """Return requests in flight and of the last minutes; nothing where nobody counted."""
+        return {}
+
     def of_target(self, url: TargetURL) -> TargetTelemetry:
         """Return whom to tell of exchanges with this target."""
         return NO_TARGET_TELEMETRY
@@ -118,8 +126,13 @@ class Telemetry:
         """A request came in that is to be forwarded."""
         return NO_WATCH
 
-    def refused(self, method: str, target: str, user_agent: str, status: int) -> None:
-        """The server refused a request before the application saw it."""
+    def refused(
+        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
+    ) -> None:
+        """The server refused a request before the application saw it.
+
+        `code` and `text` are what the client is told.
+        """
 
     def close(self, seconds: float) -> None:
         """Send what is left, for so many seconds at most."""

@@ -24,9 +24,10 @@ from opentelemetry.trace import StatusCode
 from authproxy import __version__
 from authproxy.errors import BadRequest
 from authproxy.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
-from authproxy.instruments import EndedRequest, Identity, Instruments
+from authproxy.instruments import Identity, Instruments
 from authproxy.log_export import OTLPHandler, add_trace_ids
 from authproxy.metrics_registry import MetricsRegistry
+from authproxy.recent_requests import EndedRequest, RecentRequests
 from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.telemetry import RequestWatch, TargetTelemetry, Telemetry, TokenTelemetry
@@ -66,6 +67,7 @@ class ObservedRequest(RequestWatch):
         self._environ = environ
         self._span: ServerSpan | None = current_server_span()
         self._began = time.perf_counter()
+        self._failing: tuple[str | None, str] = None, ""
         self._over = False
         instruments.request_began(environ["REQUEST_METHOD"], environ.get("wsgi.url_scheme", "http"))
 
@@ -75,6 +77,9 @@ class ObservedRequest(RequestWatch):
 
     def current(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._span is None else in_span(self._span)
+
+    def failing(self, route: str | None, text: str) -> None:
+        self._failing = route, text
 
     def ended(
         self,
@@ -88,6 +93,7 @@ class ObservedRequest(RequestWatch):
         self._over = True
         seconds = time.perf_counter() - self._began
         seen_status = status if seen_status is None else seen_status
+        route, text = self._failing
         request = EndedRequest(
             *_client_labels(self._environ),
             target_host=self.target_host or "",
@@ -96,6 +102,9 @@ class ObservedRequest(RequestWatch):
             error=error,
             request_bytes=self.request_bytes,
             response_bytes=response_bytes,
+            answered=self.target_answered,
+            route=route,
+            text=text,
         )
         with self.current():
             self._instruments.request_ended(request, seconds)
@@ -155,7 +164,10 @@ class SDKTelemetry(Telemetry):
         if self._tracers is not None:
             for handler in logging.getLogger().handlers:
                 handler.addFilter(add_trace_ids)
-        self._instruments = Instruments(self._meters.get_meter("authproxy", __version__))
+        self._instruments = Instruments(
+            self._meters.get_meter("authproxy", __version__),
+            recent=None if self.collector is None else RecentRequests(),
+        )
 
     # What is told.
 
@@ -199,7 +211,12 @@ class SDKTelemetry(Telemetry):
     def request(self, environ: Mapping[str, Any]) -> RequestWatch:
         return ObservedRequest(self._instruments, environ, self.sole_target_host)
 
-    def refused(self, method: str, target: str, user_agent: str, status: int) -> None:
+    def recent(self) -> dict[str, Any]:
+        return self._instruments.recent()
+
+    def refused(
+        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
+    ) -> None:
         environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "HTTP_USER_AGENT": user_agent}
         request = EndedRequest(
             *_client_labels(environ),
@@ -207,6 +224,8 @@ class SDKTelemetry(Telemetry):
             status=status,
             seen_status=status,
             began=False,
+            code=code,
+            text=masked(text),
         )
         self._instruments.request_ended(request, seconds=0.0)
 

@@ -13,10 +13,11 @@ from math import ceil
 from random import Random, SystemRandom
 
 from authproxy.clock import Clock, SystemClock
-from authproxy.credentials import FetchedToken, FetchError
+from authproxy.credentials import FetchedToken
 from authproxy.errors import AuthenticationTokenNotFound, CredentialError
 from authproxy.lifetimes import BACKOFF_FIRST, Token, backoff
 from authproxy.telemetry import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
+from authproxy.token_state import TokenState, Trouble
 
 __all__ = ["Token", "TokenSource"]
 
@@ -68,7 +69,8 @@ class TokenSource:
         self._pid: int | None = None
         self._stopped = False
         self._current: Token | None = None
-        self._error: str | None = None
+        self._trouble: Trouble | None = None
+        self._tried_at: float | None = None
         #: Attempts in a row that brought no new token.
         self._fruitless = 0
         #: Monotonic times before which the thread does not try again, and before
@@ -93,7 +95,7 @@ class TokenSource:
         if token is not None and token.seconds_valid(self._clock) > 0:
             return token
         self._hurry()
-        reason = self._error or "the first one is still being fetched"
+        reason = self._trouble.summary if self._trouble else "the first one is still being fetched"
         raise AuthenticationTokenNotFound(
             f"There is no valid token for the target: {reason}",
             retry_after=float(max(1, ceil(self._not_before - self._clock.monotonic()))),
@@ -166,9 +168,23 @@ class TokenSource:
         token = self._current
         return {
             "expires_at": None if token is None else _rfc3339(token.expires_at),
-            "last_error": self._error,
+            "last_error": self._trouble.summary if self._trouble else None,
             "next_attempt_seconds": round(self._seconds_until_due(), 1),
         }
+
+    def state(self) -> TokenState:
+        """Return what there is to tell people: no token, no secret."""
+        with self._changed:
+            token = self._current
+            return TokenState(
+                ready=self.ready,
+                acquired_at=token.acquired_at if token else None,
+                expires_at=token.expires_at if token else None,
+                refresh_at=token.refresh_at if token else None,
+                tried_at=self._tried_at,
+                trouble=self._trouble,
+                next_attempt_at=self._clock.wall() + self._seconds_until_due(),
+            )
 
     # The thread.
 
@@ -251,17 +267,17 @@ class TokenSource:
 
     def _conclude(self, outcome: Token | CredentialError, *, because_rejected: bool) -> None:
         """Take in the outcome of an attempt: the one place where it is known."""
-        now = self._clock.monotonic()
+        now, self._tried_at = self._clock.monotonic(), self._clock.wall()
         if isinstance(outcome, CredentialError):
             self._fruitless += 1
-            self._error = outcome.summary if isinstance(outcome, FetchError) else str(outcome)
+            self._trouble = Trouble.of(outcome)
             self._not_before = now + backoff(self._fruitless, self._random, outcome.retry_after)
             if outcome.retry_after is not None:
                 self._asked_until = self._not_before
             level = logging.WARNING if self.ready else logging.ERROR
             self._report(level, "Failed to refresh token", Error=str(outcome))
             return
-        self._error = None
+        self._trouble = None
         self._not_before = now + BACKOFF_FIRST
         current = self._current
         left = 0.0 if current is None else current.seconds_valid(self._clock)

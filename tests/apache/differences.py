@@ -47,6 +47,8 @@ NOT_COVERED = {
     "test_scale": "about the queue and the connections of `authproxy serve`",
     "test_secrets": "plants secrets in the files of `authproxy serve` and of its commands",
     "test_signed_callers": "who may come in is decided alike, wherever requests come from",
+    "test_status": "METRICS_PORT has no effect under Apache",
+    "test_status_browser": "METRICS_PORT has no effect under Apache",
     "test_smuggling": "about authproxy's own reading of requests: here Apache reads them",
     "test_predecessors": "starts `authproxy serve` from the predecessors' environment",
     "test_telemetry_export": "what is exported does not depend on who serves",

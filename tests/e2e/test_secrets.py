@@ -1,13 +1,14 @@
 """No secret gets out: every output of the program is searched for planted ones.
 
 Each identity type has a proxy of its own with every output turned on: logs at
-debug, traces, metrics and logs at a real receiver, /metrics. Each meets
+debug, traces, metrics and logs at a real receiver, /metrics, /status. Each meets
 requests that pass, requests that are refused, a target and an identity
 endpoint that quote what they were sent, and a broken peer.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from tests.support.identity import AUDIENCE
 from tests.support.planted import leaks
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.status import get
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Response, message
 
@@ -338,7 +340,11 @@ def test_no_output_holds_a_secret(
     proxy, outputs = subject.proxy, subject.outputs
     for number, response in enumerate(drive(subject, target, entra_here)):
         outputs[f"own answer {number}"] = response.head + response.body
-    outputs["/metrics"] = settled(int(subject.settings["METRICS_PORT"])).text.encode()
+    port = int(subject.settings["METRICS_PORT"])
+    outputs["/metrics"] = settled(port).text.encode()
+    for path in ("/status", "/status.json"):
+        outputs[path] = html.unescape(get(port, path).body).encode()
+    told = json.loads(outputs["/status.json"])
     outputs |= of_processes(proxy)
     assert_children_know_no_more(subject)
     assert all(
@@ -365,6 +371,9 @@ def test_no_output_holds_a_secret(
     assert collector.names >= {"aad_auth_proxy_requests_total"}
     assert any(line.body.startswith("Error response body") for line in collector.lines)
     assert "you sent" in proxy.log
+    assert any(failure["text"].startswith("you sent") for failure in told["failures"])
+    assert any(token["last_attempt_at"] for route in told["routes"] for token in route["tokens"])
+    assert b"Recent failures" in outputs["/status"]
     assert "TRACE_LOGGING" in proxy.log
     assert "Traceback" not in proxy.log
     assert target.requests[0].one("X-Api-Key") == OVERRIDE

@@ -59,7 +59,9 @@ class Serving:
         )
         self._thread = threading.Thread(target=server.run)
 
-    def _note_refusal(self, method: str, target: str, user_agent: str, status: int) -> None:
+    def _note_refusal(
+        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
+    ) -> None:
         self.refused.append((method, target, status))
 
     @property

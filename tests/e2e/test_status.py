@@ -1,0 +1,401 @@
+"""/status and /status.json on METRICS_PORT: what the proxy knows of itself, and no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import authproxy
+from authproxy.demo.entra import StandInEntra
+from authproxy.recent_requests import KINDS
+from tests.conftest import Launch
+from tests.support import actions, outcomes
+from tests.support.authority import Authority
+from tests.support.identity import AUDIENCE, application_settings
+from tests.support.pages import ROOT
+from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.routes import to, write_routes
+from tests.support.status import Page, get, page_of, settled_status, status_of
+from tests.support.upstream import Upstream
+from tests.support.wire import message
+
+REVISION = "0123456789abcdef" * 2
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def second(authority: Authority) -> Iterator[Upstream]:
+    """Another target than `target`."""
+    upstream = Upstream(authority.context())
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture(scope="module")
+def shared(
+    launch_for_module: Launch, shared_entra: StandInEntra, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ProxyProcess, int]:
+    """A proxy that may have seen requests of other tests here, and its METRICS_PORT."""
+    port = free_port()
+    proxy = launch_for_module(
+        METRICS_PORT=str(port),
+        AUTHPROXY_REVISION=REVISION,
+        **application_settings(shared_entra, tmp_path_factory.mktemp("s")),
+    )
+    return proxy, port
+
+
+def totals(status: dict[str, Any]) -> dict[str, int]:
+    return {kind: count for kind, count in status["requests"]["totals"].items() if count}
+
+
+def seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+
+
+# -- requests ----------------------------------------------------------------------
+
+
+def test_every_outcome_is_counted_and_every_failure_told(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port), **outcomes.SETTINGS)
+    outcomes.drive(proxy, target)
+    assert proxy.ask(b"GET /x HTTP/1.1\r\n folded\r\n\r\n").status == 400
+    status = settled_status(port)
+    assert totals(status) == {
+        "target_2xx": 3,
+        "target_4xx": 2,
+        "target_cut": 1,
+        "proxy_4xx": 3,
+        "proxy_5xx": 2,
+    }
+    minutes = status["requests"]["minutes"]
+    assert len(minutes) == 15
+    assert sum(minute[kind] for minute in minutes for kind in KINDS) == 11
+    failures = {failure["path"]: failure for failure in status["failures"]}
+    assert {path: (each["status"], each["code"]) for path, each in failures.items()} == {
+        "/missing": (404, None),
+        "/api/v1/write": (403, "TargetRefusedIdentity"),
+        "/silent": (504, "TargetTimeout"),
+        "/nonsense": (502, "TargetProtocolError"),
+        "/cut": (200, "TargetProtocolError"),
+        "/traced": (405, "MethodNotAllowed"),
+        "/too-large": (413, "RequestBodyTooLarge"),
+        "": (400, "BadRequest"),  # nobody could read it
+    }
+    assert failures["/missing"]["text"] == outcomes.ANSWER.decode()
+    assert "Monitoring Metrics Publisher" in failures["/api/v1/write"]["text"]
+    assert failures["/api/v1/write"]["text"].endswith("\nrole")
+    page = page_of(port)
+    for failure in failures.values():
+        assert f"{failure['method']} {failure['path']}" in page.text
+        assert " ".join(failure["text"].split()) in page.text
+    assert f"3 {TIMES} 2xx of the target" in page.text
+    assert f"2 {TIMES} 5xx of authproxy" in page.text
+
+
+def test_neither_queries_nor_clients_are_told_of(
+    shared: tuple[ProxyProcess, int], target: Upstream
+) -> None:
+    proxy, port = shared
+    target.respond(actions.raw(actions.answer("400 Bad Request", body=b"no")))
+    asked = proxy.get("/q?planted=query", "User-Agent: planted-agent", "X-Other: planted-field")
+    assert asked.status == 400
+    assert proxy.ask(b"GET /q?planted=query HTTP/1.1\r\nHost: a b\r\n\r\n").status == 400
+    failures = [each for each in settled_status(port)["failures"] if each["path"] == "/q"]
+    assert len(failures) == 2
+    for path in ("/status", "/status.json"):
+        body = get(port, path).body
+        assert "planted" not in body
+        assert "127.0.0.1" not in body
+
+
+MARKUP = "<script>alert(1)</script><img/src=x/onerror=alert(2)>'\"&amp;"
+
+
+def test_markup_of_clients_and_targets_stays_text(
+    shared: tuple[ProxyProcess, int], target: Upstream
+) -> None:
+    proxy, port = shared
+    clean = page_of(port)
+    body = f"{MARKUP}\x00\ud800</pre></li>".encode("utf-8", "surrogatepass")
+    target.respond(actions.raw(actions.answer("500 <b>", body=body)))
+    assert proxy.get(f"/{MARKUP}", f"User-Agent: {MARKUP}").status == 500
+    assert proxy.ask(f"G<b>T /{MARKUP} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).status == 400
+    assert proxy.ask(b"X'ET /odd HTTP/1.1\r\nHost: x\r\n\r\n").status == 500
+    settled_status(port)
+    page = page_of(port)
+    assert set(page.elements) - set(clean.elements) <= {"ol", "li", "pre", "strong", "rect", "g"}
+    assert page.elements["script"] == page.elements["img"] == page.elements["b"] == 0
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert "style" not in page.attributes
+    assert page.text.count("<script>alert(1)</script>") >= 2
+    assert "X'ET /odd" in page.text
+
+
+def test_failures_are_bounded(shared: tuple[ProxyProcess, int], target: Upstream) -> None:
+    proxy, port = shared
+    body = b"\x01" * 100_000
+    target.respond(actions.raw(actions.answer("500 Oops", body=body)))
+    with proxy.connect() as client:
+        for number in range(40):
+            assert client.ask(message(f"GET /{number}/{'p' * 5000}")).status == 500
+    status = settled_status(port)
+    assert len(status["failures"]) == 20
+    assert status["failures"][0]["path"] == f"/39/{'p' * 196}"
+    assert len(get(port, "/status").body) < 200_000
+
+
+def test_requests_in_flight_are_told(shared: tuple[ProxyProcess, int], target: Upstream) -> None:
+    proxy, port = shared
+    gate = target.gate()
+    target.respond(actions.raw(actions.head(200, "Content-Length: 2") + b"o", gate, b"k"))
+    with proxy.connect() as client:
+        client.send(message("GET /x"))
+        client.receive_head()
+        status = status_of(port)
+        assert (status["in_flight"], status["threads"]) == (1, 32)
+        assert "In flight 1 of 32 threads" in page_of(port).text
+    gate.open()
+    settled_status(port)
+
+
+# -- the pages ---------------------------------------------------------------------
+
+
+def test_pages_are_answered_as_pages_are(shared: tuple[ProxyProcess, int]) -> None:
+    _, port = shared
+    for path, kind in (
+        ("/status", "text/html; charset=utf-8"),
+        ("/status.json", "application/json"),
+    ):
+        got, head = get(port, path), get(port, path, "HEAD")
+        assert (got.status, head.status, head.body) == (200, 200, "")
+        assert got.headers["content-type"] == head.headers["content-type"] == kind
+        assert got.headers["cache-control"] == "no-store"
+        assert got.headers["x-content-type-options"] == "nosniff"
+        for method in ("POST", "DELETE", "OPTIONS"):
+            refused = get(port, path, method)
+            assert (refused.status, json.loads(refused.body)["code"]) == (405, "MethodNotAllowed")
+    for path in ("/status/", "/status.html", "//status", "/STATUS", "/%73tatus"):
+        assert get(port, path).status == 404, path
+    assert "/status.json" in json.loads(get(port, "/").body)["message"]
+
+
+def test_the_page_may_load_nothing_and_run_nothing(shared: tuple[ProxyProcess, int]) -> None:
+    _, port = shared
+    got = get(port, "/status")
+    policy = got.headers["content-security-policy"]
+    directives = dict(each.strip().split(" ", 1) for each in policy.split(";"))
+    assert directives.pop("style-src").startswith("'sha256-")
+    assert directives == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    page = Page.of(got.body)
+    assert "script" not in page.elements
+    assert set(page.links) == {"data:,", "status", "status?refresh", "status.json", "metrics"}
+
+
+def test_the_page_reloads_itself_only_where_that_was_asked_for(
+    shared: tuple[ProxyProcess, int],
+) -> None:
+    _, port = shared
+    assert "refresh" not in get(port, "/status").headers
+    assert get(port, "/status?refresh").headers["refresh"] == "15"
+    assert "refresh" not in get(port, "/status?other").headers
+
+
+def test_build_and_uptime_are_told(shared: tuple[ProxyProcess, int]) -> None:
+    _, port = shared
+    status = status_of(port)
+    assert status["build"] == {
+        "version": authproxy.__version__,
+        "python": platform.python_version(),
+        "revision": REVISION,
+    }
+    up = seconds(status["time_at"]) - seconds(status["started_at"])
+    assert abs(status["uptime_seconds"] - up) <= 1
+    assert f"Version {authproxy.__version__} ( 0123456789ab )" in page_of(port).text
+
+
+# -- tokens ------------------------------------------------------------------------
+
+
+def test_the_token_of_a_route_is_told_with_its_lifetime(
+    shared: tuple[ProxyProcess, int], shared_entra: StandInEntra, target: Upstream
+) -> None:
+    proxy, port = shared
+    settings = proxy.settings
+    status = status_of(port)
+    assert status["state"] == "ready"
+    (route,) = status["routes"]
+    assert (route["name"], route["target"]) == ("", target.url)
+    assert route["audience"] == f"{AUDIENCE}/.default"
+    assert route["identity"] == {
+        "type": "aadapplication",
+        "client_id": settings["AAD_CLIENT_ID"],
+        "tenant_id": settings["AAD_TENANT_ID"],
+    }
+    (token,) = route["tokens"]
+    assert token["valid"]
+    assert token["error"] is None
+    issued = [
+        each for each in shared_entra.issued if each.claims["appid"] == settings["AAD_CLIENT_ID"]
+    ]
+    assert abs(seconds(token["expires_at"]) - issued[-1].claims["exp"]) <= 1
+    assert 0.9 < token["left"] <= 1
+    assert token["left_at_refresh"] == pytest.approx(0.1, abs=0.002)
+    assert abs(seconds(token["next_attempt_at"]) - seconds(token["refresh_at"])) <= 1
+    page = page_of(port)
+    for told in (target.url, settings["AAD_CLIENT_ID"], settings["AAD_TENANT_ID"], "valid until"):
+        assert told in page.text
+
+
+def test_a_failing_identity_is_explained_with_its_mend(
+    launch: Launch, entra: StandInEntra, tmp_path: Path, port: int
+) -> None:
+    settings = application_settings(entra, tmp_path) | {"AAD_CLIENT_SECRET": "planted-not-the-one"}
+    proxy = launch(METRICS_PORT=str(port), ready=False, **settings)
+    event = proxy.wait_for_event("Failed to refresh token")
+    status = status_of(port)
+    assert status["state"] == "not ready"
+    (token,) = status["routes"][0]["tokens"]
+    assert (token["valid"], token["expires_at"], token["left"]) == (False, None, None)
+    error = token["error"]
+    assert error["code"] == "AADSTS7000215"
+    # As the log and `authproxy check` have it.
+    explained = f"{error['cause']} ({error['code']}). {error['mend']}."
+    assert event["Error"] == f"{explained} ({error['detail']})"
+    page = page_of(port)
+    for told in (error["cause"], error["mend"], "AADSTS7000215", "Not ready", "none yet"):
+        assert told.lower() in page.text.lower()
+    assert "planted" not in get(port, "/status").body + get(port, "/status.json").body
+
+
+# -- reloads -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_after_a_reload_the_new_routes_are_shown_and_a_refusal_is(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path, port: int, workers: str
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target, path="/a")])
+    proxy = launch(
+        without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config), METRICS_PORT=str(port),
+        WORKERS=workers,
+    )  # fmt: skip
+    count = int(workers)
+    wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == count)
+    assert status_of(port)["reload"] is None
+    write_routes(config, [to(target, path="/a"), to(second, path="/b")])
+    proxy.signal(signal.SIGHUP)
+    wait_until("all have reloaded", lambda: proxy.log.count('"Settings reloaded"') == count)
+    status = status_of(port)
+    assert [route["name"] for route in status["routes"]] == ["/a", "/b"]
+    assert status["routes"][1]["target"] == second.url
+    assert [len(route["tokens"]) for route in status["routes"]] == [count, count]
+    assert status["reload"]["error"] is None
+    write_routes(config, [{"path": "/c", "target_host": "https://planted:secret@x.example.com"}])
+    proxy.signal(signal.SIGHUP)
+    proxy.wait_for_line("Settings not reloaded")
+    wait_until("it is told", lambda: status_of(port)["reload"]["error"] is not None)
+    for _ in range(4):  # whichever worker answers
+        status = status_of(port)
+        assert "TARGET_HOST" in status["reload"]["error"]
+        assert [route["name"] for route in status["routes"]] == ["/a", "/b"]
+        page = page_of(port)
+        assert "refused" in page.text
+        assert status["reload"]["error"] in page.text
+        assert "planted" not in page.text
+
+
+# -- several workers ---------------------------------------------------------------
+
+
+def test_every_worker_is_shown_whoever_is_asked(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2")
+    wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == 2)
+    target.on("/missing", actions.raw(actions.answer("404 Not Found", body=b"not here")))
+    first, last = proxy.workers()
+    for other in (first, last):
+        os.kill(other, signal.SIGSTOP)
+        try:
+            for _ in range(5):
+                assert proxy.get("/x").status == 200
+            assert proxy.get("/missing").status == 404
+        finally:
+            os.kill(other, signal.SIGCONT)
+    for _ in range(8):  # the kernel gives them to either worker
+        status = settled_status(port)
+        assert status["state"] == "ready"
+        assert totals(status) == {"target_2xx": 10, "target_4xx": 2}
+        assert {worker["pid"] for worker in status["workers"]} == {first, last}
+        assert status["threads"] == 64
+        (route,) = status["routes"]
+        assert {token["worker"] for token in route["tokens"]} == {first, last}
+        (failure,) = status["failures"]
+        assert (failure["path"], failure["times"], failure["text"]) == ("/missing", 2, "not here")
+    text = page_of(port).text
+    assert f"Token of worker {first}" in text
+    assert f"Token of worker {last}" in text
+    os.kill(first, signal.SIGSTOP)
+    try:
+        text = page_of(port).text
+    finally:
+        os.kill(first, signal.SIGCONT)
+    assert "ready, with trouble" in text
+    assert "Workers 1 and 1 silent" in text
+    assert f"{first} does not answer" in text
+    os.kill(first, signal.SIGKILL)
+    proxy.wait_for_line("Worker died")
+    assert status_of(port)["silent_workers"] == []
+
+
+# -- the documentation -------------------------------------------------------------
+
+FILTERS = re.findall(
+    r"^\$ curl -s \S+/status\.json \| jq (?:-r )?(?:'([^']+)'|(\S+))$",
+    (ROOT / "docs" / "status.md").read_text(),
+    re.M,
+)
+
+
+@pytest.mark.real("jq")
+@pytest.mark.parametrize("query", [quoted or bare for quoted, bare in FILTERS])
+def test_documented_filters_find_something(
+    shared: tuple[ProxyProcess, int], target: Upstream, query: str
+) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("no jq is installed")
+    proxy, port = shared
+    assert proxy.ask(message("TRACE /x")).status == 405
+    settled_status(port)
+    told = get(port, "/status.json").body
+    done = subprocess.run(["jq", "-r", query], input=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "null" not in done.stdout
