@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from math import ceil
 from random import Random, SystemRandom
@@ -16,6 +15,7 @@ from authproxy.clock import Clock, SystemClock
 from authproxy.credentials import FetchedToken
 from authproxy.errors import AuthenticationTokenNotFound, CredentialError
 from authproxy.lifetimes import BACKOFF_FIRST, Token, backoff
+from authproxy.renewals import Renewal, Renewals
 from authproxy.telemetry import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
 from authproxy.token_state import TokenState, Trouble
 
@@ -25,18 +25,6 @@ log = logging.getLogger(__name__)
 
 #: The thread looks at both clocks this often, to notice a jump or the end of a suspend.
 LONGEST_SLICE = 5.0
-
-#: After a 401: fetches on behalf of rejections in any `RENEWAL_PERIOD`.
-RENEWAL_PERIOD = 30.0
-RENEWALS_PER_PERIOD = 3
-
-
-@dataclass(frozen=True)
-class _Renewal:
-    """A wish for a new token after a rejection, and when it was uttered (monotonic)."""
-
-    claims: str | None
-    at: float
 
 
 class TokenSource:
@@ -76,9 +64,9 @@ class TokenSource:
         #: Monotonic times before which the thread does not try again, and before
         #: which nobody does because the endpoint asked for it.
         self._not_before = self._asked_until = self._clock.monotonic()
-        #: The renewal that waits for the thread, and the latest ones that were begun.
-        self._wanted: _Renewal | None = None
-        self._renewals: deque[_Renewal] = deque(maxlen=RENEWALS_PER_PERIOD)
+        self._renewals = Renewals()
+        #: The renewal that waits for the thread.
+        self._wanted: Renewal | None = None
         #: Whether an attempt runs, and how many have ended.
         self._fetching = False
         self._ended = 0
@@ -117,14 +105,9 @@ class TokenSource:
         None means: pass the 401 on. `rejected` stays current until there is a
         better one, for the 401 may well be the target's own fault.
 
-        A 401 must not become a load on Entra, nor undo the back-off while
-        Entra is down. So no fetch is begun, and None returned at once,
-
-        - before the end of a wait that the endpoint asked for (Retry-After);
-        - within 30 s of a renewal for the same claims, or where there are no
-          claims now: that one either brought the token that was rejected, which
-          shows that a fresh one does not help, or it failed;
-        - after three renewals in 30 s, whatever the claims.
+        No fetch is begun, and None returned at once, before the end of a wait
+        that the endpoint asked for (Retry-After), and where the rules of
+        `Renewals` say so.
 
         It follows that renewals shorten the thread's own back-off at most once
         in 30 s (three times if the claims differ). Their failures count among
@@ -228,7 +211,7 @@ class TokenSource:
         with self._telemetry.refresh() as refresh:
             return self._fetch_once(wanted, refresh)
 
-    def _fetch_once(self, wanted: _Renewal | None, refresh: Refresh) -> float:
+    def _fetch_once(self, wanted: Renewal | None, refresh: Refresh) -> float:
         try:
             fetched = self._fetch(wanted.claims if wanted else None)
             token = Token.acquired(fetched, self._percentage, self._clock)
@@ -308,13 +291,10 @@ class TokenSource:
         now = self._clock.monotonic()
         if self._stopped or self._fetching or self._wanted is not None:
             return not self._stopped
-        recent = [renewal for renewal in self._renewals if now - renewal.at < RENEWAL_PERIOD]
-        if now < self._asked_until or len(recent) == RENEWALS_PER_PERIOD:
+        if now >= self._asked_until:
+            self._wanted = self._renewals.begin(claims, now)
+        if self._wanted is None:
             return False
-        if recent and (claims is None or any(claims == renewal.claims for renewal in recent)):
-            return False
-        self._wanted = _Renewal(claims, now)
-        self._renewals.append(self._wanted)
         self._changed.notify_all()
         return True
 
