@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 # Most tests wait most of the time. A file's tests stay together.
-PYTEST_JOBS ?= 2
+PYTEST_JOBS ?= 3
 
 .PHONY: help
 help: ## Say what there is

@@ -66,9 +66,8 @@ class Listener(BaseWSGIServer):
     urgent: frozenset[str] = frozenset()
     #: Where other workers accept from the same socket.
     share: Share | None = None
-    _has_left = False
-
     _paused_until = 0.0
+    _left_over_until = 0.0
     _silent_until = 0.0
     _all_busy_until = 0.0
     _trigger_closed = False
@@ -121,13 +120,16 @@ class Listener(BaseWSGIServer):
 
         For a moment only: the other workers may have died, or be busy too.
         """
-        if self.share is None or self._has_left or self.draining:
-            self._has_left = False
+        now = time.monotonic()
+        left_over, self._left_over_until = now < self._left_over_until, 0.0
+        if self.share is None or self.draining or left_over:
             return False
-        self._has_left = self.task_dispatcher.all_taken or self.share.is_exceeded()
-        if self._has_left:
-            self._paused_until = time.monotonic() + LEFT_SECONDS
-        return self._has_left
+        if not self.task_dispatcher.all_taken and not self.share.is_exceeded():
+            return False
+        self._paused_until = now + LEFT_SECONDS
+        # If it is still there right after that, nobody else wanted it.
+        self._left_over_until = now + 2 * LEFT_SECONDS
+        return True
 
     def add_task(self, connection: Connection) -> None:
         """Have a request served; or refused, where too many wait."""

@@ -37,6 +37,7 @@ def measured(module: str, *arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.real("nginx", "wrk")
 def test_the_table_has_each_proxy_in_words_in_figures_and_as_a_picture(tmp_path: Path) -> None:
     needs("nginx", "wrk")

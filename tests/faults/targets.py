@@ -197,7 +197,8 @@ def _rows() -> list[Row]:
         ),
         row("certificate rotated", "", rotated_certificate),
         Row("restarted three times", "", restarted, may_see=gone | {UNREACHABLE, CUT}),
-        row("reset", "between requests", partial(idle_connections, Connection.reset)),
+        # One that has just been opened, and has carried nothing yet, counts as idle too.
+        row("reset", "between requests", partial(idle_connections, Connection.reset), may_see=gone),
     ]
     rows += [
         row("reset", stage, partial(at_stage, wrong), outcome)
@@ -218,7 +219,12 @@ def _rows() -> list[Row]:
         for stage, (wrong, outcome) in STALLED.items()
     ]
     rows += [
-        row("half-closed", "between requests", partial(idle_connections, half_close_idle)),
+        row(
+            "half-closed",
+            "between requests",
+            partial(idle_connections, half_close_idle),
+            may_see=gone,
+        ),
         *(
             row("half-closed", stage, partial(at_stage, wrong), outcome)
             for stage, (wrong, outcome) in HALF_CLOSED.items()
