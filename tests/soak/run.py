@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from random import Random
 
@@ -25,15 +27,13 @@ from tests.soak.sender import Sender, pieces_of
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import wait_until
 from tests.support.prometheus import Prometheus, ServerAuthority
+from tests.support.scrape import ask_metrics_port
 
 TOKEN_LIFETIME = 60
 
 #: How long it may take until all is well after a fault, in seconds: the longest pause
 #: between two attempts at the identity, and some.
 HEALING = 100.0
-
-#: So many probes in a row make sure that no worker is left behind.
-READY_IN_A_ROW = 10
 
 #: What the two addresses of the target are, one after the other.
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
@@ -220,10 +220,18 @@ class Soak:
         for client in self.askers:
             if not any(each.outcome == GOOD for each in client.seen[-5:] if each.began > since):
                 return False
+        if not any(each.outcome == GOOD for each in self.ready.seen[-1:] if each.began > since):
+            return False
         # Only these leave workers that are well while others are not.
-        rows = READY_IN_A_ROW if fault.kind in (*IDENTITY, *ENDINGS) else 1
-        probes = [each for each in self.ready.seen[-rows:] if each.began > since]
-        return len(probes) == rows and all(each.outcome == GOOD for each in probes)
+        return fault.kind not in (*IDENTITY, *ENDINGS) or self._state() == "ready"
+
+    def _state(self) -> str:
+        """Return what the status page says of all workers, nothing where none answers."""
+        try:
+            status, _, body = ask_metrics_port(self.proxies.metrics_port, "/status.json")
+        except OSError:
+            return ""
+        return str(json.loads(body)["state"]) if status == HTTPStatus.OK else ""
 
     def _play(self, fault: Fault) -> None:
         if fault.kind in IDENTITY:
