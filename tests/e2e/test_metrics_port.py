@@ -243,6 +243,7 @@ def test_a_taken_metrics_port_is_told_before_anything_starts(
         except AssertionError:
             pass  # Else its other port was there for a moment.
         process.wait_for_line(f"METRICS_PORT: cannot listen on .*{port}")
+        assert process.wait() == 1
         process.stop()
 
 

@@ -126,6 +126,7 @@ def test_what_is_left_is_sent_at_the_end(launch: Launch, target: Upstream) -> No
         assert collector.points("aad_auth_proxy_requests_total", path="/x")
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_while_nothing_can_be_exported(launch: Launch, target: Upstream) -> None:
     with Silent() as silent:
         proxy = launch(
@@ -162,6 +163,7 @@ def made_up(first: int, count: int) -> Iterator[bytes]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_ten_thousand_paths_agents_and_methods_make_a_bounded_number_of_series(
     launch: Launch, target: Upstream
