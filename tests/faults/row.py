@@ -34,8 +34,8 @@ class Row:
     helper: str = ""
     #: Whether a proxy that other rows use as well will do.
     shared: bool = True
-    #: Whether it takes longer than `make test` has time for.
-    slow: bool = False
+    #: Whether `make test` has no time for it.
+    slow: bool = True
     #: The real programs and rights that it needs.
     needs: tuple[str, ...] = ()
 

@@ -185,7 +185,7 @@ def _rows() -> list[Row]:
 
     name = {"bound": "the resolver's timeout", "shared": False, "slow": True, "needs": ("unshare",)}
     rows = [
-        row("connection refused", "", refused, UNREACHABLE, may_see=gone | {CUT}),
+        row("connection refused", "", refused, UNREACHABLE, may_see=gone | {CUT}, slow=False),
         row("DNS fails, then a new address", "", partial(no_name, False), UNREACHABLE, **name),
         row("DNS silent, then a new address", "", partial(no_name, True), UNREACHABLE, **name),
         row("certificate expired", "", partial(bad_certificate, (), True), UNREACHABLE),
@@ -196,7 +196,7 @@ def _rows() -> list[Row]:
             UNREACHABLE,
         ),
         row("certificate rotated", "", rotated_certificate),
-        Row("restarted three times", "", restarted, may_see=gone | {UNREACHABLE, CUT}),
+        Row("restarted three times", "", restarted, may_see=gone | {UNREACHABLE, CUT}, slow=False),
         # One that has just been opened, and has carried nothing yet, counts as idle too.
         row("reset", "between requests", partial(idle_connections, Connection.reset), may_see=gone),
     ]
