@@ -40,8 +40,8 @@ class Services:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.telemetry = telemetry_for(settings)
-        #: Those in force: read anew for each request, replaced as a whole.
         self._contexts = KeptContexts()
+        #: Those in force: read anew for each request, replaced as a whole.
         self.routes = RouteSet(settings, self.telemetry, self._contexts)
         self._tell_host()
         self.doorkeeper = Doorkeeper(self, self.telemetry)

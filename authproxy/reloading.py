@@ -69,11 +69,7 @@ def settings_anew(reread: Reread, refused: Callable[[str], object]) -> Loaded | 
     try:
         return reread()
     except SettingsError as error:
-        faults = "; ".join(str(fault) for fault in error.faults)
-        log.error(
-            "Settings not reloaded, those before stay in force", extra={"fields": {"Error": faults}}
-        )
-        refused(_faulty(error))
+        _refuse(error, refused)
         return None
 
 
@@ -82,12 +78,7 @@ def reload(loaded: Loaded, services: Services) -> None:
     try:
         services.reload(loaded.settings, PATIENCE_SECONDS)
     except (ReloadRefused, SettingsError) as error:
-        log.error(
-            "Settings not reloaded, those before stay in force",
-            extra={"fields": {"Error": str(error)}},
-        )
-        told = _faulty(error) if isinstance(error, SettingsError) else str(error)
-        services.lifecycle.reloaded(told)
+        _refuse(error, services.lifecycle.reloaded)
         return
     except Exception:  # The last stop of a bug: the settings before are in force.
         log.exception("Settings not reloaded, those before stay in force")
@@ -103,9 +94,15 @@ def reload(loaded: Loaded, services: Services) -> None:
         )
 
 
-def _faulty(error: SettingsError) -> str:
-    names = dict.fromkeys(f"{fault.place}{fault.setting}" for fault in error.faults)
-    return f"faults in {', '.join(names)}; the log has them"
+def _refuse(error: ReloadRefused | SettingsError, refused: Callable[[str], object]) -> None:
+    """Say why the settings before stay: to the log with the values, elsewhere without."""
+    why = told = str(error)
+    if isinstance(error, SettingsError):
+        why = "; ".join(map(str, error.faults))
+        names = dict.fromkeys(f"{fault.place}{fault.setting}" for fault in error.faults)
+        told = f"faults in {', '.join(names)}; the log has them"
+    log.error("Settings not reloaded, those before stay in force", extra={"fields": {"Error": why}})
+    refused(told)
 
 
 def changed_of_process(before: Settings, now: Settings) -> list[str]:

@@ -17,7 +17,8 @@ from authproxy.tls import KeptContexts
 from authproxy.tokens import TokenSource
 from authproxy.transport import TargetAdapter, environment_proxy, open_session
 
-#: How often to look whether routes are ready.
+#: How often to look whether routes are ready: tokens and callers' keys come by threads of
+#: their own, and nothing tells of both.
 _LOOK_SECONDS = 0.05
 
 
