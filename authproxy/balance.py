@@ -11,12 +11,15 @@ core's caches: a request then costs a quarter more (docs/performance.md).
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import struct
 import sys
 import time
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 _COUNT = struct.Struct("@I")
 
@@ -67,12 +70,16 @@ def keep_to_one_core(worker: int, workers: int) -> None:
     """Keep this worker, the one with this number, to one core, if there is one for each.
 
     Where there are more cores than workers, others on the machine may have been
-    promised some, and which are free changes: that is left to the kernel.
+    promised some, and which are free changes: that is left to the kernel. So it
+    is where a sandbox forbids the call: serving is worth more.
     """
     if sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) == workers:
-            os.sched_setaffinity(0, {cores[worker]})
+            try:
+                os.sched_setaffinity(0, {cores[worker]})
+            except OSError as error:
+                log.debug("Cannot keep to one core", extra={"fields": {"Error": error.strerror}})
 
 
 class Share:

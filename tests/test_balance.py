@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from authproxy.balance import ConnectionCounts, Share
+import errno
+import os
+
+import pytest
+
+from authproxy.balance import ConnectionCounts, Share, keep_to_one_core
 
 
 def never() -> bool:
@@ -47,3 +52,13 @@ def test_a_worker_that_has_begun_takes_its_share() -> None:
     assert not beginning.left_to_others
     assert other.is_exceeded()
     assert not beginning.is_exceeded()
+
+
+def test_a_sandbox_that_forbids_to_choose_a_core_keeps_no_worker_from_serving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(_: int, __: set[int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    keep_to_one_core(0, len(os.sched_getaffinity(0)))
