@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from authproxy.callers import TokenCallers, invalid
+from authproxy.callers.jwks_endpoint import Endpoint, EndpointKeys
+from authproxy.callers.signed_tokens import TokenCallers, invalid
 from authproxy.errors import (
     AdmissionUnavailable,
     BadRequest,
@@ -15,9 +16,8 @@ from authproxy.errors import (
     RequestError,
     Unauthorized,
 )
-from authproxy.inbound_tokens import watched_tokens
-from authproxy.jwks import FileKeys, KeySource
-from authproxy.jwks_endpoint import Endpoint, EndpointKeys
+from authproxy.files.inbound_tokens import watched_tokens
+from authproxy.files.jwks import FileKeys, KeySource
 from authproxy.path_rules import PathRules, ambiguity
 from authproxy.settings import Settings
 from authproxy.urls import has_origin_form, path_of, request_target

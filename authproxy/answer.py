@@ -12,7 +12,7 @@ from authproxy.errors import Reply, RequestError
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import returnable
 from authproxy.request_log import RequestStory
-from authproxy.target import Exchange
+from authproxy.upstream.target import Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

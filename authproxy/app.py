@@ -19,8 +19,8 @@ from authproxy.probes import probes_blueprint
 from authproxy.proxy import proxy_blueprint
 from authproxy.route_set import RouteSet
 from authproxy.settings import Settings
-from authproxy.telemetry import Telemetry
-from authproxy.telemetry_rules import destinations
+from authproxy.settings.telemetry_rules import destinations
+from authproxy.telemetry.events import Telemetry
 from authproxy.tls import KeptContexts
 from authproxy.urls import path_of, request_target
 
@@ -105,7 +105,7 @@ def telemetry_for(settings: Settings) -> Telemetry:
     exports = destinations(settings.otel_grpc_endpoint, os.environ)
     if settings.metrics_port is None and not exports:
         return Telemetry()
-    from authproxy.telemetry_sdk import SDKTelemetry
+    from authproxy.telemetry.sdk import SDKTelemetry
 
     return SDKTelemetry(settings, exports)
 

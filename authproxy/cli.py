@@ -23,7 +23,7 @@ from authproxy.cli_options import SettingsCommand
 from authproxy.errors import AuthProxyError, SettingsError
 
 if TYPE_CHECKING:
-    from authproxy.check_steps import Step
+    from authproxy.checking.steps import Step
     from authproxy.settings import Loaded, Route, Settings
 
 #: Exit status for faults in the settings, the same as for a wrong option.
@@ -171,7 +171,7 @@ def check(
       authproxy check --path '/api/v1/query?query=up' --timeout 10
       authproxy check --route /query
     """
-    from authproxy.check_report import Style, ending, lines_of, report, report_of_faults
+    from authproxy.checking.report import Style, ending, lines_of, report, report_of_faults
 
     style = Style.of(sys.stdout, os.environ)
 
@@ -183,7 +183,7 @@ def check(
     try:
         settings = _load(options, serving=False).settings
         chosen = _chosen(settings, only, path)
-        from authproxy.check import Options, exit_status, run_check
+        from authproxy.checking.check import Options, exit_status, run_check
 
         for route in chosen:
             if settings.has_routes:
@@ -234,12 +234,12 @@ def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> No
       authproxy settings --json | jq -r .TARGET_HOST.value
     """
     if as_markdown:
-        from authproxy.settings_docs import markdown
+        from authproxy.settings.docs import markdown
 
         click.echo(markdown(), nl=False)
         return
-    from authproxy.settings_report import as_json as report_of
-    from authproxy.settings_report import lines
+    from authproxy.settings.report import as_json as report_of
+    from authproxy.settings.report import lines
 
     loaded = _load(options, serving=False)
     if as_json:

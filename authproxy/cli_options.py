@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from authproxy.settings_declarations import Declaration
+    from authproxy.settings.declarations import Declaration
 
     # Of strings only to type checkers: older versions of click have it without parameter.
     Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
@@ -67,7 +67,7 @@ class SettingsCommand(click.Command):
 
 def _setting_options() -> list[click.Parameter]:
     # Here and not above: `authproxy --version` needs no pydantic.
-    from authproxy.settings_declarations import declarations
+    from authproxy.settings.declarations import declarations
 
     config = click.Option(
         ["--config", _CONFIG],

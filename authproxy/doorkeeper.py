@@ -12,7 +12,7 @@ from authproxy.admission import Verdict
 from authproxy.errors import RequestError
 from authproxy.request_log import RequestStory
 from authproxy.route_set import Routing
-from authproxy.telemetry import Telemetry
+from authproxy.telemetry.events import Telemetry
 
 
 class Doorkeeper:

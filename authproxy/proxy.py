@@ -14,7 +14,7 @@ from authproxy.errors import RequestError, ShuttingDown, error_reply
 from authproxy.lifecycle import Lifecycle
 from authproxy.request_log import RequestStory
 from authproxy.route_set import Routing
-from authproxy.telemetry import Telemetry
+from authproxy.telemetry.events import Telemetry
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -12,8 +12,8 @@ from authproxy.errors import BadRequest, RequestError
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import client_address
 from authproxy.redaction import masked
-from authproxy.target import Exchange
-from authproxy.telemetry import Telemetry
+from authproxy.telemetry.events import Telemetry
+from authproxy.upstream.target import Exchange
 from authproxy.urls import path_of, request_target
 
 log = logging.getLogger(__name__)

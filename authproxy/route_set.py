@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from authproxy.admission import Admission, admission_for
-from authproxy.credentials import TokenFetcher
 from authproxy.forwarder import Forwarder
+from authproxy.identity.credentials import TokenFetcher
+from authproxy.identity.tokens import TokenSource
 from authproxy.routes import RouteTable
 from authproxy.settings import Route, Settings
-from authproxy.target import Target
-from authproxy.telemetry import Telemetry
+from authproxy.telemetry.events import Telemetry
 from authproxy.tls import KeptContexts
-from authproxy.tokens import TokenSource
-from authproxy.transport import TargetAdapter, environment_proxy, open_session
+from authproxy.upstream.target import Target
+from authproxy.upstream.transport import TargetAdapter, environment_proxy, open_session
 
 #: How often to look whether routes are ready: tokens and callers' keys come by threads of
 #: their own, and nothing tells of both.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from authproxy.settings import Loaded
-from authproxy.settings_file import CONFIG
+from authproxy.settings.file import CONFIG
 
 #: Settings that name such files. Tokens that the kubelet projects are not among
 #: them: it alone says how.

@@ -13,24 +13,24 @@ from collections.abc import Iterator, Sequence
 from flask import Flask
 
 from authproxy.app import Services, create_app
-from authproxy.balance import ConnectionCounts, Share, keep_to_one_core
-from authproxy.limits import Limits, forbid_core_dumps
-from authproxy.listening import (
+from authproxy.metrics_port.port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
+from authproxy.probes import PATHS
+from authproxy.processes.orphans import OrphanReaper
+from authproxy.processes.service_manager import ServiceManager
+from authproxy.processes.supervision import Supervisor, WorkerReports, condition_of
+from authproxy.processes.workers import Parent
+from authproxy.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
+from authproxy.serving.balance import ConnectionCounts, Share, keep_to_one_core
+from authproxy.serving.limits import Limits, forbid_core_dumps
+from authproxy.serving.listening import (
     ListenError,
     address_of,
     listen_tcp,
     listen_unix,
     take_passed_sockets,
 )
-from authproxy.main_loop import Server, StopRequest
-from authproxy.metrics_port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
-from authproxy.orphans import OrphanReaper
-from authproxy.probes import PATHS
-from authproxy.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
-from authproxy.service_manager import ServiceManager
+from authproxy.serving.main_loop import Server, StopRequest
 from authproxy.settings import Settings
-from authproxy.supervision import Supervisor, WorkerReports, condition_of
-from authproxy.workers import Parent
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import logging
 from authproxy import logs
 from authproxy.secret_files import open_secret_files
 from authproxy.settings import Loaded, Settings
-from authproxy.settings_routes import shown_route
+from authproxy.settings.routes import shown_route
 
 log = logging.getLogger(__name__)
 

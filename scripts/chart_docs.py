@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from authproxy.settings_chart import OF_ROUTES, Value, chart_values, route_properties, values_yaml
+from authproxy.settings.chart import OF_ROUTES, Value, chart_values, route_properties, values_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "### Settings,", "### End of the settings."

@@ -19,7 +19,7 @@ import click
 from authproxy import __version__
 from authproxy.cli import cli
 from authproxy.cli_options import SettingOption
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 
 PAGE = Path(__file__).resolve().parent.parent / "authproxy" / "authproxy.1"
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 import authproxy
 from authproxy.cli import cli
-from authproxy.settings_declarations import declarations
-from authproxy.settings_docs import markdown
+from authproxy.settings.declarations import declarations
+from authproxy.settings.docs import markdown
 from tests.support.process import clean_environment
 
 MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.manifests import check_object, webhook_variables
 from tests.support.pages import Block, all_blocks
 

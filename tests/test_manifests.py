@@ -14,7 +14,7 @@ import pytest
 
 from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.manifests import (
     MANIFESTS,
     VERSIONS,

@@ -9,7 +9,7 @@ import yaml
 
 from authproxy.errors import SettingsError
 from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.pages import ROOT
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text()

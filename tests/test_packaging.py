@@ -10,7 +10,7 @@ import pytest
 
 from authproxy import errors
 from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.pages import PAGES, ROOT, all_blocks
 
 README = (ROOT / "README.md").read_text()

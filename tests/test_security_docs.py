@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.pages import ROOT
 
 PAGE = (ROOT / "SECURITY.md").read_text()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authproxy.connection import Timeouts
-from authproxy.limits import Limits, adjustments_for
+from authproxy.serving.connection import Timeouts
+from authproxy.serving.limits import Limits, adjustments_for
 from tests.support.serving import Serving
 from tests.support.wire import DEADLINE, Client, message
 
@@ -192,7 +192,7 @@ def test_idle_connections_give_way_where_there_is_room_for_no_more() -> None:
 IDLE_CROWD = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-from authproxy.limits import Limits
+from authproxy.serving.limits import Limits
 from tests.support.serving import Serving
 from tests.support.wire import message
 from tests.test_server_connections import Stalls
@@ -227,7 +227,7 @@ def test_more_connections_than_descriptors_allow_wait_their_turn() -> None:
 FEW_DESCRIPTORS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-from authproxy.limits import Limits, adjustments_for
+from authproxy.serving.limits import Limits, adjustments_for
 limits = Limits(threads=232)  # 1024 descriptors, less 4 for each thread, less 64: room for 16
 assert adjustments_for(limits).connection_limit == 16
 from tests.support.serving import Serving

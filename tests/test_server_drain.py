@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authproxy.limits import Limits
-from authproxy.main_loop import Server, StopRequest
+from authproxy.serving.limits import Limits
+from authproxy.serving.main_loop import Server, StopRequest
 from tests.support.process import wait_until
 from tests.support.serving import RecordedLifecycle, Serving
 from tests.support.wire import DEADLINE, Client, Truncated, WireError, message
@@ -176,7 +176,7 @@ def test_a_client_that_does_not_read_cannot_hold_the_end_beyond_the_grace() -> N
 
 
 def test_the_loss_of_the_parent_stops_the_server(held: Held) -> None:
-    from authproxy.listening import listen_tcp
+    from authproxy.serving.listening import listen_tcp
 
     sockets = listen_tcp("127.0.0.1", 0)
     lifecycle = RecordedLifecycle()

@@ -15,10 +15,10 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.chunks import MAX_LINE_BYTES, MAX_TRAILER_BYTES
-from authproxy.limits import Limits, adjustments_for
-from authproxy.memory_body import BodyMemory
-from authproxy.request_parser import RequestParser
+from authproxy.http1.chunks import MAX_LINE_BYTES, MAX_TRAILER_BYTES
+from authproxy.http1.memory_body import BodyMemory
+from authproxy.serving.limits import Limits, adjustments_for
+from authproxy.serving.request_parser import RequestParser
 from tests.support.serving import Serving
 from tests.support.wire import Response, chunks, message
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from authproxy.cli import cli
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.pages import ROOT
 from tests.support.shells import Terminal
 

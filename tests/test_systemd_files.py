@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.commands import commands, section
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,14 +6,15 @@ import re
 
 import pytest
 
-from authproxy.check_steps import IDENTITY, SETTINGS, TARGET, WELL
+from authproxy.checking.steps import IDENTITY, SETTINGS, TARGET, WELL
 from authproxy.cli import INTERRUPTED, cli
-from authproxy.entra_errors import explain
+from authproxy.identity.entra_errors import explain
 from tests.support.pages import ROOT
+from tests.support.source import MODULES
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
-SOURCES = "".join(path.read_text() for path in sorted((ROOT / "authproxy").glob("*.py")))
+SOURCES = "".join(MODULES.values())
 
 
 def section(page: str, heading: str) -> str:

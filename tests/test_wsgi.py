@@ -206,7 +206,7 @@ def test_a_bug_shows_its_traceback_to_the_log_alone_and_no_token(
 ) -> None:
     result = run(
         """
-from authproxy.target import Target
+from authproxy.upstream.target import Target
 from authproxy.wsgi import application
 ready()
 def bug(self, request):

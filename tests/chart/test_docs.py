@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from authproxy import __version__
-from authproxy.settings_chart import chart_values
+from authproxy.settings.chart import chart_values
 from scripts import chart_docs
 from tests.chart.conftest import EXAMPLES
 from tests.support.helm import CHART, OLDEST, ROOT, Helm, only

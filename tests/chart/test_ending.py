@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authproxy.settings_model import Settings
+from authproxy.settings.model import Settings
 from tests.support.helm import NEWEST, OLDEST, Helm, only, plain_environment, proxy_container
 
 pytestmark = pytest.mark.real("helm")

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.chart.conftest import MATRIX
 from tests.support.helm import (
     CHART,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from authproxy.settings_chart import camel_case, chart_values
-from authproxy.settings_declarations import declarations
+from authproxy.settings.chart import camel_case, chart_values
+from authproxy.settings.declarations import declarations
 from tests.chart.test_network import IMDS, INTERNET, Peer, allows, policy_of
 from tests.chart.test_settings import sample
 from tests.support.helm import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from authproxy.settings_chart import Value, camel_case, chart_values
-from authproxy.settings_declarations import declarations
+from authproxy.settings.chart import Value, camel_case, chart_values
+from authproxy.settings.declarations import declarations
 from tests.support.helm import Helm, only, plain_environment, proxy_container
 
 pytestmark = pytest.mark.real("helm")

@@ -18,7 +18,7 @@ import yaml
 
 from authproxy.errors import SettingsError
 from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support.manifests import check_object, webhook_variables
 from tests.support.pages import ROOT, Block
 

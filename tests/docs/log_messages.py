@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from tests.support.pages import ROOT
+from tests.support.source import MODULES
 
-PACKAGE = ROOT / "authproxy"
 #: Methods of a logger; `log` takes its level from an argument.
 GRAVE = frozenset({"warning", "error", "exception", "critical", "log"})
 QUIET = frozenset({"debug", "info"})
@@ -102,6 +101,6 @@ def messages(methods: frozenset[str]) -> list[Message]:
     """Return what is logged by these methods, save by the demonstration."""
     return [
         message
-        for path in sorted(PACKAGE.glob("*.py"))
-        for message in _Module(path.name, ast.parse(path.read_text())).messages(methods)
+        for name, text in MODULES.items()
+        for message in _Module(name, ast.parse(text)).messages(methods)
     ]

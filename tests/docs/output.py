@@ -8,8 +8,7 @@ import re
 from tests.docs.log_messages import GRAVE, QUIET, messages
 from tests.support.logfmt import parse_line
 from tests.support.pages import ROOT, Block
-
-SOURCES = {path.name: path.read_text() for path in (ROOT / "authproxy").glob("*.py")}
+from tests.support.source import MODULES
 
 
 def judge_text(block: Block) -> None:
@@ -27,7 +26,7 @@ def _judge_line(line: str) -> None:
     if status := re.fullmatch(r'Status: "(.*)"', line):
         # Up to where a time or a cause is filled in.
         words = re.split(r"\d{4}-|\.\.\.", status[1])[0]
-        told = "".join(SOURCES.values())
+        told = "".join(MODULES.values())
         for sentence in filter(None, re.split(r"(?<=\.) ", words)):
             assert sentence.strip() in told, line
         return
@@ -46,14 +45,14 @@ def _judge_check(lines: list[str]) -> None:
     order = re.findall(r"^\| `(\w+)` \| [A-Z].* \| ", page, re.M)
     assert told == sorted(told, key=order.index), lines
     for name in told:
-        assert any(f'"{name}"' in source for source in SOURCES.values()), name
+        assert any(f'"{name}"' in source for source in MODULES.values()), name
     assert re.search(r"Exit status \d", lines[-1]), lines
 
 
 def judge_json(block: Block) -> None:
     """An answer of the probes: its keys are those that the program gives."""
     for key in _keys(json.loads(block.code)):
-        assert any(f'"{key}"' in text or f"{key}=" in text for text in SOURCES.values()), key
+        assert any(f'"{key}"' in text or f"{key}=" in text for text in MODULES.values()), key
 
 
 def _keys(value: object) -> set[str]:

@@ -13,7 +13,7 @@ import click
 import yaml
 
 from authproxy.cli import cli
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.docs.shell import Command, assigns_only, commands, functions, typed
 from tests.support.pages import ROOT, Block
 

@@ -12,10 +12,11 @@ import re
 import pytest
 
 from authproxy import errors
-from authproxy.entra_errors import _AADSTS, _PATTERNS
-from authproxy.response_tasks import _REFUSALS
-from tests.docs.log_messages import GRAVE, PACKAGE, QUIET, Message, messages
+from authproxy.identity.entra_errors import _AADSTS, _PATTERNS
+from authproxy.serving.response_tasks import _REFUSALS
+from tests.docs.log_messages import GRAVE, QUIET, Message, messages
 from tests.support.pages import ROOT
+from tests.support.source import MODULES
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 LOG = PAGE.partition("\n## In the log\n")[2].partition("\n## ")[0]
@@ -44,8 +45,8 @@ def codes_in_the_source() -> dict[str, int]:
     """Return each code that a reply of the proxy's own can have, with its status."""
     found = {kind.__name__: kind.status.value for kind in errors.RequestError.__subclasses__()}
     found |= {code: status for status, (code, _) in _REFUSALS.items()}
-    for path in PACKAGE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for text in MODULES.values():
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "error_reply":
                 status, code = node.args[:2]
                 if isinstance(code, ast.Constant) and isinstance(status, ast.Attribute):
@@ -78,7 +79,7 @@ def test_the_source_is_read_whole() -> None:
     assert "Token refreshed" not in texts
     loggers = re.findall(
         r"\blog\.(?:warning|error|exception|critical)\(",
-        "".join(path.read_text() for path in PACKAGE.glob("*.py")),
+        "".join(MODULES.values()),
     )
     assert len(GRAVE_ONES) >= len(loggers)
 

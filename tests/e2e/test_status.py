@@ -18,7 +18,7 @@ import pytest
 
 import authproxy
 from authproxy.demo.entra import StandInEntra
-from authproxy.recent_requests import KINDS
+from authproxy.telemetry.recent_requests import KINDS
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.authority import Authority

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
-from authproxy.exporters import QUIET_SECONDS
+from authproxy.telemetry.exporters import QUIET_SECONDS
 from tests.conftest import Launch
 from tests.support.collector import Collector
 from tests.support.process import ProxyProcess, free_port, wait_until

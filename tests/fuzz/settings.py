@@ -7,11 +7,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from authproxy import settings_values as values
 from authproxy.errors import SettingsError
 from authproxy.headers import is_token
-from authproxy.settings import load_settings
-from authproxy.settings_declarations import declarations
+from authproxy.settings import load_settings, values
+from authproxy.settings.declarations import declarations
 
 #: Stands in every value of a secret (but in JSON, which it would break), and nowhere else.
 PLANTED = "pl4nt3d"

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from random import Random
 from urllib.parse import unquote
 
-from authproxy.chunks import ChunkDecoder
 from authproxy.errors import BadRequest
 from authproxy.headers import (
     HOP_BY_HOP,
@@ -26,11 +25,12 @@ from authproxy.headers import (
     received_fields,
     returnable,
 )
-from authproxy.http1 import MalformedResponse, parse_head, split_head
-from authproxy.limits import Limits, adjustments_for
-from authproxy.memory_body import BodyMemory
+from authproxy.http1.chunks import ChunkDecoder
+from authproxy.http1.memory_body import BodyMemory
+from authproxy.http1.response_head import MalformedResponse, parse_head, split_head
 from authproxy.path_rules import PathRules, ambiguity
-from authproxy.request_parser import RequestParser
+from authproxy.serving.limits import Limits, adjustments_for
+from authproxy.serving.request_parser import RequestParser
 from authproxy.urls import TargetURL, path_of, request_target
 from tests.fuzz.settings import fuzz_settings, fuzz_values
 from tests.support.hostile.judge import forwarded_target

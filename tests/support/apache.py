@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from authproxy.settings_declarations import declarations
+from authproxy.settings.declarations import declarations
 from tests.support import debian_python
 from tests.support.debian_python import ROOT, with_authproxy
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until

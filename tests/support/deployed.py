@@ -33,7 +33,7 @@ from tests.support.wire import Response, message
 CLIENT = "a711a6a4-1052-44eb-bcad-182e2b604c7f"
 SERVICE_ACCOUNT = "observability:aad-auth-proxy-sa"
 
-#: Resources of other clouds, as audiences.py derives them.
+#: Resources of other clouds, as settings/audiences.py derives them.
 SOVEREIGN = frozenset({"https://monitor.azure.us", "https://monitor.azure.cn"})
 
 Started = Callable[[str], "Deployed"]

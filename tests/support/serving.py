@@ -6,10 +6,10 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from authproxy.connection import Connection, Timeouts
-from authproxy.limits import Limits
-from authproxy.listening import listen_tcp
-from authproxy.main_loop import Server, StopRequest
+from authproxy.serving.connection import Connection, Timeouts
+from authproxy.serving.limits import Limits
+from authproxy.serving.listening import listen_tcp
+from authproxy.serving.main_loop import Server, StopRequest
 from tests.support.wire import DEADLINE, Client, Response, exchange, message
 
 if TYPE_CHECKING:

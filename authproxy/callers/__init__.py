@@ -1,0 +1,1 @@
+"""Who calls, shown by tokens that somebody else has signed."""

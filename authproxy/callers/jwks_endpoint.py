@@ -1,0 +1,234 @@
+"""The keys of INBOUND_JWKS_URL, fetched and kept fresh by a daemon thread.
+
+No request waits for the endpoint. While it is out of order, the keys that were
+fetched last stay in force, however long: whoever issues no keys issues no
+tokens either, and those that are out expire.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING
+
+from requests import RequestException, Session
+from requests.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError
+
+from authproxy.clock import Clock, SystemClock
+from authproxy.errors import AuthProxyError, SettingsError
+from authproxy.files.jwks import parse_jwks
+from authproxy.identity.lifetimes import backoff
+from authproxy.settings.values import Unusable, read_secret
+from authproxy.tls import ContextAdapter, client_context
+
+if TYPE_CHECKING:
+    from authproxy.files.jwks import Keys
+
+log = logging.getLogger(__name__)
+
+#: Keys are fetched anew this often. A new one is usually published long before
+#: it is used; one that is met before is asked for at once.
+REFRESH_SECONDS = 300.0
+
+#: At least so long is between two fetches because of keys that are not known:
+#: whoever makes up key ids must not become a load on the endpoint.
+UNKNOWN_KEY_SECONDS = 2.0
+
+#: Key ids that are remembered as asked for.
+MAX_UNKNOWN_KEYS = 1000
+
+_CONNECT_SECONDS, _SILENCE_SECONDS, _FETCH_SECONDS = 5.0, 10.0, 30.0
+_MAX_BYTES = 1024 * 1024
+
+
+class KeysError(AuthProxyError):
+    """The keys could not be fetched; the message says why."""
+
+
+class Endpoint:
+    """Fetches the key set, a new connection each time: it is asked seldom."""
+
+    def __init__(self, url: str, *, ca_file: str | None = None, token_file: str | None = None):
+        self._url = url
+        self._ca_file = ca_file
+        self._token_file = token_file
+
+    def __call__(self) -> Keys:
+        """Return the keys. Raises KeysError."""
+        try:
+            return parse_jwks(self._fetch())
+        except (RequestException, HTTPError, OSError) as error:
+            raise KeysError(f"{type(error).__name__}: {error}") from error
+        except Unusable as error:
+            raise KeysError(f"INBOUND_JWKS_TOKEN_FILE={self._token_file!r}: {error}") from error
+        except SettingsError as error:
+            raise KeysError(str(error)) from error
+        except ValueError as error:
+            raise KeysError(f"the answer cannot be used: {error}") from error
+
+    def _fetch(self) -> bytes:
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if self._token_file is not None:  # read each time: the kubelet renews it
+            headers["Authorization"] = f"Bearer {read_secret(self._token_file)}"
+        with Session() as session:
+            session.trust_env = False  # a .netrc would replace our token
+            session.mount("https://", ContextAdapter(self._context()))
+            with session.get(
+                self._url,
+                headers=headers,
+                proxies=dict(get_environ_proxies(self._url)),
+                allow_redirects=False,  # the token goes nowhere else
+                timeout=(_CONNECT_SECONDS, _SILENCE_SECONDS),
+                stream=True,
+            ) as response:
+                if response.status_code != 200:
+                    hint = ""
+                    if response.status_code in (401, 403):
+                        hint = ": it wants a token, in INBOUND_JWKS_TOKEN_FILE, that may read it"
+                    raise KeysError(f"the endpoint answered {response.status_code}{hint}")
+                return _body(response.raw.read1)
+
+    def _context(self) -> ssl.SSLContext:
+        """With a CA file, trust that alone: a cluster's own authority is nobody else's."""
+        if self._ca_file is None:
+            return client_context()
+        return ssl.create_default_context(cafile=self._ca_file)
+
+
+def _body(read: Callable[..., bytes]) -> bytes:
+    give_up = time.monotonic() + _FETCH_SECONDS
+    data = b""
+    while piece := read(64 * 1024, decode_content=False):
+        data += piece
+        if len(data) > _MAX_BYTES:
+            raise KeysError("the answer is larger than 1 MiB")
+        if time.monotonic() > give_up:
+            raise KeysError(f"the answer took longer than {_FETCH_SECONDS:g} s")
+    return data
+
+
+class EndpointKeys:
+    """The keys of an endpoint; a `jwks.KeySource`.
+
+    The current keys are one attribute: readers take no lock. The lock inside
+    `_changed` guards everything else, and is not held during a fetch.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Keys],
+        *,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._fetch = fetch
+        self._clock: Clock = clock or SystemClock()
+        self._random = random or SystemRandom()
+        self._changed = threading.Condition()
+        self._pid: int | None = None
+        self._stopped = False
+        self._keys: Keys | None = None
+        self._failures = 0
+        self._due = self._clock.monotonic()
+        #: When the latest fetch began, and the latest that brought keys.
+        self._began: float | None = None
+        self._keys_of = float("-inf")
+        #: Key ids that were asked for and not there, and since when.
+        self._unknown: dict[str, float] = {}
+        self._wanted = False
+
+    def current(self) -> Keys | None:
+        return self._keys
+
+    def look_for(self, key_id: str) -> float | None:
+        """Have the keys fetched because of one that is not there.
+
+        Returns None, there is no such key, only once a fetch has begun after
+        the key was first asked for, and has come back without it.
+        """
+        with self._changed:
+            now = self._clock.monotonic()
+            if len(self._unknown) >= MAX_UNKNOWN_KEYS:
+                self._unknown.clear()
+            since = self._unknown.setdefault(key_id, now)
+            # Also where it is settled: of several API servers, the one that
+            # answered last may have been an old one.
+            self._wanted = True
+            self._changed.notify_all()
+            if self._keys_of > since:
+                return None
+            return max(1.0, self._next_fetch() - now)
+
+    def start(self) -> None:
+        """Start the thread, once in each process."""
+        with self._changed:
+            if self._stopped or self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            threading.Thread(target=self._run, name="jwks", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end, without waiting for it."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def step(self) -> None:
+        """Fetch if that is due."""
+        with self._changed:
+            if self._stopped or self._next_fetch() > self._clock.monotonic():
+                return
+            self._began = self._clock.monotonic()
+            self._wanted = False
+        try:
+            outcome: Keys | KeysError = self._fetch()
+        except KeysError as error:
+            outcome = error
+        with self._changed:
+            self._conclude(outcome)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self.step()
+            with self._changed:
+                wait = self._next_fetch() - self._clock.monotonic()
+                if wait > 0 and not self._stopped:
+                    self._clock.wait(self._changed, wait)
+
+    # Below, the lock is held.
+
+    def _next_fetch(self) -> float:
+        """Return the monotonic time of the next fetch."""
+        if not self._wanted or self._began is None:
+            return self._due
+        return min(self._due, self._began + UNKNOWN_KEY_SECONDS)
+
+    def _conclude(self, outcome: Keys | KeysError) -> None:
+        now = self._clock.monotonic()
+        if isinstance(outcome, KeysError):
+            self._failures += 1
+            self._due = now + backoff(self._failures, self._random)
+            known = "none are known yet" if self._keys is None else "the old stay in use"
+            log.log(
+                logging.ERROR if self._keys is None else logging.WARNING,
+                f"Failed to fetch the keys of inbound tokens, {known}",
+                extra={"fields": {"Error": str(outcome), "NextAttempt": round(self._due - now, 1)}},
+            )
+            return
+        before = self._keys or {}
+        if self._failures or set(before) != set(outcome):
+            fields = {"KeyIDs": ", ".join(sorted(outcome))}
+            log.info("Keys of inbound tokens fetched", extra={"fields": fields})
+        self._keys = outcome
+        self._failures = 0
+        self._due = now + self._random.uniform(0.8, 1.2) * REFRESH_SECONDS
+        assert self._began is not None  # by `step`
+        self._keys_of = self._began
+        for key_id in set(self._unknown).intersection(outcome):
+            del self._unknown[key_id]

@@ -1,0 +1,1 @@
+"""`authproxy check`: what is wrong, found out step by step."""

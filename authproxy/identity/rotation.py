@@ -1,0 +1,90 @@
+"""A client certificate file that may be replaced while the program runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from authproxy.clock import Clock
+from authproxy.errors import AuthProxyError, CertificateError, CredentialError
+from authproxy.files.certificates import ClientCertificate, load_certificate
+
+log = logging.getLogger(__name__)
+
+#: The log warns of expiry this long ahead, and repeats it this often at most.
+EXPIRY_NOTICE = timedelta(days=30)
+EXPIRY_NOTICE_PERIOD = 24 * 3600.0
+
+
+class RotatingCertificate:
+    """The certificate to use now: the file's, or the last good one that it held.
+
+    Whoever writes the file may do so in place, or write nonsense. What cannot
+    be used, or is outside its validity, is logged once for each change of the
+    file and does not replace what works.
+    """
+
+    def __init__(self, path: str, password: Callable[[], str | None], clock: Clock) -> None:
+        self._path = path
+        self._password = password
+        self._clock = clock
+        self._good: ClientCertificate | None = None
+        self._reported: tuple[str, int | None] | None = None
+        self._noticed: float | None = None
+
+    def current(self) -> ClientCertificate:
+        """Read the file again and return the certificate to use.
+
+        Raises CertificateError, or CredentialError where it is the password's
+        file that cannot be read, if there never was a good one.
+        """
+        now = datetime.fromtimestamp(self._clock.wall(), timezone.utc)
+        try:
+            certificate = load_certificate(self._path, self._password())
+            if self._good is None or self._good.thumbprint != certificate.thumbprint:
+                certificate.require_valid(now)
+        except (CertificateError, CredentialError) as error:
+            if self._good is None:
+                raise
+            self._report(error)
+            return self._good
+        if self._good is None or self._good.thumbprint != certificate.thumbprint:
+            log.info("Client certificate in use", extra={"fields": self._fields(certificate)})
+            self._noticed = None
+        self._good, self._reported = certificate, None
+        if certificate.not_after - now < EXPIRY_NOTICE:
+            self._give_notice(certificate)
+        return certificate
+
+    def _report(self, error: AuthProxyError) -> None:
+        fault = (str(error), self._modified())
+        if fault != self._reported:
+            self._reported = fault
+            log.error(
+                "New client certificate cannot be used, the previous one stays in use",
+                extra={"fields": {"Error": str(error), "Path": self._path}},
+            )
+
+    def _modified(self) -> int | None:
+        try:
+            return os.stat(self._path).st_mtime_ns
+        except (OSError, ValueError):
+            return None  # the fault itself says that there is no such file
+
+    def _give_notice(self, certificate: ClientCertificate) -> None:
+        now = self._clock.monotonic()
+        if self._noticed is None or now - self._noticed >= EXPIRY_NOTICE_PERIOD:
+            self._noticed = now
+            log.warning(
+                "Client certificate expires soon", extra={"fields": self._fields(certificate)}
+            )
+
+    def _fields(self, certificate: ClientCertificate) -> dict[str, str]:
+        return {
+            "Subject": certificate.subject,
+            "Thumbprint": certificate.thumbprint,
+            "ExpiresOn": f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "Path": self._path,
+        }

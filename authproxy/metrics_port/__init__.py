@@ -1,0 +1,1 @@
+"""What METRICS_PORT opens: /metrics for scrapers, /status for people."""

@@ -1,0 +1,1 @@
+"""waitress, made fit for a proxy: its sockets, its loop, its connections, its threads."""

@@ -1,0 +1,146 @@
+"""What the rest of the program tells of itself; here, nobody listens.
+
+These are the manners where neither METRICS_PORT nor an export is set: nothing
+of OpenTelemetry is imported, and a request costs some empty calls. What
+listens is `authproxy.telemetry.sdk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from prometheus_client.registry import Collector
+
+    from authproxy.headers import Field
+    from authproxy.settings import Settings
+    from authproxy.urls import TargetURL
+
+
+class RequestWatch:
+    """One request of a client's, from its arrival to the end of its answer."""
+
+    #: Bytes of the request's body, the target's host, and that it answered: told once known.
+    request_bytes = 0
+    target_host: str | None = None
+    target_answered = False
+
+    def streams(self) -> None:
+        """The answer goes on when the application has returned: `ended` will be called then."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """Return a context in which log lines belong to this request."""
+        return _NOTHING
+
+    def failing(self, route: str | None, text: str) -> None:
+        """Its end will be a failure, of this route; `text` says of what kind, without secrets."""
+
+    def ended(
+        self,
+        status: int,
+        response_bytes: int = 0,
+        error: str | None = None,
+        seen_status: int | None = None,
+    ) -> None:
+        """The answer has ended; told once more, it does not count.
+
+        `status` is the target's where it answered, `seen_status` the client's
+        where that is another. `error` is the code of what went wrong on the way.
+        """
+
+
+class Attempt:
+    """One exchange with the target."""
+
+    def carried(self, fields: Sequence[Field]) -> Sequence[Field]:
+        """Return the header fields to send, the trace's context among them."""
+        return fields
+
+    def answered(self, status: int) -> None:
+        """The head of the answer came."""
+
+    def ended(self, received: int, error: str | None = None) -> None:
+        """The exchange is over, after so many bytes of body; told again, it does not count."""
+
+
+class Refresh:
+    """One attempt to get a token."""
+
+    def succeeded(self, expires_at: float, next_refresh: float) -> None:
+        """Entra gave a token. Both times are seconds since the epoch, of the one now in use."""
+
+    def failed(self, reason: str, next_refresh: float) -> None:
+        """It did not; `reason` holds no secret."""
+
+
+class TargetTelemetry:
+    """What can be told of the exchanges with one target."""
+
+    def attempt(self, method: str, target: str, number: int) -> Attempt:
+        """A request is about to be sent to the target, for the `number`th time."""
+        return NO_ATTEMPT
+
+    def retried(self, reason: str) -> None:
+        """A request is sent again; the reason is one of a few words."""
+
+
+class TokenTelemetry:
+    """What can be told of one source of tokens."""
+
+    def refresh(self) -> AbstractContextManager[Refresh]:
+        """Return a context for one attempt to get a token."""
+        return _NO_REFRESH
+
+    def ended(self) -> None:
+        """The source gives no more tokens: the one it had expires unused."""
+
+
+class Telemetry:
+    """What can be told; one for each process."""
+
+    #: What METRICS_PORT shows, if it is on.
+    collector: Collector | None = None
+
+    #: The target's host, where all requests have the same.
+    sole_target_host = ""
+
+    def recent(self) -> dict[str, Any]:
+        """Return requests in flight and of the last minutes; nothing where nobody counted."""
+        return {}
+
+    def of_target(self, url: TargetURL) -> TargetTelemetry:
+        """Return whom to tell of exchanges with this target."""
+        return NO_TARGET_TELEMETRY
+
+    def of_tokens(self, settings: Settings) -> TokenTelemetry:
+        """Return whom to tell of the tokens of this identity, for this audience."""
+        return NO_TOKEN_TELEMETRY
+
+    def instrument(self, app: Flask) -> None:
+        """Have the application observed."""
+
+    def request(self, environ: Mapping[str, Any]) -> RequestWatch:
+        """A request came in that is to be forwarded."""
+        return NO_WATCH
+
+    def refused(
+        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
+    ) -> None:
+        """The server refused a request before the application saw it.
+
+        `code` and `text` are what the client is told.
+        """
+
+    def close(self, seconds: float) -> None:
+        """Send what is left, for so many seconds at most."""
+
+
+NO_WATCH = RequestWatch()
+NO_ATTEMPT = Attempt()
+NO_TARGET_TELEMETRY = TargetTelemetry()
+NO_TOKEN_TELEMETRY = TokenTelemetry()
+_NOTHING: AbstractContextManager[None] = nullcontext()
+_NO_REFRESH: AbstractContextManager[Refresh] = nullcontext(Refresh())

@@ -1,0 +1,293 @@
+"""Telemetry on the OpenTelemetry SDK: its providers, put together for one process.
+
+Made after the fork. Nothing global is set: each part is given its provider.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.metrics import MeterProvider as AnyMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import StatusCode
+
+from authproxy import __version__
+from authproxy.errors import BadRequest
+from authproxy.redaction import masked
+from authproxy.settings import Settings
+from authproxy.settings.telemetry_rules import Destination, Signal
+from authproxy.telemetry.events import RequestWatch, TargetTelemetry, Telemetry, TokenTelemetry
+from authproxy.telemetry.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
+from authproxy.telemetry.instruments import Identity, Instruments
+from authproxy.telemetry.log_export import OTLPHandler, add_trace_ids
+from authproxy.telemetry.metrics_registry import MetricsRegistry
+from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
+from authproxy.telemetry.resource import resource
+from authproxy.telemetry.tracing import (
+    MAX_ATTRIBUTE_LENGTH,
+    ClientSide,
+    ServerSpan,
+    ServerTracerProvider,
+    TokenSide,
+    current_server_span,
+    in_span,
+)
+from authproxy.urls import TargetURL, path_of, request_target
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask import Flask
+    from opentelemetry.sdk._logs import LoggerProvider
+
+#: The probes; of a request, the instrumentation sees the raw target, in whichever form.
+_UNTRACED = r"^((?i:https?)://[^/?]*)?/(health|ready)(\?|$)"
+
+#: Which semantic conventions the instrumentation follows.
+_OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
+
+
+class ObservedRequest(RequestWatch):
+    """Counts one request when its answer has ended."""
+
+    def __init__(
+        self, instruments: Instruments, environ: Mapping[str, Any], target_host: str
+    ) -> None:
+        self._instruments = instruments
+        self.target_host = target_host
+        self._environ = environ
+        self._span: ServerSpan | None = current_server_span()
+        self._began = time.perf_counter()
+        self._failing: tuple[str | None, str] = None, ""
+        self._over = False
+        instruments.request_began(environ["REQUEST_METHOD"], environ.get("wsgi.url_scheme", "http"))
+
+    def streams(self) -> None:
+        if self._span is not None:
+            self._span.hold()
+
+    def current(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._span is None else in_span(self._span)
+
+    def failing(self, route: str | None, text: str) -> None:
+        self._failing = route, text
+
+    def ended(
+        self,
+        status: int,
+        response_bytes: int = 0,
+        error: str | None = None,
+        seen_status: int | None = None,
+    ) -> None:
+        if self._over:
+            return
+        self._over = True
+        seconds = time.perf_counter() - self._began
+        seen_status = status if seen_status is None else seen_status
+        route, text = self._failing
+        request = EndedRequest(
+            *_client_labels(self._environ),
+            target_host=self.target_host or "",
+            status=status,
+            seen_status=seen_status,
+            error=error,
+            request_bytes=self.request_bytes,
+            response_bytes=response_bytes,
+            answered=self.target_answered,
+            route=route,
+            text=text,
+        )
+        with self.current():
+            self._instruments.request_ended(request, seconds)
+        if self._span is not None:
+            if error is not None:
+                self._span.set_attribute("authproxy.error", error)
+                # Above, the instrumentation has put the status there, for replies of our own.
+                if seen_status < 400:
+                    self._span.set_attribute("error.type", error)
+                if not 400 <= seen_status < 500:  # a client's fault is no error of the server's
+                    self._span.set_status(StatusCode.ERROR, error)
+            self._span.release()
+
+
+class SDKTelemetry(Telemetry):
+    """Counts, measures and traces; exports and shows what was asked for."""
+
+    def __init__(self, settings: Settings, exports: Mapping[Signal, Destination]) -> None:
+        self._settings = settings
+        self._faults = ExportFaults()
+        self._faults.install()
+        described = resource(settings.otel_service_name, settings.workers)
+        readers: list[MetricReader] = []
+        if settings.metrics_port is not None:
+            registry = MetricsRegistry()
+            self.collector = registry
+            readers.append(registry.reader)
+        if "metrics" in exports:
+            readers.append(PeriodicExportingMetricReader(metric_exporter(exports["metrics"])))
+        self._meters: AnyMeterProvider = NoOpMeterProvider()
+        if readers:
+            self._meters = MeterProvider(
+                readers,
+                described,
+                # Exemplars are of traces; without, looking for one is wasted.
+                exemplar_filter=None if "traces" in exports else AlwaysOffExemplarFilter(),
+                shutdown_on_exit=False,
+            )
+        self._tracers: TracerProvider | None = None
+        if "traces" in exports:
+            self._tracers = TracerProvider(
+                resource=described, shutdown_on_exit=False, span_limits=_span_limits()
+            )
+            self._tracers.add_span_processor(BatchSpanProcessor(span_exporter(exports["traces"])))
+        self._loggers: LoggerProvider | None = None
+        self._log_handler: logging.Handler | None = None
+        if "logs" in exports:
+            from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
+            from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+            self._loggers = SDKLoggerProvider(resource=described, shutdown_on_exit=False)
+            self._loggers.add_log_record_processor(
+                BatchLogRecordProcessor(log_exporter(exports["logs"]))
+            )
+            self._log_handler = OTLPHandler(self._loggers)
+            logging.getLogger().addHandler(self._log_handler)
+        if self._tracers is not None:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(add_trace_ids)
+        self._instruments = Instruments(
+            self._meters.get_meter("authproxy", __version__),
+            recent=None if self.collector is None else RecentRequests(),
+        )
+
+    # What is told.
+
+    def of_target(self, url: TargetURL) -> TargetTelemetry:
+        self._instruments.add_target(url.authority)
+        log_query = self._settings.log_query
+        return ClientSide(self._instruments, url, log_query=log_query, provider=self._tracers)
+
+    def of_tokens(self, settings: Settings) -> TokenTelemetry:
+        identity = Identity(
+            settings.scope,
+            settings.aad_client_id or "",
+            settings.aad_tenant_id or "",
+            settings.identity_type,
+        )
+        return TokenSide(self._instruments, identity, self._tracers)
+
+    def instrument(self, app: Flask) -> None:
+        """Have each request traced; what it counts for, the forwarding view tells itself.
+
+        The instrumentation would measure requests too, but only to the head
+        of their answers, and its measuring costs a third of a small request.
+        """
+        if self._tracers is None:
+            return
+        asked = os.environ.get(_OPT_IN, "")
+        if not {"http", "http/dup"}.intersection(part.strip() for part in asked.split(",")):
+            os.environ[_OPT_IN] = f"{asked},http" if asked else "http"
+        from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+        FlaskInstrumentor.instrument_app(  # type: ignore[no-untyped-call]
+            app,
+            tracer_provider=ServerTracerProvider(self._tracers),
+            meter_provider=NoOpMeterProvider(),
+            excluded_urls=_UNTRACED,
+            enable_commenter=False,
+        )
+        seen = _as_it_came(app.wsgi_app, log_query=self._settings.log_query)
+        app.wsgi_app = seen  # type: ignore[method-assign, assignment]
+
+    def request(self, environ: Mapping[str, Any]) -> RequestWatch:
+        return ObservedRequest(self._instruments, environ, self.sole_target_host)
+
+    def recent(self) -> dict[str, Any]:
+        return self._instruments.recent()
+
+    def refused(
+        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
+    ) -> None:
+        environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "HTTP_USER_AGENT": user_agent}
+        request = EndedRequest(
+            *_client_labels(environ),
+            target_host=self.sole_target_host,
+            status=status,
+            seen_status=status,
+            began=False,
+            code=code,
+            text=masked(text),
+        )
+        self._instruments.request_ended(request, seconds=0.0)
+
+    def close(self, seconds: float) -> None:
+        """Send what is left; all signals at the same time, and none beyond `seconds`."""
+        milliseconds = int(seconds * 1000)
+        shutdowns: list[Callable[[], object]] = []
+        if isinstance(self._meters, MeterProvider):
+            meters = self._meters
+            shutdowns.append(lambda: meters.shutdown(timeout_millis=milliseconds))
+        shutdowns += [each.shutdown for each in (self._tracers, self._loggers) if each is not None]
+        # Daemons: an exporter that hangs is left behind, whatever its own timeout.
+        threads = [threading.Thread(target=shutdown, daemon=True) for shutdown in shutdowns]
+        deadline = time.monotonic() + seconds
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        root = logging.getLogger()
+        if self._log_handler is not None:
+            root.removeHandler(self._log_handler)
+        for handler in root.handlers:
+            handler.removeFilter(add_trace_ids)
+        self._faults.uninstall()
+
+
+def _span_limits() -> SpanLimits:
+    """Return the SDK's limits, and one on the length of values, which has no default."""
+    variables = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+    if any(os.environ.get(variable) for variable in variables):
+        return SpanLimits()
+    return SpanLimits(max_attribute_length=MAX_ATTRIBUTE_LENGTH)
+
+
+def _client_labels(environ: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return method, path, user agent and scheme as they came."""
+    try:
+        path = path_of(request_target(environ))
+    except BadRequest:
+        path = ""
+    scheme = environ.get("wsgi.url_scheme", "http")
+    return environ["REQUEST_METHOD"], path, environ.get("HTTP_USER_AGENT", ""), scheme
+
+
+def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
+    """Let the instrumentation see the raw path, and the query only if it may be logged.
+
+    Both without what looks like a token. Only the instrumentation reads what is
+    changed here: the proxy itself goes by REQUEST_URI.
+    """
+
+    def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            environ["PATH_INFO"] = masked(path_of(request_target(environ)))
+        except BadRequest:
+            pass  # the application meets it again, and answers it
+        if not environ.get("SERVER_PORT", "").isdigit():  # a Unix socket has none: int() would fail
+            environ["SERVER_PORT"] = ""
+        environ["QUERY_STRING"] = masked(environ.get("QUERY_STRING", "")) if log_query else ""
+        return application(environ, start_response)
+
+    return wrapped

@@ -1,0 +1,251 @@
+"""Spans: ProxyRequest, the exchange with the target, refreshAADToken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+
+from authproxy import __version__
+from authproxy.headers import Field, canonical
+from authproxy.redaction import masked
+from authproxy.telemetry.events import Attempt, Refresh, TargetTelemetry, TokenTelemetry
+from authproxy.telemetry.instruments import Identity, Instruments, RefreshSeries
+from authproxy.telemetry.metric_labels import known_method
+from authproxy.urls import TargetURL
+
+#: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
+MAX_ATTRIBUTE_LENGTH = 1024
+
+
+class ServerSpan(Span):
+    """A span that can be held open when the instrumentation would end it.
+
+    Flask's request is over when the view has returned, and the span that was
+    begun for it as well; the answer streams on. Held, it ends with `release`.
+    """
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._held = False
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._span.end()
+
+    def end(self, end_time: int | None = None) -> None:
+        if not self._held:
+            self._span.end(end_time)
+
+    @property
+    def kind(self) -> SpanKind:
+        return SpanKind.SERVER
+
+    # The rest of a span, passed on.
+
+    def get_span_context(self) -> trace.SpanContext:
+        return self._span.get_span_context()
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        self._span.set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        self._span.set_attribute(key, value)
+
+    def add_event(self, name: str, *args: Any, **kwargs: Any) -> None:
+        self._span.add_event(name, *args, **kwargs)
+
+    def update_name(self, name: str) -> None:
+        self._span.update_name(name)
+
+    def is_recording(self) -> bool:
+        return self._span.is_recording()
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        self._span.set_status(status, description)
+
+    def record_exception(self, exception: BaseException, *args: Any, **kwargs: Any) -> None:
+        self._span.record_exception(exception, *args, **kwargs)
+
+
+class _ServerTracer(Tracer):
+    """Starts spans that can be held."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def start_span(self, name: str, *args: Any, **kwargs: Any) -> Span:
+        return ServerSpan(self._tracer.start_span("ProxyRequest", *args, **kwargs))
+
+    def start_as_current_span(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return self._tracer.start_as_current_span(name, *args, **kwargs)
+
+
+class ServerTracerProvider(TracerProvider):
+    """What the Flask instrumentation gets its tracer from."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
+        return _ServerTracer(self._provider.get_tracer(*args, **kwargs))
+
+
+def current_server_span() -> ServerSpan | None:
+    """Return the span of the request that this thread works on."""
+    span = trace.get_current_span()
+    return span if isinstance(span, ServerSpan) else None
+
+
+def in_span(span: Span) -> AbstractContextManager[Any]:
+    """Return a context in which `span` is current; leaving does not end it."""
+    return trace.use_span(span, end_on_exit=False, record_exception=False)
+
+
+class ObservedAttempt(Attempt):
+    """Measures one exchange with the target, and traces it if there is a span."""
+
+    def __init__(
+        self, instruments: Instruments, span: Span | None, attributes: dict[str, str | int]
+    ) -> None:
+        self._instruments = instruments
+        self._span = span
+        self._attributes = attributes
+        self._began = time.perf_counter()
+        self._over = False
+
+    def carried(self, fields: Sequence[Field]) -> Sequence[Field]:
+        if self._span is None:
+            return fields
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(self._span))
+        carrier.pop("baggage", None)  # the client's own goes on as it came
+        carrier = {name.lower(): value for name, value in carrier.items()}
+        kept = [(name, value) for name, value in fields if name.lower() not in carrier]
+        return [*kept, *((canonical(name), value) for name, value in carrier.items())]
+
+    def answered(self, status: int) -> None:
+        self._attributes["http.response.status_code"] = status
+        if status >= 400:
+            self._attributes["error.type"] = str(status)
+
+    def ended(self, received: int, error: str | None = None) -> None:
+        if self._over:
+            return
+        self._over = True
+        if error is not None:
+            self._attributes["error.type"] = error
+        self._instruments.exchange_ended(time.perf_counter() - self._began, self._attributes)
+        if self._span is None:
+            return
+        for name in ("http.response.status_code", "error.type"):
+            if name in self._attributes:
+                self._span.set_attribute(name, self._attributes[name])
+        self._span.set_attribute("http.response.body.size", received)
+        if "error.type" in self._attributes:
+            self._span.set_status(StatusCode.ERROR, error)
+        self._span.end()
+
+
+class ClientSide(TargetTelemetry):
+    """Begins the attempts at one target; with a tracer, they are traced."""
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        url: TargetURL,
+        *,
+        log_query: bool,
+        provider: TracerProvider | None,
+    ) -> None:
+        self._instruments = instruments
+        self._url = url
+        self._log_query = log_query
+        self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
+
+    def attempt(self, method: str, target: str, number: int) -> Attempt:
+        attributes: dict[str, str | int] = {
+            "http.request.method": known_method(method),
+            "server.address": self._url.host,
+            "server.port": self._url.port,
+        }
+        span = self._span(attributes, method, target, number) if self._tracer else None
+        return ObservedAttempt(self._instruments, span, attributes)
+
+    def retried(self, reason: str) -> None:
+        self._instruments.retried(self._url.authority, reason)
+
+    def _span(self, shared: dict[str, str | int], method: str, target: str, number: int) -> Span:
+        assert self._tracer is not None
+        known = shared["http.request.method"]
+        shown = target if self._log_query else target.partition("?")[0]
+        attributes = {
+            **shared,
+            "url.full": self._url.origin + masked(shown),
+            "authproxy.attempt": number,
+        }
+        if known != method:
+            attributes["http.request.method_original"] = method
+        if number > 1:
+            attributes["http.request.resend_count"] = number - 1
+        name = "HTTP" if known == "_OTHER" else str(known)
+        return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+
+
+class _ObservedRefresh(Refresh):
+    def __init__(self, series: RefreshSeries, span: Span | None) -> None:
+        self._series = series
+        self._span = span
+
+    def succeeded(self, expires_at: float, next_refresh: float) -> None:
+        self._series.refreshed(is_success=True, expires_at=expires_at)
+        if self._span is not None:
+            self._span.set_attribute("token.expiry_timestamp", _rfc3339(expires_at))
+            self._outcome(self._span, next_refresh, is_success=True)
+
+    def failed(self, reason: str, next_refresh: float) -> None:
+        self._series.refreshed(is_success=False)
+        if self._span is not None:
+            self._outcome(self._span, next_refresh, is_success=False)
+            self._span.set_status(StatusCode.ERROR, reason)
+
+    def _outcome(self, span: Span, next_refresh: float, *, is_success: bool) -> None:
+        span.set_attribute("is_success", is_success)
+        span.set_attribute("tokenrefresh.next_refresh_timestamp", _rfc3339(next_refresh))
+
+
+class TokenSide(TokenTelemetry):
+    """Counts one source's attempts to get a token; with a tracer, they are traced."""
+
+    def __init__(
+        self, instruments: Instruments, identity: Identity, provider: TracerProvider | None
+    ) -> None:
+        self._series = instruments.of_tokens(identity)
+        self._identity = identity
+        self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
+
+    @contextmanager
+    def refresh(self) -> Iterator[Refresh]:
+        if self._tracer is None:
+            yield _ObservedRefresh(self._series, None)
+            return
+        with self._tracer.start_as_current_span(
+            "refreshAADToken", attributes=self._identity.labels()
+        ) as span:
+            yield _ObservedRefresh(self._series, span)
+
+    def ended(self) -> None:
+        self._series.ended()
+
+
+def _rfc3339(wall: float) -> str:
+    return datetime.fromtimestamp(wall, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

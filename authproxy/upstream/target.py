@@ -1,0 +1,123 @@
+"""One request to the target with the proxy's token, and when it is sent again."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Protocol, TypeVar
+
+from authproxy.errors import AuthProxyError, TargetProtocolError
+from authproxy.telemetry.events import NO_ATTEMPT, NO_TARGET_TELEMETRY, Attempt, TargetTelemetry
+from authproxy.upstream.transport import Answer, DeadConnection, OutboundRequest, TargetAdapter
+
+#: Seconds that a request which the target answered with 401 waits for a new token.
+RENEWAL_WAIT_SECONDS = 5.0
+
+_CLAIMS = re.compile(r'claims="([A-Za-z0-9+/=_-]+)"')
+
+
+class BearerToken(Protocol):
+    """What is needed of a token here."""
+
+    @property
+    def value(self) -> str: ...
+
+
+T = TypeVar("T", bound=BearerToken)
+
+
+class Tokens(Protocol[T]):
+    """What is needed of a source of tokens here; see `authproxy.identity.tokens.TokenSource`."""
+
+    def current(self) -> T: ...
+
+    def renew(self, rejected: T, claims: str | None, timeout: float) -> T | None: ...
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An answer and the number of times that the request was sent for it."""
+
+    answer: Answer
+    attempts: int
+    attempt: Attempt = NO_ATTEMPT
+
+
+class Target:
+    """Sends requests, each with the current token, each at most twice.
+
+    A request is sent again, once, where (a) a pooled connection turned out to
+    be closed before any byte of an answer, or (b) the target answered 401 and
+    a fresh token is to be had. Never otherwise: what the target may have
+    taken is the client's to send again.
+    """
+
+    def __init__(
+        self,
+        adapter: TargetAdapter,
+        tokens: Tokens[T],
+        telemetry: TargetTelemetry = NO_TARGET_TELEMETRY,
+    ) -> None:
+        self._adapter = adapter
+        self._tokens = tokens
+        self._telemetry = telemetry
+
+    def send(self, request: OutboundRequest) -> Exchange:
+        """Return the target's answer.
+
+        Raises AuthenticationTokenNotFound without a valid token, and what
+        `TargetAdapter.exchange` raises.
+        """
+        token = self._tokens.current()
+        try:
+            exchange = self._attempt(request, token, 1)
+        except DeadConnection:
+            self._telemetry.retried("dead_connection")
+            return self._resend(request, token)
+        answer = exchange.answer
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            claims = challenged_claims(answer.field("www-authenticate"))
+            fresh = self._tokens.renew(token, claims, RENEWAL_WAIT_SECONDS)
+            if fresh is not None:
+                exchange.attempt.ended(len(answer.beginning()))  # it is not wanted
+                self._telemetry.retried("unauthorized")
+                return self._resend(request, fresh)
+        return exchange
+
+    def _resend(self, request: OutboundRequest, token: BearerToken) -> Exchange:
+        """Send once more, on a connection of its own: the others may be dead as well."""
+        try:
+            return self._attempt(request, token, 2)
+        except DeadConnection as error:
+            raise TargetProtocolError(f"the target {error}") from error
+
+    def _attempt(self, request: OutboundRequest, token: BearerToken, number: int) -> Exchange:
+        attempt = self._telemetry.attempt(request.method, request.target, number)
+        fields = attempt.carried(request.fields)
+        if fields is not request.fields:
+            request = replace(request, fields=fields)
+        try:
+            answer = self._adapter.exchange(request, f"Bearer {token.value}", reconnect=number > 1)
+        except AuthProxyError as error:
+            attempt.ended(0, type(error).__name__)
+            raise
+        attempt.answered(answer.status)
+        return Exchange(answer, number, attempt)
+
+
+def challenged_claims(challenge: str | None) -> str | None:
+    """Return the claims that a 401 asks for, as JSON, if it asks for any.
+
+    This is the claims challenge of continuous access evaluation:
+    `WWW-Authenticate: Bearer error="insufficient_claims", claims="<base64>"`.
+    """
+    match = _CLAIMS.search(challenge or "")
+    if not match or "insufficient_claims" not in (challenge or ""):
+        return None
+    encoded = match[1].translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+    try:
+        return b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except ValueError:
+        return None

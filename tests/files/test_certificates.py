@@ -1,0 +1,258 @@
+"""Reading client certificates; what azure-identity makes of them is the measure."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+import pytest
+import trustme
+from azure.identity import CertificateCredential
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+
+from authproxy.errors import CertificateError
+from authproxy.files.certificates import UnusableCertificate, load_certificate
+from tests.support.client_certificates import ClientAuthority, ClientCertificate
+
+PASSWORD = "correct horse"
+NOW = datetime.datetime.now(datetime.timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def issued() -> ClientCertificate:
+    return ClientAuthority().issue()
+
+
+@pytest.fixture(scope="module")
+def other() -> ClientCertificate:
+    return ClientAuthority().issue("other.example.com")
+
+
+def certificate_blocks(issued: ClientCertificate) -> list[bytes]:
+    return [one.public_bytes(Encoding.PEM) for one in issued.chain]
+
+
+def key_block(issued: ClientCertificate) -> bytes:
+    return issued.pem().partition(b"-----BEGIN CERTIFICATE")[0]
+
+
+def legacy_key_block(issued: ClientCertificate, password: bytes | None) -> bytes:
+    key = load_pem_private_key(key_block(issued), None)
+    encryption = BestAvailableEncryption(password) if password else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
+
+
+def load(tmp_path: Path, data: bytes, password: str | None = None, name: str = "client.bin"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return load_certificate(path, password)
+
+
+def good_files(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]:
+    key, secret = key_block(issued), PASSWORD.encode()
+    certificates = certificate_blocks(issued)
+    everything = b"".join(certificates)
+    return {
+        "PKCS#8 key, then the chain": (issued.pem(), None),
+        "encrypted PKCS#8 key": (issued.pem(secret), PASSWORD),
+        "PKCS#1 key": (legacy_key_block(issued, None) + everything, None),
+        "encrypted PKCS#1 key": (legacy_key_block(issued, secret) + everything, PASSWORD),
+        "chain, then the key": (everything + key, None),
+        "key between the certificates": (
+            certificates[0] + key + b"".join(certificates[1:]),
+            None,
+        ),
+        "leaf last": (b"".join(reversed(certificates)) + key, None),
+        "leaf twice": (certificates[0] + issued.pem(), None),
+        "no chain": (key + certificates[0], None),
+        "text of openssl around the blocks": (
+            b"Bag Attributes\n    friendlyName: caf\xe9\n" + key + b"subject=x\n" + everything,
+            None,
+        ),
+        "line ends of Windows": (issued.pem().replace(b"\n", b"\r\n"), None),
+        "PKCS#12": (issued.pfx(), None),
+        "encrypted PKCS#12": (issued.pfx(secret), PASSWORD),
+        "a password that a PEM file does not need": (issued.pem(), PASSWORD),
+        "a password that a PKCS#12 file does not need": (issued.pfx(), PASSWORD),
+    }
+
+
+GOOD = list(good_files(ClientAuthority().issue()))
+
+
+@pytest.mark.parametrize("form", GOOD)
+def test_azure_identity_takes_what_is_loaded(tmp_path, issued, form):
+    data, password = good_files(issued)[form]
+    loaded = load(tmp_path, data, password)
+    credential = CertificateCredential(
+        "tenant",
+        "client",
+        certificate_data=loaded.data,
+        password=loaded.password,
+        send_certificate_chain=True,
+    )
+    sent = credential._client_credential
+    assert sent["thumbprint"].upper() == loaded.thumbprint
+    assert "PRIVATE KEY" not in sent["public_certificate"]
+
+
+@pytest.mark.parametrize("form", [form for form in GOOD if form != "no chain"])
+def test_the_keys_certificate_comes_first_and_the_chain_after_it(tmp_path, issued, form):
+    data, password = good_files(issued)[form]
+    loaded = x509.load_pem_x509_certificates(load(tmp_path, data, password).data)
+    assert loaded[0] == issued.certificate
+    assert set(loaded) == set(issued.chain)
+    assert len(loaded) == len(issued.chain)
+
+
+def test_the_format_is_told_by_content_and_not_by_name(tmp_path, issued):
+    assert load(tmp_path, issued.pem(), name="client.pfx") == load(
+        tmp_path, issued.pfx(), name="client.pem"
+    )
+
+
+def test_a_certificate_shows_whose_it_is_but_never_its_key(tmp_path, issued):
+    loaded = load(tmp_path, issued.pem())
+    assert "client.example.com" in repr(loaded)
+    assert loaded.thumbprint in repr(loaded)
+    assert "PRIVATE" not in repr(loaded)
+    assert loaded.not_after == issued.certificate.not_valid_after_utc
+
+
+def ec_pem() -> bytes:
+    issued = trustme.CA().issue_cert("client.example.com", key_type=trustme.KeyType.ECDSA)
+    return issued.private_key_and_cert_chain_pem.bytes()
+
+
+def bad_files(
+    issued: ClientCertificate, other: ClientCertificate
+) -> dict[str, tuple[bytes, str | None, str]]:
+    secret = PASSWORD.encode()
+    key, certificates = key_block(issued), issued.certificates_pem()
+    no_key = pkcs12.serialize_java_truststore(
+        [pkcs12.PKCS12Certificate(issued.certificate, b"x")], NoEncryption()
+    )
+    no_password = "is encrypted and no password is given"
+    wrong_password = "the password does not open"
+    return {
+        "empty": (b"", None, "the file is empty"),
+        "garbage": (b"\x00\x01garbage" * 9, None, "neither a PEM nor a PKCS#12"),
+        "too large": (b"x" * (1024 * 1024 + 1), None, "larger than 1 MiB"),
+        "PEM without key": (certificates, None, "no private key"),
+        "PEM of nothing known": (key.replace(b"PRIVATE", b"PUBLIC"), None, "no private key"),
+        "DER certificate": (
+            issued.certificate.public_bytes(Encoding.DER),
+            None,
+            "a certificate without its private key",
+        ),
+        "PKCS#12 without key": (no_key, None, "no private key"),
+        "key without certificate": (key, None, "a private key but no certificate"),
+        "two keys": (issued.pem() + key_block(other), None, "2 private keys"),
+        "somebody else's key": (
+            key + other.certificates_pem(),
+            None,
+            "its private key does not belong to its certificate",
+        ),
+        "EC key": (ec_pem(), None, "not an RSA key"),
+        "damaged key": (
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" + certificates,
+            None,
+            "the private key in it is damaged",
+        ),
+        "damaged certificate": (
+            key + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            None,
+            "a certificate in it is damaged",
+        ),
+        "cut in half": (issued.pem()[: len(key) // 2], None, "no private key"),
+        "PEM, password missing": (issued.pem(secret), None, no_password),
+        "PEM, password wrong": (issued.pem(secret), "wrong", wrong_password),
+        "PKCS#1, password missing": (
+            legacy_key_block(issued, secret) + certificates,
+            None,
+            no_password,
+        ),
+        "PKCS#12, password missing": (issued.pfx(secret), None, no_password),
+        "PKCS#12, password wrong": (issued.pfx(secret), "wrong", wrong_password),
+    }
+
+
+BAD = list(bad_files(ClientAuthority().issue(), ClientAuthority().issue()))
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, issued, other, case):
+    data, password, sentence = bad_files(issued, other)[case]
+    with pytest.raises(UnusableCertificate) as caught:
+        load(tmp_path, data, password)
+    assert sentence in caught.value.problem
+    assert caught.value.mend.endswith(".")
+    assert caught.value.password == ("password" in case)
+    assert isinstance(caught.value, CertificateError)
+    assert "wrong" not in str(caught.value)
+    # Nothing of the file or the password hides in what a traceback would show.
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UnusableCertificate, match="there is no such file"):
+        load_certificate(tmp_path / "absent.pem", None)
+
+
+def test_a_directory_is_refused(tmp_path):
+    with pytest.raises(UnusableCertificate, match="it is a directory"):
+        load_certificate(tmp_path, None)
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnusableCertificate, match="not a regular file"):
+        load_certificate(tmp_path / "pipe", None)
+
+
+def test_a_link_is_followed_as_kubernetes_makes_them(tmp_path, issued):
+    (tmp_path / "data").write_bytes(issued.pem())
+    (tmp_path / "tls.pem").symlink_to("data")
+    assert load_certificate(tmp_path / "tls.pem", None) == load_certificate(tmp_path / "data", None)
+
+
+def test_a_path_with_a_nul_is_refused():
+    with pytest.raises(UnusableCertificate, match="cannot be read"):
+        load_certificate("a\0b", None)
+
+
+def test_an_expired_certificate_says_since_when(tmp_path):
+    expired = ClientAuthority().issue(days=-1, starts_in_days=-30)
+    loaded = load(tmp_path, expired.pem())
+    ended = f"{expired.certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S UTC}"
+    with pytest.raises(UnusableCertificate, match=f"expired on {ended}"):
+        loaded.require_valid(NOW)
+
+
+def test_a_certificate_of_the_future_says_from_when(tmp_path):
+    early = ClientAuthority().issue(days=30, starts_in_days=2)
+    loaded = load(tmp_path, early.pem())
+    begins = f"{early.certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S UTC}"
+    with pytest.raises(UnusableCertificate, match=f"not valid before {begins}"):
+        loaded.require_valid(NOW)
+
+
+def test_a_valid_certificate_passes(tmp_path, issued):
+    load(tmp_path, issued.pem()).require_valid(NOW)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
+def test_a_file_that_cannot_be_read_says_who_should_be_let_in():
+    # Reading this one fails for root as well.
+    with pytest.raises(UnusableCertificate, match="cannot be read") as caught:
+        load_certificate("/proc/self/mem", None)
+    assert f"user id {os.geteuid()}" in caught.value.mend

@@ -1,0 +1,815 @@
+"""Tokens from the real azure-identity, over sockets, from a stand-in Entra."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import certifi
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from authproxy.demo.directory import Application, FederatedCredential
+from authproxy.demo.entra import StandInEntra
+from authproxy.demo.loopback import Answer
+from authproxy.demo.signing import ServiceAccountIssuer
+from authproxy.demo.stand_in import StandIn
+from authproxy.identity.credentials import FetchedToken, FetchError, TokenFetcher
+from authproxy.identity.rotation import RotatingCertificate
+from authproxy.identity.tokens import TokenSource
+from authproxy.settings import Settings
+from authproxy.tls import KeptContexts
+from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
+from tests.support.clock import FakeClock
+
+AUDIENCE = "https://monitor.azure.com"
+SECRET = "kept~under~wraps"
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No identity of the machine that runs the tests."""
+    for name in os.environ:
+        if name.startswith(("AZURE_", "AAD_", "IDENTITY_", "MSI_", "IMDS_")):
+            monkeypatch.delenv(name)
+        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def module_entra() -> Iterator[StandInEntra]:
+    with StandInEntra() as entra:
+        yield entra
+
+
+@pytest.fixture
+def entra(
+    module_entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[StandInEntra]:
+    bundle = module_entra.authority.write_bundle(tmp_path / "entra-ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    module_entra.requests.clear()
+    module_entra.issued.clear()
+    yield module_entra
+    module_entra.recover()
+    module_entra.lifetime, module_entra.refresh_in = 3600, None
+
+
+@pytest.fixture
+def managed(entra: StandInEntra, monkeypatch: pytest.MonkeyPatch) -> StandInEntra:
+    """The stand-in, found by azure-identity as App Service's identity endpoint."""
+    for name, value in entra.managed_identity_environment().items():
+        monkeypatch.setenv(name, value)
+    return entra
+
+
+def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
+    return TokenFetcher(settings_for(identity_type, **settings))
+
+
+def settings_for(identity_type: str, **settings: Any) -> Settings:
+    return Settings(
+        identity_type=identity_type,  # type: ignore[arg-type]
+        audience=AUDIENCE,
+        target_host="target.example.com",
+        **settings,
+    )
+
+
+def application(entra: StandInEntra, **proof: Any) -> dict[str, Any]:
+    """Register an application and return the settings that name it."""
+    registered = entra.register(Application(**proof))
+    return {
+        "aad_client_id": registered.client_id,
+        "aad_tenant_id": entra.tenant,
+        "aad_authority_host": entra.authority_host,
+    }
+
+
+def with_secret(entra: StandInEntra) -> TokenFetcher:
+    names = application(entra, secret=SECRET)
+    return fetcher("aadapplication", aad_client_secret=SECRET, **names)
+
+
+def token_calls(entra: StandIn) -> int:
+    return sum(request.path.endswith("/token") for request in entra.requests)
+
+
+def refused(fetch: TokenFetcher, claims: str | None = None) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        fetch(claims)
+    return caught.value
+
+
+# Each identity type.
+
+
+def test_a_system_assigned_identity_gets_its_token(managed: StandInEntra) -> None:
+    token = fetcher("systemassigned")(None)
+    (issued,) = managed.issued
+    assert token.value == issued.value
+    assert token.expires_on == pytest.approx(issued.claims["exp"], abs=2)
+    assert issued.claims["aud"] == AUDIENCE
+
+
+def test_a_user_assigned_identity_is_chosen_by_its_client_id(managed: StandInEntra) -> None:
+    identity = managed.assign()
+    token = fetcher("userassigned", aad_client_id=identity.client_id)(None)
+    assert token.value == managed.issued[-1].value
+    assert managed.issued[-1].claims["appid"] == identity.client_id
+
+
+def test_an_application_gets_its_token_with_a_secret(entra: StandInEntra) -> None:
+    entra.refresh_in = 1200
+    token = with_secret(entra)(None)
+    (issued,) = entra.issued
+    assert token.value == issued.value
+    assert token.expires_on == pytest.approx(issued.claims["exp"], abs=2)
+    assert token.refresh_on == pytest.approx(issued.claims["iat"] + 1200, abs=2)
+
+
+@pytest.fixture(scope="module")
+def issuer() -> ClientAuthority:
+    return ClientAuthority()
+
+
+@pytest.fixture(scope="module")
+def certificate(issuer: ClientAuthority) -> ClientCertificate:
+    return issuer.issue()
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "password"),
+    [
+        ("client.pem", ClientCertificate.pem, None),
+        ("client.pem", ClientCertificate.pem, b"pass word"),
+        ("client.pfx", ClientCertificate.pfx, None),
+        ("client.pfx", ClientCertificate.pfx, b"pass word"),
+    ],
+)
+def test_an_application_gets_its_token_with_a_certificate(
+    entra: StandInEntra,
+    certificate: ClientCertificate,
+    tmp_path: Path,
+    name: str,
+    form: Callable[[ClientCertificate, bytes | None], bytes],
+    password: bytes | None,
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(form(certificate, password))
+    fetch = fetcher(
+        "aadapplication",
+        aad_client_certificate_path=str(path),
+        aad_client_certificate_password=password.decode() if password else None,
+        **application(entra, certificates=(certificate.certificate,)),
+    )
+    assert fetch(None).value == entra.issued[-1].value
+
+
+def test_the_certificates_chain_is_sent_for_applications_that_trust_its_issuer(
+    entra: StandInEntra, issuer: ClientAuthority, certificate: ClientCertificate, tmp_path: Path
+) -> None:
+    path = tmp_path / "client.pem"
+    path.write_bytes(certificate.pem())
+    fetch = fetcher(
+        "aadapplication",
+        aad_client_certificate_path=str(path),
+        **application(entra, trusted_issuer=issuer.root),
+    )
+    assert fetch(None).value == entra.issued[-1].value
+
+
+@pytest.fixture
+def workload(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, Any]:
+    """A pod as the webhook leaves it: a service account's token and where it lies."""
+    cluster = ServiceAccountIssuer()
+    subject = "system:serviceaccount:monitoring:authproxy"
+    names = application(entra, federated=(FederatedCredential(cluster, subject),))
+    path = tmp_path / "service-account-token"
+    path.write_text(cluster.token(subject, now=time.time()))
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(path))
+    return names
+
+
+def test_a_workload_identity_gets_its_token(entra: StandInEntra, workload: dict[str, Any]) -> None:
+    token = fetcher("workloadidentity", **workload)(None)
+    assert token.value == entra.issued[-1].value
+    assert entra.issued[-1].claims["appid"] == workload["aad_client_id"]
+
+
+def test_the_default_identity_is_the_managed_one_where_there_is_one(managed: StandInEntra) -> None:
+    token = fetcher("default")(None)
+    assert token.value == managed.issued[-1].value
+
+
+def test_the_default_identity_heeds_the_client_id(managed: StandInEntra) -> None:
+    identity = managed.assign()
+    fetcher("default", aad_client_id=identity.client_id)(None)
+    assert managed.issued[-1].claims["appid"] == identity.client_id
+
+
+def test_the_default_identity_is_the_environments_application_first(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = application(entra, secret=SECRET)
+    monkeypatch.setenv("AZURE_CLIENT_ID", names["aad_client_id"])
+    monkeypatch.setenv("AZURE_TENANT_ID", names["aad_tenant_id"])
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", SECRET)
+    token = fetcher("default", **names)(None)
+    assert token.value == entra.issued[-1].value
+
+
+@pytest.fixture
+def az(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
+    """Put an `az` on the PATH that runs these shell lines, with its arguments noted."""
+
+    def install(lines: str) -> Path:
+        folder, arguments = tmp_path / "bin", tmp_path / "arguments"
+        folder.mkdir()
+        script = folder / "az"
+        script.write_text(f'#!/bin/sh\necho "$@" >> {arguments}\n{lines}\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+        return arguments
+
+    return install
+
+
+def test_the_azure_cli_gives_its_users_token(az: Callable[[str], Path]) -> None:
+    output = {"accessToken": "token-of-the-desk", "expires_on": 1_900_000_000}
+    arguments = az(f"echo '{json.dumps(output)}'")
+    token = fetcher("azurecli")(None)
+    assert token == FetchedToken("token-of-the-desk", 1_900_000_000.0)
+    assert f"--resource {AUDIENCE}" in arguments.read_text()
+
+
+@pytest.mark.parametrize("token", ["", "two\nlines", "with blank", "\u00e9"])
+def test_a_token_that_no_header_can_carry_is_none(az: Callable[[str], Path], token: str) -> None:
+    az(f"printf '%s' '{json.dumps({'accessToken': token, 'expires_on': 1_900_000_000})}'")
+    assert "header" in str(refused(fetcher("azurecli")))
+
+
+# A refresh is a refresh.
+
+
+@pytest.mark.parametrize("kind", ["managed identity", "secret", "workload identity"])
+def test_each_fetch_brings_a_new_token_with_a_later_expiry(
+    managed: StandInEntra, workload: dict[str, Any], kind: str
+) -> None:
+    fetch = {
+        "managed identity": lambda: fetcher("systemassigned"),
+        "secret": lambda: with_secret(managed),
+        "workload identity": lambda: fetcher("workloadidentity", **workload),
+    }[kind]()
+    first = fetch(None)
+    managed.lifetime = 5000
+    second = fetch(None)
+    assert second.value != first.value
+    assert second.expires_on > first.expires_on
+    assert token_calls(managed) == 2
+
+
+CLAIMS = '{"access_token": {"nbf": {"essential": true, "value": "1800000000"}}}'
+
+
+@pytest.mark.parametrize("kind", ["secret", "workload identity"])
+def test_the_claims_of_a_challenge_and_our_capability_to_answer_it_reach_entra(
+    entra: StandInEntra, workload: dict[str, Any], kind: str
+) -> None:
+    fetch = with_secret(entra) if kind == "secret" else fetcher("workloadidentity", **workload)
+    fetch(None)
+    assert entra.requests[-1].claims["access_token"]["xms_cc"] == {"values": ["CP1"]}
+    fetch(CLAIMS)
+    asked = entra.requests[-1].claims["access_token"]
+    assert asked["nbf"] == {"essential": True, "value": "1800000000"}
+    assert asked["xms_cc"] == {"values": ["CP1"]}
+
+
+def test_a_replaced_secret_file_is_used_from_the_next_fetch_on(
+    entra: StandInEntra, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("first")
+    names = application(entra, secret="first")
+    fetch = fetcher("aadapplication", aad_client_secret_file=str(path), **names)
+    fetch(None)
+    entra.register(Application(client_id=names["aad_client_id"], secret="second"))
+    refused(fetch)
+    path.write_text("second\n")
+    assert fetch(None).value == entra.issued[-1].value
+
+
+def test_a_secret_file_that_is_gone_is_named(entra: StandInEntra, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    names = application(entra, secret=SECRET)
+    fetch = fetcher("aadapplication", aad_client_secret_file=str(path), **names)
+    assert str(path) in str(refused(fetch))
+
+
+# Rotation of the certificate.
+
+
+class Rotation:
+    """An application whose certificate file changes under a running fetcher."""
+
+    def __init__(self, entra: StandInEntra, issuer: ClientAuthority, path: Path) -> None:
+        self.entra, self.path = entra, path
+        self.old, self.new = issuer.issue("old.example.com"), issuer.issue("new.example.com")
+        registered = (self.old.certificate, self.new.certificate)
+        path.write_bytes(self.old.pem())
+        self.fetch = fetcher(
+            "aadapplication",
+            aad_client_certificate_path=str(path),
+            **application(entra, certificates=registered),
+        )
+        self.fetch(None)
+
+    def certificate_used(self) -> str:
+        """Fetch; return the leaf of the chain that the assertion carried."""
+        self.fetch(None)
+        assertion = self.entra.requests[-1].form["client_assertion"]
+        header = jwt.get_unverified_header(assertion)
+        return str(header["x5c"][0])
+
+
+def leaf(certificate: ClientCertificate) -> str:
+    return b64encode(certificate.certificate.public_bytes(Encoding.DER)).decode()
+
+
+@pytest.fixture
+def rotation(entra: StandInEntra, issuer: ClientAuthority, tmp_path: Path) -> Rotation:
+    return Rotation(entra, issuer, tmp_path / "client.pem")
+
+
+def test_a_rotated_certificate_is_used_from_the_next_fetch_on_and_logged(
+    rotation: Rotation, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert rotation.certificate_used() == leaf(rotation.old)
+    replace_file(rotation.path, rotation.new.pem())
+    with caplog.at_level(logging.INFO, "authproxy"):
+        assert rotation.certificate_used() == leaf(rotation.new)
+        assert rotation.certificate_used() == leaf(rotation.new)
+    (record,) = [r for r in caplog.records if r.name == "authproxy.identity.rotation"]
+    fields = record.__dict__["fields"]
+    assert record.getMessage() == "Client certificate in use"
+    assert fields["Subject"].startswith("CN=new.example.com")
+    not_after = rotation.new.certificate.not_valid_after_utc
+    assert fields["ExpiresOn"] == f"{not_after:%Y-%m-%dT%H:%M:%SZ}"
+
+
+BROKEN: dict[str, Callable[[Rotation, ClientAuthority], bytes | None]] = {
+    "missing": lambda rotation, issuer: None,
+    "empty": lambda rotation, issuer: b"",
+    "half written": lambda rotation, issuer: rotation.new.pem()[:900],
+    "without a key": lambda rotation, issuer: rotation.new.certificates_pem(),
+    "encrypted, without a password": lambda rotation, issuer: rotation.new.pem(b"other"),
+    "key and certificate of two": lambda rotation, issuer: (
+        rotation.new.pem().split(b"-----BEGIN CERTIFICATE")[0] + rotation.old.certificates_pem()
+    ),
+    "expired": lambda rotation, issuer: issuer.issue("late.example.com", days=-0.5).pem(),
+    "not valid yet": lambda rotation, issuer: issuer.issue(
+        "early.example.com", starts_in_days=1
+    ).pem(),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_new_certificate_keeps_the_old_one_and_says_so_once(
+    rotation: Rotation, issuer: ClientAuthority, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = BROKEN[fault](rotation, issuer)
+    if data is None:
+        rotation.path.unlink()
+    else:
+        replace_file(rotation.path, data)
+    for _ in range(3):
+        assert rotation.certificate_used() == leaf(rotation.old)
+    (record,) = [r for r in caplog.records if r.name == "authproxy.identity.rotation"]
+    assert record.levelno == logging.ERROR
+    assert "previous one stays in use" in record.getMessage()
+    assert record.__dict__["fields"]["Path"] == str(rotation.path)
+    replace_file(rotation.path, rotation.new.pem())
+    assert rotation.certificate_used() == leaf(rotation.new)
+
+
+def test_a_second_broken_file_is_told_again(
+    rotation: Rotation, caplog: pytest.LogCaptureFixture
+) -> None:
+    for data in (b"nonsense", b""):
+        replace_file(rotation.path, data)
+        rotation.certificate_used()
+        rotation.certificate_used()
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 2
+
+
+def test_a_certificate_that_was_never_good_is_an_error_that_names_setting_and_file(
+    entra: StandInEntra, tmp_path: Path
+) -> None:
+    path = tmp_path / "client.pem"
+    names = application(entra)
+    fetch = fetcher("aadapplication", aad_client_certificate_path=str(path), **names)
+    error = str(refused(fetch))
+    assert f"AAD_CLIENT_CERTIFICATE_PATH={path}" in error
+    assert "no such file" in error
+
+
+def test_a_certificate_that_expires_within_thirty_days_is_warned_of_once_a_day(
+    issuer: ClientAuthority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, clock = tmp_path / "client.pem", FakeClock(wall=time.time())
+    path.write_bytes(issuer.issue(days=32.5).pem())
+    rotating = RotatingCertificate(str(path), lambda: None, clock)
+
+    def warnings() -> int:
+        return len([r for r in caplog.records if r.levelno == logging.WARNING])
+
+    rotating.current()
+    assert warnings() == 0
+    clock.advance(3 * 24 * 3600)
+    for _ in range(24):
+        rotating.current()
+        clock.advance(3600)
+    assert warnings() == 1
+    rotating.current()
+    assert warnings() == 2
+
+
+# What goes wrong.
+
+
+def kinds(entra: StandInEntra, workload: dict[str, Any]) -> dict[str, TokenFetcher]:
+    return {
+        "managed identity": fetcher("systemassigned"),
+        "default": fetcher("default"),
+        "secret": with_secret(entra),
+        "workload identity": fetcher("workloadidentity", **workload),
+    }
+
+
+KINDS = ["managed identity", "default", "secret", "workload identity"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_being_throttled_costs_one_call_and_says_how_long_to_wait(
+    managed: StandInEntra, workload: dict[str, Any], kind: str
+) -> None:
+    fetch = kinds(managed, workload)[kind]
+    managed.fail_with(429, {"error": "busy"}, {"Retry-After": "17"}, path="/token")
+    error = refused(fetch)
+    assert error.retry_after == 17
+    assert error.explanation is not None
+    assert error.explanation.code == "IdentityThrottled"
+    assert token_calls(managed) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failing_endpoint_costs_one_call(
+    managed: StandInEntra, workload: dict[str, Any], kind: str
+) -> None:
+    fetch = kinds(managed, workload)[kind]
+    managed.fail_with(500, {"error": "server_error"}, path="/token")
+    error = refused(fetch)
+    assert error.retry_after is None
+    assert error.explanation is not None
+    assert error.explanation.code == "IdentityEndpointFailing"
+    assert token_calls(managed) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_is_not_json_is_no_token_and_no_crash(
+    managed: StandInEntra, workload: dict[str, Any], kind: str
+) -> None:
+    fetch = kinds(managed, workload)[kind]
+    managed.garbage()
+    refused(fetch)
+    managed.recover()
+    assert fetch(None).value == managed.issued[-1].value
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"text"', "{}", '{"access_token": 1}', ""])
+@pytest.mark.parametrize("kind", ["managed identity", "secret", "workload identity"])
+def test_json_that_is_no_token_answer_is_no_token_and_no_crash(
+    managed: StandInEntra, workload: dict[str, Any], kind: str, body: str
+) -> None:
+    fetch = kinds(managed, workload)[kind]
+    managed.fail_with(200, body, {"Content-Type": "application/json"}, path="/token")
+    refused(fetch)
+
+
+def test_a_hanging_entra_does_not_hold_up_the_end(managed: StandInEntra) -> None:
+    managed.hang()
+    source = TokenSource(fetcher("systemassigned"), percentage=10)
+    source.start()
+    managed.wait_for_requests(1, PATIENCE)
+    source.stop()
+    assert source.alive, "the fetch still hangs: stop() has not waited for it"
+    managed.recover()
+    for thread in threading.enumerate():
+        if thread.name == "token":
+            thread.join(PATIENCE)
+
+
+def test_a_token_source_recovers_from_an_outage_of_the_real_thing(managed: StandInEntra) -> None:
+    managed.fail_with(503, times=1)
+    source = TokenSource(fetcher("systemassigned"), percentage=10)
+    source.start()
+    with source._changed:
+        assert source._changed.wait_for(lambda: source.ready, PATIENCE)
+    assert source.current().value == managed.issued[-1].value
+    source.stop()
+
+
+def test_a_wrong_secret_is_explained_with_entras_message_and_without_the_secret(
+    entra: StandInEntra,
+) -> None:
+    names = application(entra, secret="the right one")
+    error = refused(fetcher("aadapplication", aad_client_secret=SECRET, **names))
+    assert error.explanation is not None
+    assert error.explanation.code == "AADSTS7000215"
+    assert "AADSTS7000215" in error.detail
+    assert "Trace ID" in error.detail
+    assert error.detail.count("AADSTS7000215") == 1
+    assert error.detail.endswith("[HTTP 401 from 127.0.0.1]")
+    assert str(error).startswith("The client secret is wrong")
+    assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"aad_tenant_id": "11111111-2222-3333-4444-555555555555"}, "AADSTS90002"),
+        ({"aad_client_id": "11111111-2222-3333-4444-555555555555"}, "AADSTS700016"),
+        ({"audience": "https://elsewhere.example.com"}, "AADSTS500011"),
+    ],
+)
+def test_what_entra_does_not_know_is_explained(
+    entra: StandInEntra, change: dict[str, str], code: str
+) -> None:
+    names = application(entra, secret=SECRET)
+    settings = settings_for("aadapplication", aad_client_secret=SECRET, **names)
+    error = refused(TokenFetcher(settings.model_copy(update=change)))
+    assert error.explanation is not None
+    assert error.explanation.code == code
+
+
+def test_an_unregistered_certificate_is_explained(
+    entra: StandInEntra, certificate: ClientCertificate, tmp_path: Path
+) -> None:
+    path = tmp_path / "client.pem"
+    path.write_bytes(certificate.pem())
+    names = application(entra)
+    error = refused(fetcher("aadapplication", aad_client_certificate_path=str(path), **names))
+    assert error.explanation is not None
+    assert error.explanation.code == "AADSTS700027"
+    assert entra.requests[-1].form["client_assertion"] not in str(error)
+
+
+def test_a_service_account_without_federation_is_explained(
+    entra: StandInEntra, workload: dict[str, Any]
+) -> None:
+    entra.register(Application(client_id=workload["aad_client_id"]))
+    error = refused(fetcher("workloadidentity", **workload))
+    assert error.explanation is not None
+    assert error.explanation.code.startswith("AADSTS7002")
+
+
+def test_a_missing_service_account_token_is_named(
+    workload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token")
+    assert "/nowhere/token" in str(refused(fetcher("workloadidentity", **workload)))
+
+
+def test_an_identity_that_does_not_exist_is_explained(managed: StandInEntra) -> None:
+    missing = "11111111-2222-3333-4444-555555555555"
+    error = refused(fetcher("userassigned", aad_client_id=missing))
+    assert error.explanation is not None
+    assert error.explanation.code == "IdentityNotFound"
+    assert "AAD_CLIENT_ID" in error.explanation.mend
+
+
+def test_an_untrusted_authority_is_explained(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    error = refused(with_secret(entra))
+    assert error.explanation is not None
+    assert error.explanation.code == "AuthorityNotTrusted"
+    assert entra.issued == []
+
+
+def test_an_authority_may_be_trusted_by_ssl_cert_file(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", os.environ["REQUESTS_CA_BUNDLE"])
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    assert with_secret(entra)(None).value == entra.issued[-1].value
+
+
+def test_a_replaced_bundle_is_trusted_from_the_next_fetch_on(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    right = Path(os.environ["REQUESTS_CA_BUNDLE"]).read_bytes()
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    fetch = with_secret(entra)
+    for _ in range(2):
+        explanation = refused(fetch).explanation
+        assert explanation is not None
+        assert explanation.code == "AuthorityNotTrusted"
+    replace_file(bundle, right)
+    assert fetch(None).value == entra.issued[-1].value
+
+
+def test_the_authorities_are_loaded_once() -> None:
+    kept = KeptContexts()
+    assert kept.current() is kept.current()
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("https://nowhere.invalid", "AuthorityNotResolved"),
+        ("https://127.0.0.1:1", "IdentityUnreachable"),
+    ],
+)
+def test_an_authority_that_cannot_be_reached_is_explained(
+    entra: StandInEntra, host: str, code: str
+) -> None:
+    names = {**application(entra, secret=SECRET), "aad_authority_host": host}
+    error = refused(fetcher("aadapplication", aad_client_secret=SECRET, **names))
+    assert error.explanation is not None
+    assert error.explanation.code == code
+
+
+def test_a_missing_azure_cli_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = refused(fetcher("azurecli"))
+    assert error.explanation is not None
+    assert error.explanation.code == "AzureCliNotFound"
+
+
+def test_a_signed_out_azure_cli_is_explained(az: Callable[[str], Path]) -> None:
+    az("echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1")
+    error = refused(fetcher("azurecli"))
+    assert error.explanation is not None
+    assert error.explanation.code == "AzureCliSignedOut"
+
+
+# The metadata service of a virtual machine (IMDS).
+
+
+@pytest.fixture
+def imds(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    service = StandIn()
+    token = {"access_token": "of-the-machine", "expires_in": "3599", "resource": AUDIENCE}
+    listener = service.listen(lambda request: Answer.of_json(200, token))
+    with service:
+        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", listener.url)
+        yield service
+
+
+def test_a_virtual_machines_identity_gets_its_token(imds: StandIn) -> None:
+    assert fetcher("systemassigned")(None).value == "of-the-machine"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "code", "retry_after"),
+    [
+        (410, {"error": "gone"}, {}, "IdentityEndpointUpdating", None),
+        (429, {"error": "slow down"}, {"Retry-After": "5"}, "IdentityThrottled", 5),
+        (500, {"error": "unknown"}, {}, "IdentityEndpointFailing", None),
+        (503, "<html>", {}, "IdentityEndpointFailing", None),
+        (
+            400,
+            {"error": "invalid_request", "error_description": "Identity not found"},
+            {},
+            "IdentityNotFound",
+            None,
+        ),
+        (
+            400,
+            {
+                "error": "invalid_request",
+                "error_description": "Multiple user assigned identities exist, please specify "
+                "the clientId / resourceId of the identity in the token request",
+            },
+            {},
+            "IdentityAmbiguous",
+            None,
+        ),
+    ],
+)
+def test_what_the_metadata_service_answers_is_explained_after_one_call(
+    imds: StandIn,
+    status: int,
+    body: object,
+    headers: dict[str, str],
+    code: str,
+    retry_after: float | None,
+) -> None:
+    imds.fail_with(status, body, headers)
+    error = refused(fetcher("systemassigned"))
+    assert error.explanation is not None
+    assert error.explanation.code == code
+    assert error.retry_after == retry_after
+    assert len(imds.requests) == 1
+
+
+def test_a_machine_without_metadata_service_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
+    error = refused(fetcher("systemassigned"))
+    assert error.explanation is not None
+    assert error.explanation.code == "NoIdentityEndpoint"
+
+
+def test_where_no_default_identity_works_the_mend_is_to_choose_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = refused(fetcher("default"))
+    assert error.explanation is not None
+    assert error.explanation.code == "NoDefaultIdentity"
+    assert "Azure CLI not found" in error.detail
+
+
+# What must not leak, or get in the way.
+
+
+def test_a_netrc_file_is_not_read(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password private\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with_secret(entra)(None)
+    assert not [request for request in entra.requests if request.headers["Authorization"]]
+
+
+def test_a_managed_identity_endpoint_is_never_reached_through_a_proxy(
+    managed: StandInEntra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert fetcher("systemassigned")(None).value == managed.issued[-1].value
+
+
+def test_entra_is_reached_through_the_environments_proxy(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    assert "proxy" in str(refused(with_secret(entra))).lower()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert with_secret(entra)(None).value == entra.issued[-1].value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_log_line_of_any_level_shows_token_secret_or_assertion(
+    managed: StandInEntra,
+    workload: dict[str, Any],
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fetch = kinds(managed, workload)[kind]
+    with caplog.at_level(logging.DEBUG):
+        fetch(None)
+        managed.fail_with(400, {"error": "invalid_client"}, path="/token")
+        refused(fetch)
+    said = "\n".join(f"{r.getMessage()} {r.__dict__}" for r in caplog.records)
+    secret = {SECRET, os.environ["IDENTITY_HEADER"], managed.issued[0].value}
+    secret |= {r.form["client_assertion"] for r in managed.requests if "client_assertion" in r.form}
+    assert not [value for value in secret if value in said]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_quotes_no_token_and_no_secret(
+    managed: StandInEntra, workload: dict[str, Any], kind: str
+) -> None:
+    token = managed.issue(AUDIENCE, "client", "object").value
+    echo = f"{token} {SECRET} {os.environ['IDENTITY_HEADER']}"
+    managed.fail_with(
+        400, {"error": "bad", "error_description": echo, "message": echo}, path="/token"
+    )
+    error = refused(kinds(managed, workload)[kind])
+    for text in (str(error), error.detail, error.summary):
+        assert token not in text
+        assert os.environ["IDENTITY_HEADER"] not in text
+        assert kind != "secret" or SECRET not in text
+
+
+def test_an_endless_error_is_cut(managed: StandInEntra) -> None:
+    managed.fail_with(400, {"statusCode": 400, "message": "x" * 1_000_000})
+    assert len(str(refused(fetcher("systemassigned")))) < 3000

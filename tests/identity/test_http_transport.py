@@ -1,0 +1,109 @@
+"""What is read off the answers of identity endpoints."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authproxy.demo.loopback import Answer
+from authproxy.demo.stand_in import StandIn
+from authproxy.identity.http_transport import (
+    IdentitySession,
+    Refusal,
+    date_ahead_of,
+    retry_after_seconds,
+)
+from authproxy.tls import client_context
+
+#: Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example of a date.
+NOW = 784111777.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("Sun, 06 Nov 1994 08:50:37 GMT", 60),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Sat, 05 Nov 1994 08:49:37 GMT", 0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(value, NOW) == seconds
+
+
+@given(st.text(max_size=60))
+def test_no_retry_after_breaks_the_reading(value: str) -> None:
+    seconds = retry_after_seconds(value, NOW)
+    assert seconds is None or seconds >= 0
+
+
+def test_a_refusal_without_words_is_still_a_sentence() -> None:
+    assert str(Refusal(503, "login.example.com", "", None)) == "HTTP 503 from login.example.com"
+
+
+def test_a_refusal_is_remembered_until_the_next_answer() -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer.of_json(200, {}))
+    service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
+    with service, IdentitySession(client_context()) as session:
+        session.get(listener.url)
+        assert session.refusal == Refusal(429, "127.0.0.1", "too many", "17")
+        session.get(listener.url)
+        assert session.refusal is None
+
+
+def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer.of_json(200, {}))
+    with service, IdentitySession(client_context()) as session:
+        assert session.clock_offset is None
+        session.get(listener.url)
+        assert session.clock_offset is not None
+        assert abs(session.clock_offset) < 60  # the same machine, and a slow one at that
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
+        ("Thu, 01 Jan 1970 00:10:00 GMT", -400.0),
+        ("soon", None),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+        (None, None),
+    ],
+)
+def test_a_date_is_so_far_ahead(date: str | None, ahead: float | None) -> None:
+    assert date_ahead_of(date, 1000.0) == ahead
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"error": "invalid_client", "error_description": "AADSTS1: no"}, "AADSTS1: no"),
+        ({"statusCode": 400, "message": "no"}, "no"),
+        ({"error": {"code": "ManagedIdentityNotFound", "message": "no"}}, "no"),
+        ({"error": {"code": "ManagedIdentityNotFound"}}, "ManagedIdentityNotFound"),
+        ({"error": "busy"}, "busy"),
+        ({}, "{}"),
+        ("<html>no</html>", "<html>no</html>"),
+        ("", ""),
+    ],
+)
+def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: str) -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer(200))
+    service.fail_with(400, body)
+    with service, IdentitySession(client_context()) as session:
+        session.get(listener.url)
+        assert session.refusal is not None
+        assert session.refusal.text == text

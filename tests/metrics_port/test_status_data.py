@@ -1,0 +1,154 @@
+"""What /status makes of what several workers say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from authproxy.metrics_port.status_data import together, with_dates
+from authproxy.telemetry.recent_requests import MAX_FAILURES, MINUTES
+
+NOW = 1_800_000_030.0
+MINUTE = int(NOW) // 60
+
+
+def token(**changes: Any) -> dict[str, Any]:
+    return {
+        "valid": True,
+        "acquired_at": NOW - 900,
+        "refresh_at": NOW + 2340,
+        "expires_at": NOW + 2700,
+        "last_attempt_at": NOW - 900,
+        "next_attempt_at": NOW + 2340,
+        "error": None,
+        **changes,
+    }
+
+
+def route(name: str = "", *, ready: bool = True, **of_token: Any) -> dict[str, Any]:
+    return {"name": name, "target": "https://t", "ready": ready, "token": token(**of_token)}
+
+
+def failure(path: str, at: float, times: int = 1) -> dict[str, Any]:
+    return {
+        "last_at": at, "times": times, "kind": "target_4xx", "route": None, "method": "GET",
+        "path": path, "status": 404, "code": None, "text": f"at {at}",
+    }  # fmt: skip
+
+
+def worker(pid: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "pid": pid,
+        "started_at": NOW - 1000,
+        "ready": True,
+        "draining": False,
+        "threads": 32,
+        "in_flight": 1,
+        "reload": None,
+        "routes": [route()],
+        "minutes": [],
+        "failures": [],
+        **changes,
+    }
+
+
+def told(*workers: dict[str, Any], silent: tuple[int, ...] = (), reload: Any = None) -> Any:
+    return together(workers, silent, NOW - 1000, reload, NOW)
+
+
+ERROR = {"summary": "x", "code": None, "cause": None, "mend": None, "detail": "x"}
+
+
+@pytest.mark.parametrize(
+    ("workers", "silent", "state"),
+    [
+        ([worker(1), worker(2)], (), "ready"),
+        ([worker(1)], (2,), "ready, with trouble"),
+        ([worker(1), worker(2, ready=False)], (), "ready, with trouble"),
+        ([worker(1, routes=[route(), route("b", ready=False)])], (), "ready, with trouble"),
+        ([worker(1, routes=[route(error=ERROR)])], (), "ready, with trouble"),
+        ([worker(1, ready=False)], (), "not ready"),
+        ([worker(1), worker(2, draining=True)], (), "draining"),
+    ],
+)
+def test_the_state_is_that_of_all(
+    workers: list[dict[str, Any]], silent: tuple[int, ...], state: str
+) -> None:
+    assert told(*workers, silent=silent)["state"] == state
+
+
+def test_workers_that_have_the_same_route_have_their_tokens_there() -> None:
+    first = worker(1, routes=[route("a"), route("b")])
+    second = worker(2, routes=[route("a", ready=False), route("c")])
+    routes = told(first, second)["routes"]
+    assert [each["name"] for each in routes] == ["a", "b", "c"]
+    assert [each["worker"] for each in routes[0]["tokens"]] == [1, 2]
+    assert [each["ready"] for each in routes] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({}, (0.75, 0.1)),
+        ({"expires_at": NOW - 5}, (0.0, 0.0)),
+        ({"acquired_at": NOW + 60}, (1.0, 0.1364)),  # the clock was set back
+        ({"acquired_at": None, "expires_at": None, "refresh_at": None}, (None, None)),
+        ({"acquired_at": NOW, "expires_at": NOW}, (None, None)),
+    ],
+)
+def test_what_is_left_of_a_token_is_a_share_of_its_lifetime(
+    changes: dict[str, Any], left: tuple[float | None, float | None]
+) -> None:
+    (shown,) = told(worker(1, routes=[route(**changes)]))["routes"][0]["tokens"]
+    assert (shown["left"], shown["left_at_refresh"]) == left
+
+
+def test_minutes_add_up_and_old_ones_are_left_out() -> None:
+    first = [{"minute": MINUTE, "target_2xx": 2}, {"minute": MINUTE - 15, "target_2xx": 100}]
+    second = [{"minute": MINUTE, "target_2xx": 3, "proxy_5xx": 1}, {"minute": MINUTE - 14}]
+    requests = told(worker(1, minutes=first), worker(2, minutes=second))["requests"]
+    assert len(requests["minutes"]) == MINUTES
+    assert requests["minutes"][-1]["target_2xx"] == 5
+    assert requests["totals"]["target_2xx"] == 5
+    assert requests["totals"]["proxy_5xx"] == 1
+
+
+def test_failures_alike_are_one_and_the_latest_come_first() -> None:
+    first = [failure("/a", NOW - 9, 2), failure("/b", NOW - 5)]
+    second = [failure("/a", NOW - 1, 3), *(failure(f"/{n}", NOW - 100 - n) for n in range(40))]
+    failures = told(worker(1, failures=first), worker(2, failures=second))["failures"]
+    assert len(failures) == MAX_FAILURES
+    assert [each["path"] for each in failures[:3]] == ["/a", "/b", "/0"]
+    assert (failures[0]["times"], failures[0]["text"]) == (5, f"at {NOW - 1}")
+
+
+@pytest.mark.parametrize(
+    ("of_parent", "of_workers", "error"),
+    [
+        (None, [(NOW - 5, None), (NOW - 5.5, None)], None),
+        (None, [(NOW - 5, None), (NOW - 5.5, "no token")], "no token"),
+        (NOW - 3, [(NOW - 50, None), (NOW - 50, None)], "faults"),
+        (NOW - 50, [(NOW - 5, None)], None),
+        (NOW - 50, [], "faults"),
+    ],
+)
+def test_the_last_reload_counts_and_of_one_the_worst_outcome(
+    of_parent: float | None, of_workers: list[tuple[float, str | None]], error: str | None
+) -> None:
+    workers = [
+        worker(n, reload={"done_at": at, "error": why}) for n, (at, why) in enumerate(of_workers)
+    ]
+    parents = of_parent and {"done_at": of_parent, "error": "faults"}
+    assert told(*(workers or [worker(1)]), reload=parents)["reload"]["error"] == error
+
+
+def test_scripts_get_times_as_text() -> None:
+    data = {"a_at": NOW, "n_at": None, "list": [{"b_at": NOW}], "left": 0.5}
+    moment = "2027-01-15T08:00:30Z"
+    assert with_dates(data) == {
+        "a_at": moment,
+        "n_at": None,
+        "list": [{"b_at": moment}],
+        "left": 0.5,
+    }

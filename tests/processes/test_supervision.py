@@ -1,0 +1,170 @@
+"""What is told of a process, and of several workers together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from authproxy.errors import CredentialError
+from authproxy.identity.credentials import FetchedToken
+from authproxy.identity.tokens import TokenSource
+from authproxy.processes.service_manager import Condition, ServiceManager
+from authproxy.processes.supervision import WorkerReports, condition_of
+from tests.support.clock import FakeClock
+from tests.support.process import wait_until
+
+
+class Issuer:
+    """Tokens of one hour, until it is told to fail."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.failure: Exception | None = None
+
+    def __call__(self, claims: str | None) -> FetchedToken:
+        if self.failure:
+            raise self.failure
+        return FetchedToken("eyJ.secret.token", self._clock.wall() + 3600)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def issuer(clock: FakeClock) -> Issuer:
+    return Issuer(clock)
+
+
+@pytest.fixture
+def tokens(issuer: Issuer, clock: FakeClock) -> Iterator[TokenSource]:
+    made = TokenSource(issuer, percentage=10, clock=clock)
+    yield made
+    made.stop()
+
+
+def test_a_process_with_a_token_is_ready(tokens: TokenSource) -> None:
+    tokens.start()
+    wait_until("there is a token", lambda: tokens.ready)
+    text = "Ready. The token is valid until 2027-01-15T09:00:00Z."
+    assert condition_of({"": tokens}) == Condition(serves=True, ready=True, text=text)
+
+
+def test_a_refresh_that_fails_is_told_while_the_token_is_still_good(
+    tokens: TokenSource, issuer: Issuer, clock: FakeClock
+) -> None:
+    tokens.start()
+    wait_until("there is a token", lambda: tokens.ready)
+    issuer.failure = CredentialError("Entra is away")
+    clock.advance(3500)
+    tokens.step()
+    condition = condition_of({"": tokens})
+    assert condition.ready
+    assert condition.text.endswith("09:00:00Z. The last refresh failed: Entra is away")
+
+
+def test_a_process_without_a_token_serves_and_is_not_ready(
+    tokens: TokenSource, issuer: Issuer, clock: FakeClock
+) -> None:
+    issuer.failure = CredentialError("Entra is away")
+    tokens.start()
+    wait_until("it has failed", lambda: tokens.status()["last_error"] is not None)
+    text = "Not ready, requests get 503. There is no valid token: Entra is away"
+    assert condition_of({"": tokens}) == Condition(serves=True, ready=False, text=text)
+
+
+def test_a_token_that_expired_before_anything_failed_is_told_of(
+    tokens: TokenSource, clock: FakeClock
+) -> None:
+    tokens.start()
+    wait_until("there is a token", lambda: tokens.ready)
+    clock.jump(4000)
+    assert condition_of({"": tokens}).text.endswith(
+        "no valid token: it expired at 2027-01-15T09:00:00Z"
+    )
+
+
+def test_a_process_whose_token_thread_has_ended_cannot_serve(
+    tokens: TokenSource, issuer: Issuer
+) -> None:
+    issuer.failure = RuntimeError("a bug")
+    tokens.start()
+    wait_until("the thread has ended", lambda: not tokens.alive)
+    condition = condition_of({"": tokens})
+    assert not condition.serves
+    assert "the token thread has ended" in condition.text
+
+
+# Several workers.
+
+
+class Manager(ServiceManager):
+    """Keeps the last report."""
+
+    def __init__(self) -> None:
+        super().__init__("/nobody", drain=1, watchdog=30)
+
+    def report(self, condition: Condition) -> None:
+        self.last = condition
+
+
+@pytest.fixture
+def manager() -> Manager:
+    return Manager()
+
+
+@pytest.fixture
+def reports(manager: Manager) -> Iterator[WorkerReports]:
+    with closing(WorkerReports(manager)) as made:
+        yield made
+
+
+def as_worker(do: Callable[[], None]) -> int:
+    """Do this in a forked process; return its pid once it has ended."""
+    pid = os.fork()
+    if pid == 0:
+        do()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+READY = Condition(serves=True, ready=True, text="Ready.")
+WAITING = Condition(serves=True, ready=False, text="Not ready.")
+BROKEN = Condition(serves=False, ready=False, text="Cannot serve.")
+
+
+@pytest.mark.parametrize(
+    ("said", "together"),
+    [
+        ([READY, READY], Condition(True, True, "2 of 2 workers are ready. Ready.")),
+        ([READY, WAITING], Condition(True, False, "1 of 2 workers are ready. Not ready.")),
+        ([BROKEN, READY], Condition(False, False, "1 of 2 workers are ready. Cannot serve.")),
+        ([], Condition(False, False, "No worker serves.")),
+    ],
+)
+def test_workers_are_as_well_as_the_one_that_is_worst(
+    reports: WorkerReports, manager: Manager, said: list[Condition], together: Condition
+) -> None:
+    pids = [as_worker(lambda one=one: reports.report(one)) for one in said]
+    reports.look(pids)
+    assert manager.last == together
+
+
+def test_a_worker_that_has_gone_counts_no_more(reports: WorkerReports, manager: Manager) -> None:
+    well = as_worker(lambda: reports.report(READY))
+    broken = as_worker(lambda: reports.report(BROKEN))
+    reports.look([well, broken])
+    assert not manager.last.serves
+    reports.look([well])
+    assert manager.last == Condition(True, True, "1 of 1 workers are ready. Ready.")
+
+
+def test_a_parent_that_does_not_listen_holds_up_no_worker(reports: WorkerReports) -> None:
+    for _ in range(10_000):
+        reports.report(READY)
+    reports.look([os.getpid()])

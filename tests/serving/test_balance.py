@@ -1,0 +1,64 @@
+"""Which worker takes a connection."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from authproxy.serving.balance import ConnectionCounts, Share, keep_to_one_core
+
+
+def never() -> bool:
+    return False
+
+
+def begun(counts: ConnectionCounts, worker: int, connections: int) -> Share:
+    share = Share(counts, worker)
+    assert not share.left_to_others
+    share.put(connections)
+    return share
+
+
+def test_a_worker_that_begins_leaves_connections_to_those_that_have_begun() -> None:
+    counts = ConnectionCounts(2)
+    beginning = Share(counts, 0)
+    beginning.begin_when(never)
+    assert not beginning.left_to_others  # There is nobody else.
+    other = begun(counts, 1, connections=7)
+    assert beginning.left_to_others
+    assert not other.is_exceeded()  # So that the other leaves none to it.
+    counts.withdraw(1)
+    assert not beginning.left_to_others
+
+
+def test_patience_ends() -> None:
+    counts = ConnectionCounts(2)
+    begun(counts, 1, connections=7)
+    beginning = Share(counts, 0, patience=0)
+    beginning.begin_when(never)
+    assert not beginning.left_to_others
+
+
+def test_a_worker_that_has_begun_takes_its_share() -> None:
+    counts = ConnectionCounts(2)
+    other = begun(counts, 1, connections=7)
+    tokens: list[str] = []
+    beginning = Share(counts, 0)
+    beginning.begin_when(lambda: bool(tokens))
+    assert beginning.left_to_others
+    tokens.append("the first one")
+    assert not beginning.left_to_others
+    assert other.is_exceeded()
+    assert not beginning.is_exceeded()
+
+
+def test_a_sandbox_that_forbids_to_choose_a_core_keeps_no_worker_from_serving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(_: int, __: set[int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    keep_to_one_core(0, len(os.sched_getaffinity(0)))

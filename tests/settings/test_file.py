@@ -1,0 +1,148 @@
+"""Faults of the YAML file, and all faults of one run together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from authproxy.errors import Fault, SettingsError
+from authproxy.settings import load_settings
+from authproxy.settings.declarations import declarations
+
+
+def faults_of(environ: dict[str, str]) -> list[Fault]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, environ, serving=True)
+    return list(caught.value.faults)
+
+
+def faults_of_file(tmp_path: Path, content: bytes | str) -> list[Fault]:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return faults_of({"AUTHPROXY_CONFIG": str(path)})
+
+
+VALID = "target_host: a.example.com\naudience: https://a\nlistening_port: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("- a\n- b\n", "not a mapping"),
+        ("just text", "not a mapping"),
+        ("a: b: c\n", "it is not YAML (line 1, column 5)"),
+        ("aad_client_secret: *s3cret\n", "it is not YAML (line 1, column 20)"),
+        ("a: 'open\n", "it is not YAML (line"),
+        (b"\xff\xfe\xfa", "it is not YAML"),
+        (b"a: \x00\n", "it is not YAML"),
+        ("a: 1\n---\nb: 2\n", "it is not YAML (line"),
+        ("[" * 5000, "it is not YAML"),
+        ("#" * (1024 * 1024 + 1), "larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_the_only_fault_and_is_not_quoted(tmp_path, content, problem):
+    (fault,) = faults_of_file(tmp_path, content)
+    assert fault.setting == "AUTHPROXY_CONFIG"
+    assert problem in fault.problem
+    assert "s3cret" not in str(fault)
+
+
+def test_a_missing_file_is_a_fault(tmp_path):
+    (fault,) = faults_of({"AUTHPROXY_CONFIG": str(tmp_path / "absent.yaml")})
+    assert "No such file" in fault.problem
+
+
+def test_a_directory_is_a_fault(tmp_path):
+    (fault,) = faults_of({"AUTHPROXY_CONFIG": str(tmp_path)})
+    assert "Is a directory" in fault.problem
+
+
+@pytest.mark.parametrize(
+    ("line", "setting", "problem", "mend"),
+    [
+        (
+            "aad_client_secert: s3cret",
+            "aad_client_secert",
+            "no such setting (line 4",
+            "aad_client_secret",
+        ),
+        ("METER_READING: 9090", "METER_READING", "no such setting (line 4", "Remove it."),
+        ("zzzz: 1", "zzzz", "no such setting", "Remove it."),
+        ("? [a, b]\n: s3cret", "?", "no such setting", "Remove it."),
+        ('"a\\nb": 1', "'a\\nb'", "no such setting", "Remove it."),
+        ("AUDIENCE: https://b", "AUDIENCE", "it is there twice (line 4", "Keep one"),
+        ("threads: [1, 2]", "THREADS", "a list or a mapping", "from 1 to 1024"),
+        ("cluster: {a: s3cret}", "CLUSTER", "a list or a mapping", "Give one text."),
+        (
+            "aad_client_secret: [s3cret]",
+            "AAD_CLIENT_SECRET",
+            "a list or a mapping",
+            "Give one text.",
+        ),
+        ("threads: 0", "THREADS", "out of range (from the settings file)", "from 1 to 1024"),
+        (
+            "override_request_headers: {A: {b: s3cret}}",
+            "OVERRIDE_REQUEST_HEADERS",
+            "the value of A is not a string",
+            "quotes",
+        ),
+        ("override_request_headers: [s3cret]", "OVERRIDE_REQUEST_HEADERS", "no object", "JSON"),
+        (
+            "override_request_headers: {A: s3cret, a: b}",
+            "OVERRIDE_REQUEST_HEADERS",
+            "it names a twice",
+            "Keep one",
+        ),
+    ],
+)
+def test_what_the_file_cannot_say_is_a_fault(tmp_path, line, setting, problem, mend):
+    (fault,) = faults_of_file(tmp_path, f"{VALID}{line}\n")
+    assert fault.setting == setting
+    assert problem in fault.problem
+    assert mend in fault.mend
+    assert "s3cret" not in str(fault)
+
+
+EVERYTHING = {
+    "TARGET_HOST": "https://user:s3cret@metrics.example.com",
+    "TARGET_CONNECT_TIMEOUT_SECONDS": "soon",
+    "TARGET_CA_FILE": "/absent/ca.pem",
+    "IDENTITY_TYPE": "aadApplication",
+    "AAD_CLIENT_ID": "<ID>",
+    "AAD_CLIENT_CERTIFICATE_PATH": "/absent/client.pem",
+    "AAD_CLIENT_SECRET": "s3cret\n",
+    "AAD_CLIENT_SECRET_FILE": "/absent/secret",
+    "AAD_TOKEN_REFRESH_INTERVAL_IN_PERCENTAGE": "100",
+    "LISTENING_PORT": "0",
+    "WORKERS": "0",
+    "THREADS": "all",
+    "SHUTDOWN_GRACE_SECONDS": "-1",
+    "OVERRIDE_REQUEST_HEADERS": '{"Host": "s3cret"}',
+    "LOG_LEVEL": "loud",
+}
+
+
+def test_one_run_lists_every_fault_once(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("log_fromat: json\n")
+    found = faults_of({**EVERYTHING, "AUTHPROXY_CONFIG": str(path)})
+    expected = {*EVERYTHING, "AAD_TENANT_ID", "log_fromat"} - {"IDENTITY_TYPE"}
+    settings = [fault.setting for fault in found]
+    assert set(settings) == expected
+    # Two of them have two: a file that is not there, and a second credential.
+    twice = {"AAD_CLIENT_CERTIFICATE_PATH", "AAD_CLIENT_SECRET_FILE"}
+    assert sorted(settings) == sorted([*expected, *twice])
+    assert "s3cret" not in "\n".join(map(str, found))
+
+
+def test_a_wrong_value_is_not_reported_as_missing_too():
+    settings = [fault.setting for fault in faults_of({"TARGET_HOST": "a b", "LISTENING_PORT": "x"})]
+    assert settings == ["TARGET_HOST", "LISTENING_PORT"]
+
+
+def test_a_wrong_value_for_every_setting_gives_a_fault_for_every_setting():
+    # A control character is right nowhere; TRACE_LOGGING takes whatever there is.
+    every = {one.variable for one in declarations()} - {"TRACE_LOGGING"}
+    found = faults_of(dict.fromkeys(every, "\0x"))
+    assert {fault.setting for fault in found} == every
