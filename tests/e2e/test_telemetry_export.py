@@ -39,7 +39,9 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def exporting(launch: Launch, collector: Collector) -> Launch:
+def exporting(collector: Collector, launch: Launch) -> Launch:
+    """What is started here ends before the collector does, and so need not try to reach it."""
+
     def start(**settings: str) -> ProxyProcess:
         return launch(**{"OTEL_GRPC_ENDPOINT": collector.endpoint, **SOON, **settings})
 
@@ -408,6 +410,7 @@ def test_https_means_tls(launch: Launch, target: Upstream, tmp_path: Path) -> No
         )
         assert proxy.get("/x").status == 200
         spans_of(collector, 1)
+        proxy.stop()
 
 
 def test_metrics_go_both_ways_when_both_are_asked_for(
