@@ -39,7 +39,7 @@ def slopes(figures: list[Figure]) -> Slopes | None:
         return None
     return Slopes(
         stretch,
-        slope_per_hour([(each.at, each.pss_bytes) for each in stretch]),
+        slope_per_hour([(each.at, each.allocated_bytes) for each in stretch]),
         slope_per_hour([(each.at, each.descriptors) for each in stretch]),
     )
 
@@ -147,7 +147,7 @@ def _growth(outcome: Outcome) -> list[tuple[str, str]]:
             f"{_mib(first.pss_bytes)}, {_mib(last.pss_bytes)}, {_mib(peak.pss_bytes)}",
         ),
         (
-            "slope of memory, and its bound",
+            "slope of what they allocated, and its bound",
             f"{found.memory / 2**20:+.1f} MiB an hour, {MEMORY_PER_HOUR / 2**20:.0f}"
             f" (over {found.seconds:,.0f} s, {len(found.figures)} quiet moments{held})",
         ),

@@ -22,7 +22,16 @@ from tests.soak.exporter import Exporter
 from tests.soak.figures import Figure, Watch, measure
 from tests.soak.front import Front
 from tests.soak.proxies import NAME, Hosts, Proxies
-from tests.soak.schedule import ENDINGS, IDENTITY, RELOAD, Fault, Schedule, is_measured
+from tests.soak.schedule import (
+    ENDINGS,
+    IDENTITY,
+    MEASURED,
+    RELOAD,
+    UNENDED,
+    Fault,
+    Schedule,
+    is_within,
+)
 from tests.soak.sender import Sender, pieces_of
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import wait_until
@@ -148,11 +157,11 @@ class Soak:
                 elapsed = time.monotonic() - began
                 if elapsed >= self.seconds:
                     break
-                if fault.kind in ENDINGS and is_measured(elapsed, self.seconds):
+                if fault.kind in ENDINGS and is_within(UNENDED, elapsed, self.seconds):
                     continue
                 self._suffer(fault, elapsed)
                 self._sleep(fault.quiet)
-                if is_measured(time.monotonic() - began, self.seconds):
+                if is_within(MEASURED, time.monotonic() - began, self.seconds):
                     self._note_figures()
             until = self.sender.finish()
             for thread in clients:

@@ -16,7 +16,17 @@ from tests.soak.figures import Figure, longest_generation, measure, slope_per_ho
 from tests.soak.ledger import Ledger
 from tests.soak.report import BETWEEN, cause, slopes
 from tests.soak.run import Window
-from tests.soak.schedule import ANSWERS, ENDINGS, PLACES, RELOAD, Fault, Schedule, is_measured
+from tests.soak.schedule import (
+    ANSWERS,
+    ENDINGS,
+    MEASURED,
+    PLACES,
+    RELOAD,
+    UNENDED,
+    Fault,
+    Schedule,
+    is_within,
+)
 from tests.support.prometheus import require_prometheus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -45,9 +55,10 @@ def test_a_fault_that_this_machine_cannot_play_is_left_out() -> None:
 
 
 def test_no_process_is_ended_in_the_stretch_that_is_measured() -> None:
-    assert [is_measured(elapsed, 1200) for elapsed in (0, 299, 300, 1100, 1104, 1200)] == [
-        *(False, False, True, True, False, False)
-    ]
+    moments = (0, 179, 180, 479, 480, 1103, 1104, 1200)
+    unended = [moment for moment in moments if is_within(UNENDED, moment, 1200)]
+    measured = [moment for moment in moments if is_within(MEASURED, moment, 1200)]
+    assert (unended, measured) == ([180, 479, 480, 1103], [480, 1103])
 
 
 def sample(value: float, at: int = 1000) -> Sample:
@@ -85,7 +96,7 @@ def test_a_slope_is_that_of_the_least_squares_line() -> None:
 
 def test_slopes_are_those_of_processes_that_live_on() -> None:
     def figure(at: float, pid: int, size: int) -> Figure:
-        return Figure(at, (pid,), size, size // 10)
+        return Figure(at, (pid,), 7, size, size // 10)
 
     figures = [figure(0, 1, 900), figure(10, 2, 100), figure(20, 2, 110), figure(30, 2, 120)]
     assert [each.pids for each in longest_generation([*figures, figure(40, 3, 9)])] == [(2,)] * 3
@@ -100,7 +111,7 @@ def test_a_process_is_measured_with_those_below_it() -> None:
         child.kill()
     assert figure is not None
     assert {os.getpid(), child.pid} <= set(figure.pids)
-    assert figure.pss_bytes > 1_000_000
+    assert figure.pss_bytes > figure.allocated_bytes > 1_000_000
     assert figure.descriptors >= 6
     assert measure(child.pid) is None
 
