@@ -21,6 +21,7 @@ from authproxy.demo.entra import StandInEntra
 from tests.image.conftest import Images
 from tests.support.authority import Authority
 from tests.support.containers import ROOT, ContainerProxy, inspect, podman
+from tests.support.heaps import heaps_in
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 
@@ -123,6 +124,10 @@ def test_it_forwards_with_a_token_as_a_plain_user_who_can_write_to_tmp_only(
     proxy.execute("touch", "/tmp/writable")
     for path in ("/", "/opt/authproxy", "/run", "/var/tmp"):
         proxy.execute("touch", f"{path}/unwritable", status=1)
+
+
+def test_its_threads_share_two_heaps(run: Run) -> None:
+    assert heaps_in(Path(f"/proc/{run().process_1}/maps").read_text()) == 2
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

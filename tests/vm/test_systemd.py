@@ -14,6 +14,7 @@ from authproxy.demo.entra import StandInEntra
 from tests.support.actions import raw
 from tests.support.client_certificates import ClientAuthority
 from tests.support.commands import commands
+from tests.support.heaps import heaps_in
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import wait_until
 from tests.support.upstream import OK, Gate, Upstream
@@ -54,6 +55,7 @@ def test_the_unit_becomes_ready_and_serves(
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
     assert re.search(r"^CapEff:\s+0+$", status, re.M)
     assert re.search(r"^Seccomp:\s+2$", status, re.M)
+    assert heaps_in(installed.run(f"cat /proc/{main_pid(installed)}/maps").stdout) == 2
 
 
 def test_stopping_and_restarting_leave_a_clean_exit(
