@@ -13,9 +13,9 @@ from authproxy.identity.tokens import TokenSource
 from authproxy.routes import RouteTable
 from authproxy.settings import Route, Settings
 from authproxy.telemetry.events import Telemetry
-from authproxy.tls import KeptContexts
+from authproxy.tls import KeptContexts, forward_proxy
 from authproxy.upstream.target import Target
-from authproxy.upstream.transport import TargetAdapter, environment_proxy, open_session
+from authproxy.upstream.transport import TargetAdapter, open_session
 
 #: How often to look whether routes are ready: tokens and callers' keys come by threads of
 #: their own, and nothing tells of both.
@@ -48,7 +48,7 @@ class ServedRoute:
             connect_timeout=settings.target_connect_timeout_seconds,
             read_timeout=settings.target_read_timeout_seconds,
             ssl_context=tls,
-            proxy=environment_proxy(url),
+            proxy=forward_proxy(url.origin),
         )
         self.route = route
         self.tokens = tokens

@@ -8,6 +8,7 @@ from typing import Any
 
 import certifi
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 
 from authproxy.errors import Fault, SettingsError
 
@@ -84,6 +85,20 @@ def _state_of_bundles(extra_ca_file: str | None) -> object:
     return state
 
 
+def forward_proxy(url: str) -> str | None:
+    """Return the forward proxy that HTTPS_PROXY and NO_PROXY ask for, if any.
+
+    Only TLS goes through one: a token never passes a proxy in clear. ALL_PROXY
+    counts nowhere.
+    """
+    if not url.startswith("https://"):
+        return None
+    proxy = get_environ_proxies(url).get("https")
+    if not proxy or "://" in proxy:
+        return proxy
+    return f"http://{proxy}"
+
+
 class ContextAdapter(HTTPAdapter):
     """Has `requests` use a TLS context as it is, also behind a proxy."""
 
@@ -95,7 +110,9 @@ class ContextAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        return super().proxy_manager_for(
+            proxy, **kwargs, ssl_context=self._context, proxy_ssl_context=self._context
+        )
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave the context as it is; requests would load certifi into it each time."""

@@ -17,7 +17,6 @@ from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
 from requests import RequestException, Session
-from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
 from authproxy.clock import Clock, SystemClock
@@ -25,7 +24,7 @@ from authproxy.errors import AuthProxyError, SettingsError
 from authproxy.files.jwks import parse_jwks
 from authproxy.identity.lifetimes import backoff
 from authproxy.settings.values import Unusable, read_secret
-from authproxy.tls import ContextAdapter, client_context
+from authproxy.tls import ContextAdapter, client_context, forward_proxy
 
 if TYPE_CHECKING:
     from authproxy.files.jwks import Keys
@@ -82,7 +81,7 @@ class Endpoint:
             with session.get(
                 self._url,
                 headers=headers,
-                proxies=dict(get_environ_proxies(self._url)),
+                proxies={"https": forward_proxy(self._url) or ""},
                 allow_redirects=False,  # the token goes nowhere else
                 timeout=(_CONNECT_SECONDS, _SILENCE_SECONDS),
                 stream=True,

@@ -20,7 +20,6 @@ from authproxy.checking.kinds import request_for
 from authproxy.checking.network import (
     Way,
     connect,
-    require_usable_proxy,
     resolve,
     tunnel,
     unresolved,
@@ -40,8 +39,7 @@ from authproxy.checking.steps import (
 from authproxy.checking.tls import secure
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.settings import Settings
-from authproxy.tls import client_context
-from authproxy.upstream.transport import environment_proxy
+from authproxy.tls import client_context, forward_proxy
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
@@ -84,8 +82,8 @@ class _Check:
         self._stack = stack
         self._steps: list[Step] = []
         setting = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
-        self._way = Way(url, environment_proxy(url), setting)
-        self._context = client_context(settings.target_ca_file) if url.scheme == "https" else None
+        self._way = Way(url, forward_proxy(url.origin), setting)
+        self._context = client_context(settings.target_ca_file)
         self._fetcher = TokenFetcher(settings)
         self._request = request_for(
             url,
@@ -112,34 +110,29 @@ class _Check:
     def _reach(self) -> bool:
         """Go the way to the target; whether it is open to the end."""
         way, timeout = self._way, self._settings.target_connect_timeout_seconds
-        start: Way | None = way
-        if way.proxy is not None:
-            try:
-                require_usable_proxy(way)
-            except ProbeFailed as error:
-                self._add(Step("proxy", error.finding, exit_status=TARGET))
-                start = None
         addresses = self._do(
             "dns",
             TARGET,
             resolve,
-            start,
+            way,
             late=lambda: unresolved(way, TimeoutError("no answer in time")),
         )
         channel = self._do(
             "tcp", TARGET, lambda to: self._kept(connect(way, to, timeout)), addresses
         )
-        if way.proxy is not None and start is not None:
-            channel = self._do(
-                "proxy", TARGET, lambda sock: self._kept(tunnel(way, sock, timeout)), channel
-            )
+
+        def through(sock: socket.socket) -> tuple[Finding, socket.socket]:
+            return self._kept(tunnel(way, sock, self._context, timeout))
+
+        if way.proxy is not None:
+            channel = self._do("proxy", TARGET, through, channel)
 
         def again() -> socket.socket:
             _, sock = connect(way, addresses or [], timeout)
-            return sock if way.proxy is None else tunnel(way, sock, timeout)[1]
+            return sock if way.proxy is None else through(sock)[1]
 
         def shake_hands(channel: socket.socket) -> tuple[Finding, bool]:
-            if self._context is None:
+            if way.url.scheme == "http":
                 return _IN_CLEAR, True
             return secure(way, channel, self._context, again=again, now=_now()), True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -16,7 +17,6 @@ from requests.adapters import HTTPAdapter
 from authproxy.checking.handshakes import Handshake
 from authproxy.checking.steps import Advice, Finding, ProbeFailed
 from authproxy.checking.token_claims import printable
-from authproxy.tls import client_context
 from authproxy.urls import TargetURL
 
 #: Family, and address as the socket module has it for that.
@@ -56,22 +56,6 @@ class Way:
     @property
     def handshake(self) -> Handshake:
         return Handshake(self.url.host, self.url.port, self.proxy_name, self.setting)
-
-
-def require_usable_proxy(way: Way) -> None:
-    """Raise ProbeFailed where HTTPS_PROXY is nothing that can be tunnelled through."""
-    try:
-        scheme, (host, _) = urlsplit(way.proxy or "").scheme, way.first
-    except ValueError:
-        scheme, host = "", ""
-    if scheme not in ("http", "https") or not host:
-        raise ProbeFailed(
-            "HTTPS_PROXY is not the URL of an HTTP proxy",
-            Advice(
-                "authproxy tunnels through http:// and https:// proxies",
-                "Set HTTPS_PROXY=http://host:port, or unset it",
-            ),
-        )
 
 
 def resolve(way: Way) -> tuple[Finding, list[Address]]:
@@ -179,13 +163,18 @@ def _unconnected(way: Way, failures: Sequence[tuple[str, OSError]]) -> ProbeFail
     return ProbeFailed(f"no connection to port {port} of {tried}", *advice, facts={"port": port})
 
 
-def tunnel(way: Way, sock: socket.socket, timeout: float) -> tuple[Finding, socket.socket]:
-    """Have the proxy open a tunnel to the target. Raises ProbeFailed."""
+def tunnel(
+    way: Way, sock: socket.socket, context: ssl.SSLContext, timeout: float
+) -> tuple[Finding, socket.socket]:
+    """Have the proxy open a tunnel to the target; `context` is for TLS with the proxy itself.
+
+    Raises ProbeFailed.
+    """
     channel: socket.socket = sock
     proxy = way.proxy or ""
     try:
         if urlsplit(proxy).scheme == "https":
-            channel = client_context().wrap_socket(sock, server_hostname=way.first[0])
+            channel = context.wrap_socket(sock, server_hostname=way.first[0])
         host = f"[{way.url.host}]" if ":" in way.url.host else way.url.host
         lines = [f"CONNECT {host}:{way.url.port} HTTP/1.1", f"Host: {host}:{way.url.port}"]
         lines += [f"{name}: {value}" for name, value in HTTPAdapter().proxy_headers(proxy).items()]

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 
-from authproxy.tls import ContextAdapter
+from authproxy.tls import ContextAdapter, forward_proxy
 
 #: Of what an error answer says, this much is kept.
 _TEXT_LIMIT = 1024
@@ -55,6 +55,12 @@ class IdentitySession(Session):
         self.mount("https://", ContextAdapter(context))
         self.mount("http://", _DirectAdapter())
         self.hooks["response"].append(self._remember)
+
+    def merge_environment_settings(self, url: Any, *args: Any) -> Any:
+        """Have what requests would do with the environment, but our own choice of a proxy."""
+        settings = super().merge_environment_settings(url, *args)
+        settings["proxies"] = {"https": forward_proxy(url) or ""}
+        return settings
 
     def _remember(self, response: Response, **_: Any) -> None:
         self.clock_offset = date_ahead_of(response.headers.get("Date"), time.time())

@@ -47,6 +47,15 @@ and "What is sent". SIGHUP has the file read anew, without losing a request.
 does not count. Both ways at once is a fault. A file with secrets that every user of the machine can
 read or change is warned of at start.
 
+**Forward proxies.** `HTTPS_PROXY` (or `https_proxy`) leads to the target, to Entra and to
+`INBOUND_JWKS_URL` through an HTTP proxy, itself reached over `http://` or `https://`, in a tunnel
+that it cannot look into. `NO_PROXY` names hosts that are reached without it. A managed identity's
+endpoint always is. `HTTP_PROXY` and `ALL_PROXY` lead nowhere.
+
+**Authorities.** Whoever is reached over TLS is proven by the system's authorities
+(`SSL_CERT_FILE` and `SSL_CERT_DIR` name others in their place), certifi's, and those of
+`REQUESTS_CA_BUNDLE`; the target and the proxy before it by those of `TARGET_CA_FILE` as well.
+
 **Variables of the Azure SDK** and of the remote-write sidecar are read where the setting is given
 nowhere else:
 

@@ -10,8 +10,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from authproxy.errors import Fault
+from authproxy.redaction import MASK
 from authproxy.settings.admission_rules import ADMISSION_RULES
 from authproxy.settings.draft import Draft, Rule
 from authproxy.settings.socket_activation import passed_descriptors
@@ -21,6 +23,8 @@ from authproxy.settings.values import group_number
 
 #: Bytes of a Unix socket's path: sun_path without its final NUL (unix(7)).
 _MAX_SOCKET_PATH = 107
+
+_FORWARD_PROXY = ("https_proxy", "HTTPS_PROXY")
 
 
 def broken_rules(draft: Draft) -> list[Fault]:
@@ -106,6 +110,24 @@ def usable_otel_variables(draft: Draft) -> Iterator[Fault]:
         yield Fault(wrong.variable, wrong.value, wrong.problem, wrong.mend)
 
 
+def usable_forward_proxy(draft: Draft) -> Iterator[Fault]:
+    """HTTPS_PROXY, if there is one, is a proxy that can be tunnelled through.
+
+    As urllib has it, the small name goes before the large one, even if it is empty.
+    """
+    variable = next((name for name in _FORWARD_PROXY if name in draft.environ), "")
+    value = draft.environ.get(variable, "")
+    if not value or _is_http_proxy(value):
+        return
+    # What stands before an @ may be a password.
+    yield Fault(
+        variable,
+        MASK if "@" in value else value,
+        "it is not the URL of an HTTP proxy, the only kind that is tunnelled through",
+        "Set it to http://host:port or https://host:port, or remove it.",
+    )
+
+
 def target_in_the_routes(draft: Draft) -> Iterator[Fault]:
     """Where there are routes, each says its target, and nothing goes anywhere else."""
     for variable in ("TARGET_HOST", "INGESTION_URL"):
@@ -116,6 +138,14 @@ def target_in_the_routes(draft: Draft) -> Iterator[Fault]:
                 "it is set besides routes, of which each has its own",
                 "Remove it, or move it into a route; one with `path: /` takes what is left.",
             )
+
+
+def _is_http_proxy(value: str) -> bool:
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _free_for_socket(path: str) -> bool:
@@ -131,5 +161,6 @@ _RULES: tuple[Rule, ...] = (
     socket_of_a_group,
     metrics_port_of_its_own,
     usable_otel_variables,
+    usable_forward_proxy,
     target_in_the_routes,
 )

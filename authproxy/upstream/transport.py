@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, cast
 
 from requests import Session
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
@@ -201,7 +200,11 @@ class TargetAdapter(HTTPAdapter):
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
         self._read_timeout = read_timeout
         self._retired = False
-        manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        manager = (
+            self.proxy_manager_for(proxy, proxy_ssl_context=ssl_context)
+            if proxy
+            else self.poolmanager
+        )
         pool_options: dict[str, Any] = {"timeout": Timeout(connect=connect_timeout)}
         if ssl_context:
             pool_options["ssl_context"] = ssl_context
@@ -308,19 +311,6 @@ def _send(connection: HTTPConnection, request: OutboundRequest, authorization: s
     except (ConnectionError, ssl.SSLError):
         return False
     return True
-
-
-def environment_proxy(url: TargetURL) -> str | None:
-    """Return the forward proxy that HTTPS_PROXY and NO_PROXY ask for, if any.
-
-    Only TLS goes through one: a token never passes a proxy in clear.
-    """
-    if url.scheme != "https":
-        return None
-    proxy = get_environ_proxies(url.origin).get("https")
-    if not proxy or "://" in proxy:
-        return proxy
-    return f"http://{proxy}"
 
 
 def open_session(url: TargetURL, adapter: TargetAdapter) -> Session:

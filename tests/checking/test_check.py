@@ -274,6 +274,13 @@ def test_who_opens_tls_on_the_way_is_named(
     assert check.outcomes["proxy"] == "ok"
 
 
+def test_a_proxy_behind_tls_is_gone_through(run: Run, authority: Authority) -> None:
+    with ForwardProxy(tls=authority.context()) as proxy:
+        check = run(HTTPS_PROXY=f"https://localhost:{proxy.port}")
+        assert check.status == 0
+    assert {check.outcomes[name] for name in ("proxy", "tls", "request")} == {"ok"}
+
+
 def test_a_proxy_that_refuses_is_told_from_a_target_that_does(run: Run) -> None:
     with ForwardProxy(b"HTTP/1.1 407 Who are you\r\n\r\n") as proxy:
         check = run(HTTPS_PROXY=f"http://someone:hidden-word@127.0.0.1:{proxy.port}")

@@ -10,6 +10,7 @@ import pytest
 from authproxy.demo.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.authority import Authority
 from tests.support.expect import assert_own_error
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import ProxyProcess
@@ -35,6 +36,21 @@ def test_https_proxy_is_tunnelled_through(launch: Launch, target: Upstream, vari
     assert target.requests[0].one("Host") == target.authority
     assert "pass word" not in proxy.log
     assert "pass%20word" not in proxy.log
+
+
+@pytest.mark.parametrize("setting", ["TARGET_CA_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_proxy_behind_tls_is_proven_by_the_authorities_that_there_are(
+    launch: Launch, target: Upstream, authority: Authority, setting: str
+) -> None:
+    with ForwardProxy(tls=authority.context()) as forward:
+        proxy = launch(
+            **{"TARGET_CA_FILE": "", setting: str(authority.bundle)},
+            HTTPS_PROXY=f"https://localhost:{forward.port}",
+        )
+        for body in (b"b", b"x" * 3_000_000):
+            assert proxy.ask(message("POST /x", body=body)).status == 200
+        assert len(forward.heads) == 1
+    assert [len(request.body) for request in target.requests] == [1, 3_000_000]
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])

@@ -776,6 +776,13 @@ def test_entra_is_reached_through_the_environments_proxy(
     assert with_secret(entra)(None).value == entra.issued[-1].value
 
 
+def test_all_proxy_leads_entra_no_other_way_than_the_target(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    assert with_secret(entra)(None).value == entra.issued[-1].value
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_log_line_of_any_level_shows_token_secret_or_assertion(
     managed: StandInEntra,

@@ -490,6 +490,40 @@ def test_a_certificate_is_not_judged_before_its_password_is_right(tmp_path):
     assert fault.setting == "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE"
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("socks5://10.0.0.1:1080", "socks5://10.0.0.1:1080"),
+        ("socks5h://someone:hidden@10.0.0.1", "***"),
+        ("http://", "http://"),
+        ("http://[::1", "http://[::1"),
+        ("http://proxy:port", "http://proxy:port"),
+        ("proxy:99999", "proxy:99999"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
+def test_a_forward_proxy_that_is_none_is_a_fault(variable, value, shown):
+    fault = only_fault({**MINIMAL, variable: value})
+    assert (fault.setting, fault.value) == (variable, shown)
+    assert "not the URL of an HTTP proxy" in fault.problem
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HTTPS_PROXY": "http://someone:pass%20word@proxy.example.com:3128"},
+        {"HTTPS_PROXY": "https://[::1]:3128/"},
+        {"HTTPS_PROXY": "proxy:3128"},
+        {"HTTPS_PROXY": ""},
+        {"HTTPS_PROXY": "socks5://unused", "https_proxy": "http://proxy"},
+        {"HTTPS_PROXY": "socks5://unused", "https_proxy": ""},
+        {"HTTP_PROXY": "socks5://unused", "ALL_PROXY": "socks5://unused"},
+    ],
+)
+def test_a_forward_proxy_that_is_one_or_is_not_used_is_none(environ):
+    assert faults({**MINIMAL, **environ}) == []
+
+
 def test_a_wrong_value_is_not_also_blamed_for_being_one_too_many():
     fault = only_fault({**MINIMAL, "INGESTION_URL": "https://a.example.com"})
     assert "no path" in fault.problem

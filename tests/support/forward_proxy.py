@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 
 from tests.support.wire import DEADLINE, Stream, Truncated
 
 
 class ForwardProxy:
-    """Takes CONNECT and tunnels to loopback, or refuses with `refusal`.
+    """Takes CONNECT and tunnels to loopback, or refuses with `refusal`; over TLS if told to.
 
     `heads` has the head of every request that came.
     """
 
-    def __init__(self, refusal: bytes | None = None) -> None:
+    def __init__(self, refusal: bytes | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self.heads: list[bytes] = []
         self._refusal = refusal
+        self._tls = tls
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -58,6 +60,10 @@ class ForwardProxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+                with self._lock:
+                    self._sockets.append(client)
             stream = Stream(client)
             head = stream.until(b"\r\n\r\n", "a request head")
             with self._lock:
