@@ -86,7 +86,7 @@ class Listener(BaseWSGIServer):
     @property
     def paused(self) -> bool:
         """Whether nothing is accepted at the moment."""
-        if self.share is not None and not self.draining and self.share.left_to_others:
+        if self.share is not None and not self.draining and self.share.leaves_to_others():
             return True
         return time.monotonic() < max(self._paused_until, self._all_busy_until)
 

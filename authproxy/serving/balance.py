@@ -104,9 +104,8 @@ class Share:
         """Leave connections to others until this holds, or patience ends."""
         self._prepared = prepared
 
-    @property
-    def left_to_others(self) -> bool:
-        """Whether this worker is to take no connections yet."""
+    def leaves_to_others(self) -> bool:
+        """Begin to take connections if it is time, and return whether it is not yet."""
         if not self._begun and (self._prepared() or time.monotonic() >= self._begins_by):
             self._begun = True
             self.put(0)

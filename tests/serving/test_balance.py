@@ -16,7 +16,7 @@ def never() -> bool:
 
 def begun(counts: ConnectionCounts, worker: int, connections: int) -> Share:
     share = Share(counts, worker)
-    assert not share.left_to_others
+    assert not share.leaves_to_others()
     share.put(connections)
     return share
 
@@ -25,12 +25,12 @@ def test_a_worker_that_begins_leaves_connections_to_those_that_have_begun() -> N
     counts = ConnectionCounts(2)
     beginning = Share(counts, 0)
     beginning.begin_when(never)
-    assert not beginning.left_to_others  # There is nobody else.
+    assert not beginning.leaves_to_others()  # There is nobody else.
     other = begun(counts, 1, connections=7)
-    assert beginning.left_to_others
+    assert beginning.leaves_to_others()
     assert not other.is_exceeded()  # So that the other leaves none to it.
     counts.withdraw(1)
-    assert not beginning.left_to_others
+    assert not beginning.leaves_to_others()
 
 
 def test_patience_ends() -> None:
@@ -38,7 +38,7 @@ def test_patience_ends() -> None:
     begun(counts, 1, connections=7)
     beginning = Share(counts, 0, patience=0)
     beginning.begin_when(never)
-    assert not beginning.left_to_others
+    assert not beginning.leaves_to_others()
 
 
 def test_a_worker_that_has_begun_takes_its_share() -> None:
@@ -47,9 +47,9 @@ def test_a_worker_that_has_begun_takes_its_share() -> None:
     tokens: list[str] = []
     beginning = Share(counts, 0)
     beginning.begin_when(lambda: bool(tokens))
-    assert beginning.left_to_others
+    assert beginning.leaves_to_others()
     tokens.append("the first one")
-    assert not beginning.left_to_others
+    assert not beginning.leaves_to_others()
     assert other.is_exceeded()
     assert not beginning.is_exceeded()
 
