@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 
 from authproxy.errors import BadRequest, RequestBodyTooLarge
 from authproxy.http1.memory_body import not_kept
-from authproxy.upstream.transport import RequestBody
+from authproxy.upstream.request import RequestBody
 
 #: Bodies up to this size stay in memory, longer ones go to a temporary file
 #: (waitress keeps the same bound for what it receives).

@@ -21,8 +21,8 @@ from authproxy.headers import (
 from authproxy.redaction import Redactor
 from authproxy.request_log import RequestStory
 from authproxy.settings import Route
+from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.target import Target
-from authproxy.upstream.transport import OutboundRequest
 from authproxy.urls import REMOTE_WRITE_PATH, path_of, request_target
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 
 from authproxy.bodies import MEMORY_BYTES, receive_body
 from authproxy.errors import BadRequest, RequestBodyTooLarge
-from authproxy.upstream.transport import RequestBody
+from authproxy.upstream.request import RequestBody
 
 LIMIT = 10_000_000
 

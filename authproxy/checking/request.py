@@ -21,8 +21,9 @@ from authproxy.headers import canonical, forwardable
 from authproxy.identity.http_transport import date_ahead_of
 from authproxy.redaction import Redactor
 from authproxy.settings import Settings
+from authproxy.upstream.request import OutboundRequest, RequestBody
 from authproxy.upstream.target import challenged_claims
-from authproxy.upstream.transport import OutboundRequest, RequestBody, TargetAdapter
+from authproxy.upstream.transport import TargetAdapter
 
 #: Of what the target says, this much is shown.
 _TEXT_LIMIT = 600

@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 
 from authproxy.errors import AuthProxyError, TargetProtocolError
 from authproxy.telemetry.events import NO_ATTEMPT, NO_TARGET_TELEMETRY, Attempt, TargetTelemetry
-from authproxy.upstream.transport import Answer, DeadConnection, OutboundRequest, TargetAdapter
+from authproxy.upstream.request import OutboundRequest
+from authproxy.upstream.transport import Answer, DeadConnection, TargetAdapter
 
 #: Seconds that a request which the target answered with 401 waits for a new token.
 RENEWAL_WAIT_SECONDS = 5.0

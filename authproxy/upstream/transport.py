@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPException
 from queue import Empty
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from requests import Session
 from requests.adapters import HTTPAdapter
@@ -31,13 +30,9 @@ from authproxy.errors import (
     TargetTimeout,
     TargetUnreachable,
 )
-from authproxy.headers import Field
-from authproxy.http1.memory_body import MemoryBody
+from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.response import NoResponse, TargetResponse
 from authproxy.urls import TargetURL
-
-#: Bytes of a request body that go out at a time.
-WRITE_BYTES = 256 * 1024
 
 #: The most that fits into one record of TLS.
 RECORD_BYTES = 16 * 1024
@@ -45,53 +40,6 @@ RECORD_BYTES = 16 * 1024
 #: How much, and for how long, an answer is read that nobody is sent.
 BEGINNING_BYTES = 16 * 1024
 BEGINNING_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class RequestBody:
-    """A body that was received whole and can be sent more than once."""
-
-    stream: BinaryIO
-    length: int
-
-    def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the body from its start; a piece is valid until the next."""
-        if isinstance(self.stream, MemoryBody):  # nothing needs to be copied
-            with self.stream.getbuffer() as content:
-                yield content
-            return
-        self.stream.seek(0)
-        left = self.length
-        while left and (piece := self.stream.read(min(left, WRITE_BYTES))):
-            left -= len(piece)
-            yield piece
-
-    def close(self) -> None:
-        """Free the body: its answer has begun, it will not be sent again."""
-        self.stream.close()
-
-
-@dataclass(frozen=True)
-class OutboundRequest:
-    """A request as it goes to the target, short of its Authorization."""
-
-    method: str
-    target: str
-    fields: Sequence[Field]
-    body: RequestBody | None = None
-
-    def head(self, authorization: str) -> bytes:
-        """Return the request line and header fields as they go on the wire.
-
-        The framing is our own: one Content-Length where there was a body,
-        none where there was not (RFC 9112 section 6).
-        """
-        lines = [f"{self.method} {self.target} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in self.fields]
-        lines.append(f"Authorization: {authorization}")
-        if self.body is not None:
-            lines.append(f"Content-Length: {self.body.length}")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 class DeadConnection(AuthProxyError):

@@ -1,0 +1,60 @@
+"""What goes to the target: a request that can be sent more than once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from authproxy.headers import Field
+from authproxy.http1.memory_body import MemoryBody
+
+#: Bytes of a request body that go out at a time.
+WRITE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class RequestBody:
+    """A body that was received whole and can be sent more than once."""
+
+    stream: BinaryIO
+    length: int
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the body from its start; a piece is valid until the next."""
+        if isinstance(self.stream, MemoryBody):  # nothing needs to be copied
+            with self.stream.getbuffer() as content:
+                yield content
+            return
+        self.stream.seek(0)
+        left = self.length
+        while left and (piece := self.stream.read(min(left, WRITE_BYTES))):
+            left -= len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Free the body: its answer has begun, it will not be sent again."""
+        self.stream.close()
+
+
+@dataclass(frozen=True)
+class OutboundRequest:
+    """A request as it goes to the target, short of its Authorization."""
+
+    method: str
+    target: str
+    fields: Sequence[Field]
+    body: RequestBody | None = None
+
+    def head(self, authorization: str) -> bytes:
+        """Return the request line and header fields as they go on the wire.
+
+        The framing is our own: one Content-Length where there was a body,
+        none where there was not (RFC 9112 section 6).
+        """
+        lines = [f"{self.method} {self.target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in self.fields]
+        lines.append(f"Authorization: {authorization}")
+        if self.body is not None:
+            lines.append(f"Content-Length: {self.body.length}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
