@@ -37,6 +37,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 
 .PHONY: test
 test: install system-deps apache-python browser-deps ## Run the tests
+	@$(BIN)/python -m compileall -q authproxy  # Hundreds of processes import it.
 	$(BIN)/python -m pytest -m "not slow and not image and not vm" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: apache-test

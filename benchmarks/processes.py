@@ -146,7 +146,10 @@ class Program:
             pid = waiting.pop()
             yield pid
             for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
+                try:
+                    waiting += map(int, (task / "children").read_text().split())
+                except FileNotFoundError:
+                    pass  # This thread has just ended.
 
     def cpu_by_process(self) -> dict[int, float]:
         """Return the CPU seconds so far of each of its processes."""

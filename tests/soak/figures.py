@@ -29,7 +29,10 @@ def tree(pid: int) -> tuple[int, ...]:
     found = [pid]
     for each in found:
         for task in Path(f"/proc/{each}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
+            try:
+                found += map(int, task.read_text().split())
+            except FileNotFoundError:
+                pass  # This thread, or the process, has just ended.
     return tuple(sorted(found))
 
 
