@@ -14,7 +14,7 @@ from tests.support.pages import ROOT
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text()
 DECLARED = {one.variable for one in declarations()}
-ALSO = {one.also for one in declarations() if one.also}
+ALSO = {other for one in declarations() for other in one.also}
 
 #: What the retired chart's values.yaml had, over all its versions.
 CHART_VALUES = {
@@ -36,6 +36,7 @@ GO_PROXY = {
 SIDECAR = {
     *("INGESTION_URL", "LISTENING_PORT", "IDENTITY_TYPE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"),
     *("AZURE_CLIENT_CERTIFICATE_PATH", "CLUSTER", "INGESTION_AAD_AUDIENCE", "CLOUD"),
+    "AAD_HOST_ENDPOINT",
 }
 
 
@@ -81,7 +82,7 @@ def test_whatever_else_looks_like_a_setting_is_one() -> None:
     assert mentioned - DECLARED - ALSO <= {
         "AAD_TOKEN_REFRESH_INTERVAL_IN_MINUTES",
         "AAD_TOKEN_REFRESH_DURATION_IN_MINUTES",
-        "INGESTION_AAD_AUDIENCE",
+        "AZURE_CUSTOM",
     }
 
 

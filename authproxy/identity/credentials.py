@@ -196,7 +196,7 @@ class TokenFetcher:
         """
         return {
             **common,
-            "authority": self._settings.aad_authority_host,
+            "authority": self._settings.authority_host,
             "disable_instance_discovery": True,
         }
 

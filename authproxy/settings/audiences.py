@@ -1,4 +1,7 @@
-"""Pure rules about audiences: which one a target wants, and the scope to ask for.
+"""Pure rules: what a target's host implies of the tokens that it takes.
+
+Which audience it wants, so which scope to ask for, and in which cloud Entra ID
+gives them.
 
 Host names: the firewall requirements of Azure Monitor for the public, US
 government and China clouds. Audiences: the ones that Prometheus's own azuread
@@ -7,7 +10,12 @@ support (ingestion) and Grafana and KEDA (queries) ask for in those clouds.
 
 from __future__ import annotations
 
-_CLOUDS = ("com", "us", "cn")
+#: Top-level domain of a cloud's hosts, and its Entra ID endpoint unless it is the public one.
+_CLOUDS = {
+    "com": None,
+    "us": "https://login.microsoftonline.us",
+    "cn": "https://login.chinacloudapi.cn",
+}
 
 #: Suffix of a target's host, and the audience that such a target wants.
 _AUDIENCES = {
@@ -35,6 +43,11 @@ def scope_for_host(host: str) -> str | None:
         if name.endswith(suffix) and not name.startswith("."):
             return scope_of(audience)
     return None
+
+
+def authority_for_host(host: str) -> str | None:
+    """Return the Entra ID endpoint of the cloud that a target is in, None for the public one's."""
+    return _CLOUDS.get(host.lower().removesuffix(".").rpartition(".azure.")[2])
 
 
 def scope_of(audience: str) -> str:

@@ -68,7 +68,7 @@ class Value:
     shape: dict[str, Any]
     secret: bool = False
     presence: bool = False
-    also: str = ""
+    also: tuple[str, ...] = ()
     per_route: bool = False
 
     @property

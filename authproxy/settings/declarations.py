@@ -21,7 +21,7 @@ class Declaration:
     name: str
     group: str
     secret: bool
-    also: str
+    also: tuple[str, ...]
     shown: str
     field: FieldInfo
 
@@ -77,4 +77,5 @@ def _schemas() -> dict[str, Any]:
 def declarations() -> Iterator[Declaration]:
     """Yield every setting, in the order of the declaration."""
     for name, field in Settings.model_fields.items():
-        yield Declaration(name=name, field=field, **about(field))
+        told = about(field)
+        yield Declaration(name=name, field=field, **{**told, "also": tuple(told["also"])})

@@ -69,7 +69,7 @@ _TABLE = "| variable | default | meaning |\n|---|---|---|\n"
 def markdown() -> str:
     """Return docs/settings.md."""
     every = list(declarations())
-    parts = [_HEAD, *(f"| `{one.also}` | `{one.variable}` |\n" for one in every if one.also)]
+    parts = [_HEAD, *(f"| `{other}` | `{one.variable}` |\n" for one in every for other in one.also)]
     for group, members in groupby(every, key=lambda one: one.group):
         parts += [f"\n## {group}\n\n", _TABLE, *map(_row, members)]
     return "".join(parts)

@@ -242,7 +242,7 @@ class Settings(TargetSettings):
     @property
     def identity_key(self) -> object:
         """The same for settings that get the same tokens."""
-        return self.scope, self._values_of(IDENTITY)
+        return self.scope, self.authority_host, self._values_of(IDENTITY)
 
     @property
     def admission_key(self) -> object:
@@ -302,14 +302,15 @@ class Settings(TargetSettings):
     def effective(self) -> dict[str, str]:
         """Return what is in force, variable by variable, with secrets masked.
 
-        What is unset is an empty text; AUDIENCE and TARGET_POOL_SIZE appear as
-        derived. The routes' own are not among them.
+        What is unset is an empty text, but what is derived appears as derived.
+        The routes' own are not among them.
         """
         shown = {
             name.upper(): values.shown(getattr(self, name)) for name in type(self).model_fields
         }
         if not self.has_routes:
             shown["AUDIENCE"] = self.scope
+            shown["AAD_AUTHORITY_HOST"] = self.authority_host or ""
         shown["TARGET_POOL_SIZE"] = str(self.pool_size)
         shown["MAX_QUEUED_REQUESTS"] = str(self.queue_length)
         return shown

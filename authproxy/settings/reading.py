@@ -86,9 +86,12 @@ def load_settings(
     if faults:
         raise SettingsError(list(dict.fromkeys(faults)))
     settings = settings.with_routes(routes)
-    if "AUDIENCE" not in given and not routes:
+    if not routes:
         target = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
-        origins["AUDIENCE"] = f"default (from {target})"
+        if "AUDIENCE" not in given:
+            origins["AUDIENCE"] = f"default (from {target})"
+        if "AAD_AUTHORITY_HOST" not in given and settings.authority_host:
+            origins["AAD_AUTHORITY_HOST"] = f"default (from {target})"
     for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
         if variable not in given:
             origins[variable] = "default (from THREADS)"

@@ -36,11 +36,15 @@ class OtherNames(Source):
     """Variables of the Azure SDK and the sidecar, for settings that nothing else gives."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        super().__init__({own: environ.get(other) for own, other in _ALSO.items()}, "")
+        self._names = {
+            own: next((other for other in others if environ.get(other, "").strip()), others[0])
+            for own, others in _ALSO.items()
+        }
+        super().__init__({own: environ.get(other) for own, other in self._names.items()}, "")
 
     def origin(self, variable: str) -> str:
         """Say where this source's value for `variable` comes from."""
-        return f"environment ({_ALSO[variable]})"
+        return f"environment ({self._names[variable]})"
 
 
 def sources(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -39,10 +39,16 @@ TARGET, IDENTITY = "Where requests go", "Which identity"
 
 
 def setting(
-    group: str, default: Any, doc: str, *, secret: bool = False, also: str = "", shown: str = ""
+    group: str,
+    default: Any,
+    doc: str,
+    *,
+    secret: bool = False,
+    also: Sequence[str] = (),
+    shown: str = "",
 ) -> Any:
     """Declare a setting; `also` is read where it is unset, `shown` describes its default."""
-    extra: JsonDict = {"group": group, "secret": secret, "also": also, "shown": shown}
+    extra: JsonDict = {"group": group, "secret": secret, "also": list(also), "shown": shown}
     return Field(default=default, description=doc, json_schema_extra={"authproxy": extra})
 
 
@@ -112,6 +118,7 @@ class TargetSettings(BaseModel):
         "Scope or resource to get tokens for. `/.default` is added where it is missing. Unset, it "
         "is derived from the target's host for Azure Monitor's ingestion and query endpoints; any "
         "other target needs it.",
+        also=["INGESTION_AAD_AUDIENCE"],
         shown="by target",
     )
 
@@ -127,20 +134,20 @@ class TargetSettings(BaseModel):
         IDENTITY,
         None,
         "Client id of the identity: required for userassigned, aadapplication, workloadidentity.",
-        also="AZURE_CLIENT_ID",
+        also=["AZURE_CLIENT_ID"],
     )
     aad_tenant_id: Identifier | None = setting(
         IDENTITY,
         None,
         "Tenant id: required for aadapplication and workloadidentity.",
-        also="AZURE_TENANT_ID",
+        also=["AZURE_TENANT_ID"],
     )
     aad_client_certificate_path: Text | None = setting(
         IDENTITY,
         None,
         "For aadapplication: PEM or PKCS#12 (.pfx) file with certificate, chain and RSA private "
         "key. The chain is sent along. A replaced file is used from the next refresh on.",
-        also="AZURE_CLIENT_CERTIFICATE_PATH",
+        also=["AZURE_CLIENT_CERTIFICATE_PATH"],
     )
     aad_client_certificate_password: Secret | None = setting(
         IDENTITY, None, "Password of an encrypted certificate file.", secret=True
@@ -160,10 +167,11 @@ class TargetSettings(BaseModel):
     aad_authority_host: Annotated[Text, AfterValidator(values.authority_host)] | None = setting(
         IDENTITY,
         None,
-        "Entra ID endpoint of another cloud, such as login.microsoftonline.us or "
-        "login.chinacloudapi.cn.",
-        also="AZURE_AUTHORITY_HOST",
-        shown="public cloud",
+        "Entra ID endpoint of another cloud. Unset, login.microsoftonline.us or "
+        "login.chinacloudapi.cn where the target's host is in the US government's or China's "
+        "cloud, and the public cloud's elsewhere.",
+        also=["AAD_HOST_ENDPOINT", "AZURE_AUTHORITY_HOST"],
+        shown="by target",
     )
     aad_token_refresh_interval_in_percentage: Annotated[int, Field(ge=1, le=99)] = setting(
         IDENTITY, 10, "Refresh a token when this share of its lifetime is left, in percent."
@@ -195,7 +203,7 @@ class TargetSettings(BaseModel):
     @property
     def authority_host(self) -> str | None:
         """The https URL of the Entra ID endpoint, None for the public cloud's."""
-        return self.aad_authority_host
+        return self.aad_authority_host or audiences.authority_for_host(self.target.host)
 
     def client_secret(self) -> str | None:
         """Return the client secret, from its file as it is now where one is named.

@@ -139,7 +139,7 @@ GO_PROXY = {
 }
 
 #: The sidecar, in Azure Monitor's articles on remote write: with a managed
-#: identity, an application, a workload identity, and in another cloud. A system
+#: identity, an application, a workload identity, and in other clouds. A system
 #: identity has no sample; this is its form.
 SIDECAR = {
     "sidecar-user-identity": {
@@ -169,6 +169,12 @@ SIDECAR = {
         "IDENTITY_TYPE": "workloadIdentity",
         "CLOUD": "AZUREGOVERNMENT",
         "INGESTION_AAD_AUDIENCE": "https://monitor.azure.us/.default",
+    },
+    "sidecar-custom-cloud": {
+        "INGESTION_URL": f"https://sample.metrics.ingest.monitor.cloud.example{STREAM}",
+        "IDENTITY_TYPE": "workloadIdentity",
+        "CLOUD": "AZURECUSTOM",
+        "INGESTION_AAD_AUDIENCE": "https://monitor.cloud.example/.default",
     },
 }
 
@@ -217,7 +223,7 @@ def test_the_go_proxys_samples_run_unchanged(running: Started, name: str) -> Non
 def test_the_sidecars_samples_run_unchanged(running: Started, name: str) -> None:
     sample, deployed = SIDECAR[name], running(name)
     proxy, store = deployed.proxy, deployed.store
-    audience = "https://monitor.azure.us" if name == "sidecar-government" else METRICS_INGESTION
+    audience = sample.get("INGESTION_AAD_AUDIENCE", METRICS_INGESTION).removesuffix("/.default")
     store.audiences = (audience,)
     assert proxy.get("/health").status == 200
     assert deployed.write().status == 200

@@ -74,18 +74,53 @@ def test_an_option_names_the_file_before_the_environment_does(tmp_path):
         ("AAD_TENANT_ID", "AZURE_TENANT_ID"),
         ("AAD_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PATH"),
         ("AAD_AUTHORITY_HOST", "AZURE_AUTHORITY_HOST"),
+        ("AAD_AUTHORITY_HOST", "AAD_HOST_ENDPOINT"),
+        ("AUDIENCE", "INGESTION_AAD_AUDIENCE"),
     ],
 )
 def test_the_sdks_variable_is_read_only_where_the_setting_is_given_nowhere(tmp_path, own, other):
     def effective(**environ: str) -> tuple[str, str]:
         loaded = load({**MINIMAL, other: "sdk.example.com", **environ})
-        return loaded.settings.effective()[own].removeprefix("https://"), loaded.origins[own]
+        value = loaded.settings.effective()[own].removeprefix("https://").removesuffix("/.default")
+        return value, loaded.origins[own]
 
     assert effective() == ("sdk.example.com", f"environment ({other})")
     assert effective(**{own: ""}) == ("sdk.example.com", f"environment ({other})")
     assert effective(**{own: "own.example.com"}) == ("own.example.com", "environment")
     in_file = yaml_file(tmp_path, f"{own}: file.example.com")
     assert effective(**in_file) == ("file.example.com", "file")
+
+
+def test_an_authority_that_somebody_chose_goes_before_the_webhooks():
+    environ = {
+        "AAD_HOST_ENDPOINT": "chosen.example.com",
+        "AZURE_AUTHORITY_HOST": "injected.example",
+    }
+    loaded = load({**MINIMAL, **environ})
+    assert loaded.settings.authority_host == "https://chosen.example.com"
+    assert loaded.origins["AAD_AUTHORITY_HOST"] == "environment (AAD_HOST_ENDPOINT)"
+    loaded = load({**MINIMAL, **environ, "AAD_HOST_ENDPOINT": " "})
+    assert loaded.settings.authority_host == "https://injected.example"
+
+
+@pytest.mark.parametrize(
+    ("host", "authority"),
+    [
+        ("dce.usgovvirginia-1.metrics.ingest.monitor.azure.us", "https://login.microsoftonline.us"),
+        ("WS.usgovvirginia.Prometheus.Monitor.Azure.US.", "https://login.microsoftonline.us"),
+        ("ws.chinanorth3.prometheus.monitor.azure.cn", "https://login.chinacloudapi.cn"),
+        ("ws.westeurope.prometheus.monitor.azure.com", None),
+        ("azure.us", None),
+        ("monitor.notazure.us", None),
+        ("example.us", None),
+    ],
+)
+def test_the_targets_cloud_implies_the_authority(host, authority):
+    loaded = load({"TARGET_HOST": host, "AUDIENCE": "https://a", "LISTENING_PORT": "1"})
+    assert loaded.settings.authority_host == authority
+    assert loaded.settings.effective()["AAD_AUTHORITY_HOST"] == (authority or "")
+    derived = "default (from TARGET_HOST)" if authority else "default"
+    assert loaded.origins["AAD_AUTHORITY_HOST"] == derived
 
 
 def test_derived_values_say_what_they_derive_from():

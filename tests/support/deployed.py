@@ -33,8 +33,10 @@ from tests.support.wire import Response, message
 CLIENT = "a711a6a4-1052-44eb-bcad-182e2b604c7f"
 SERVICE_ACCOUNT = "observability:aad-auth-proxy-sa"
 
-#: Resources of other clouds, as settings/audiences.py derives them.
-SOVEREIGN = frozenset({"https://monitor.azure.us", "https://monitor.azure.cn"})
+#: Resources of other clouds: two that settings/audiences.py derives, and somebody's own.
+SOVEREIGN = frozenset(
+    {"https://monitor.azure.us", "https://monitor.azure.cn", "https://monitor.cloud.example"}
+)
 
 Started = Callable[[str], "Deployed"]
 

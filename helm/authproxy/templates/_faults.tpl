@@ -19,8 +19,11 @@
 {{- $_ := set $given .name (.value | default "from elsewhere") }}
 {{- end }}
 {{- range (.Files.Get "files/values.json" | fromJson).settings }}
-{{- if and .also (hasKey $given .also) (not (hasKey $given .variable)) }}
-{{- $_ := set $given .variable (get $given .also) }}
+{{- $setting := . }}
+{{- range .also }}
+{{- if and (hasKey $given .) (not (hasKey $given $setting.variable)) }}
+{{- $_ := set $given $setting.variable (get $given .) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- toJson $given }}
