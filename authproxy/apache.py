@@ -62,7 +62,7 @@ def refusing(message: str) -> WSGIApplication:
     reply = error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "NotConfigured", message)
 
     def application(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(f"{reply.status.value} {reply.status.phrase}", reply.headers)
+        start_response(reply.line, reply.headers)
         return [reply.body]
 
     return application

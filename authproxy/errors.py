@@ -77,7 +77,7 @@ class RequestError(AuthProxyError):
     further header fields of the reply.
     """
 
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
 
     def __init__(
         self,
@@ -104,13 +104,21 @@ class RequestError(AuthProxyError):
 class Reply:
     """A whole response of the proxy's own making."""
 
-    status: HTTPStatus
+    status: int
     headers: list[tuple[str, str]]
     body: bytes
 
+    @property
+    def line(self) -> str:
+        """Status code and reason, as the status line has them."""
+        try:
+            return f"{int(self.status)} {HTTPStatus(self.status).phrase}"
+        except ValueError:  # not of the standard's
+            return f"{int(self.status)} "
+
 
 def error_reply(
-    status: HTTPStatus,
+    status: int,
     code: str,
     message: str,
     retry_after: float | None = None,
@@ -184,6 +192,15 @@ class AuthenticationTokenNotFound(RequestError):
     """There is no valid token to send."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class ClientDisconnected(RequestError):
+    """The client went away before its answer: nobody reads the reply, the log and metrics tell.
+
+    The status is the one that nginx and others made up for this.
+    """
+
+    status = 499
 
 
 class TargetUnreachable(RequestError):

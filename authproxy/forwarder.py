@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Response
 
+from authproxy.abort import abort_signal
 from authproxy.answer import AnswerStream, StreamedResponse
 from authproxy.bodies import receive_body
 from authproxy.errors import MethodNotAllowed, NoRoute, TargetRefusedIdentity
@@ -73,7 +74,7 @@ class Forwarder:
             story.watch.request_bytes = body.length
         try:
             exchange = self._target.send(
-                OutboundRequest(story.method, outbound_target, fields, body)
+                OutboundRequest(story.method, outbound_target, fields, body, abort_signal(environ))
             )
         finally:
             if body is not None:

@@ -31,7 +31,7 @@ class Pages:
         headers = [*reply.headers]
         if not any(name.lower() == "content-length" for name, _ in headers):
             headers.append(("Content-Length", str(len(reply.body))))
-        start_response(f"{reply.status.value} {reply.status.phrase}", headers)
+        start_response(reply.line, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
 
     def _reply(self, environ: WSGIEnvironment) -> Reply:

@@ -10,6 +10,7 @@ from typing import Any
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected, HTTPChannel
 
+from authproxy.abort import AbortSignal
 from authproxy.http1.memory_body import MemoryBody
 from authproxy.serving.answer_buffer import AnswerBuffer
 from authproxy.serving.request_parser import RequestParser
@@ -33,6 +34,9 @@ class Channel(HTTPChannel):
     #: See `Watched`: it is asked only when it says so, or after an event.
     tells_of_changes = True
     interest = 0
+
+    #: That of the request which is being served.
+    abort_signal: AbortSignal | None = None
 
     # waitress's own.
     connected: bool
@@ -109,16 +113,23 @@ class Channel(HTTPChannel):
             if len(self.requests) == 1:
                 self.server.add_task(self)
 
+    def handle_close(self) -> None:
+        super().handle_close()
+        if (signal := self.abort_signal) is not None:
+            signal.abort()
+
     # In the thread that serves a request.
 
     def service(self) -> None:
         """Serve the first request that waits; the main loop learns only what concerns it."""
         request = self.requests[0]
+        self.abort_signal = AbortSignal()
         task = (self.error_task_class if request.error else self.task_class)(self, request)
         if self.connected:
             task.service()
         else:
             task.close_on_finish = True
+        self.abort_signal = None
         request.close()
         self.progress_at = time.monotonic()
         with self.requests_lock:

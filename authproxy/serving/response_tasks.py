@@ -16,6 +16,7 @@ from waitress.channel import ClientDisconnected
 from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import InternalServerError, build_http_date
 
+from authproxy.abort import ABORT_KEY
 from authproxy.admission import VERDICT_KEY
 from authproxy.errors import (
     AuthProxyError,
@@ -168,7 +169,7 @@ class ErrorReplyTask(ResponseTask, ErrorTask):
 
     def execute(self) -> None:
         reply = self._reply()
-        self.status = f"{reply.status.value} {reply.status.phrase}"
+        self.status = reply.line
         self.response_headers = list(reply.headers)
         self.close_on_finish = True
         self.write(reply.body)
@@ -211,6 +212,7 @@ class ApplicationTask(ResponseTask, WSGITask):
             del environ["REMOTE_PORT"]
         if self.request.verdict is not None:
             environ[VERDICT_KEY] = self.request.verdict
+        environ[ABORT_KEY] = self.channel.abort_signal
         return environ
 
     def _fail(self, error: Exception) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from authproxy.abort import AbortSignal
 from authproxy.headers import Field
 from authproxy.http1.memory_body import MemoryBody
 
@@ -45,6 +46,8 @@ class OutboundRequest:
     target: str
     fields: Sequence[Field]
     body: RequestBody | None = None
+    #: Comes when nobody waits for the answer any more.
+    abort: AbortSignal = field(default_factory=AbortSignal)
 
     def head(self, authorization: str) -> bytes:
         """Return the request line and header fields as they go on the wire.

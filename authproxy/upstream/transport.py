@@ -9,10 +9,12 @@ out as it was built, and the answer comes back as it arrived.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPException
 from queue import Empty
 from typing import Any, cast
@@ -24,8 +26,10 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
+from authproxy.abort import AbortSignal
 from authproxy.errors import (
     AuthProxyError,
+    ClientDisconnected,
     TargetProtocolError,
     TargetTimeout,
     TargetUnreachable,
@@ -54,8 +58,10 @@ class Answer:
         response: TargetResponse,
         connection: HTTPConnection,
         give_back: Callable[[HTTPConnection], None],
+        abort: AbortSignal,
     ) -> None:
         self._response = response
+        self._abort = abort
         self._read_timeout = connection.sock.gettimeout()
         self._connection = connection
         self._give_back = give_back
@@ -74,7 +80,8 @@ class Answer:
     def body(self) -> Iterator[bytes]:
         """Yield the body as it arrives.
 
-        Raises TargetTimeout or TargetProtocolError where it ends too early.
+        Raises TargetTimeout or TargetProtocolError where it ends too early,
+        ClientDisconnected where the client made it end.
         """
         try:
             for piece in self._response.pieces():
@@ -84,6 +91,8 @@ class Answer:
         except TimeoutError as error:
             raise TargetTimeout("the target stopped sending within its answer") from error
         except (HTTPException, OSError, ValueError) as error:
+            if self._abort.aborted:
+                raise ClientDisconnected("the client went away") from error
             raise TargetProtocolError("the target's answer ended too early") from error
         finally:
             self._release()
@@ -123,7 +132,8 @@ class Answer:
         if self._released:
             return
         self._released = True
-        if not self._response.complete or self._response.will_close:
+        self._abort.on_abort(None)
+        if not self._response.complete or self._response.will_close or self._abort.aborted:
             self._connection.close()
         self._give_back(self._connection)
 
@@ -167,8 +177,8 @@ class TargetAdapter(HTTPAdapter):
 
         `reconnect` forbids a connection that was used before. Raises
         DeadConnection where a pooled connection turned out closed before a
-        byte of an answer; TargetUnreachable, TargetTimeout or
-        TargetProtocolError otherwise.
+        byte of an answer; ClientDisconnected where the client left meanwhile;
+        TargetUnreachable, TargetTimeout or TargetProtocolError otherwise.
         """
         connection = cast(HTTPConnection, self._pool._get_conn())
         if reconnect:
@@ -177,12 +187,17 @@ class TargetAdapter(HTTPAdapter):
             reused = not connection.is_closed
             if not reused:
                 self._connect(connection)
+            request.abort.on_abort(partial(_hang_up, connection.sock))
             response = self._converse(connection, request, authorization, reused)
-        except BaseException:
+        except BaseException as error:
+            request.abort.on_abort(None)
             connection.close()
             self._give_back(connection)
+            if request.abort.aborted and isinstance(error, AuthProxyError):
+                why = "the client went away before the target answered"
+                raise ClientDisconnected(why) from error
             raise
-        return Answer(response, connection, self._give_back)
+        return Answer(response, connection, self._give_back, request.abort)
 
     def close(self) -> None:
         """Close the pooled connections; those in use end with their answers.
@@ -259,6 +274,16 @@ def _send(connection: HTTPConnection, request: OutboundRequest, authorization: s
     except (ConnectionError, ssl.SSLError):
         return False
     return True
+
+
+def _hang_up(connected: Any) -> None:
+    """End a connection under the thread that waits for it, which then closes it.
+
+    TLS is gone around: its state is that thread's alone.
+    """
+    plain = getattr(connected, "socket", connected)  # of TLS within the TLS of a proxy
+    with suppress(OSError):
+        socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
 
 def open_session(url: TargetURL, adapter: TargetAdapter) -> Session:

@@ -43,7 +43,7 @@ GRAVE_ONES = messages(GRAVE)
 
 def codes_in_the_source() -> dict[str, int]:
     """Return each code that a reply of the proxy's own can have, with its status."""
-    found = {kind.__name__: kind.status.value for kind in errors.RequestError.__subclasses__()}
+    found = {kind.__name__: int(kind.status) for kind in errors.RequestError.__subclasses__()}
     found |= {code: status for status, (code, _) in _REFUSALS.items()}
     for text in MODULES.values():
         for node in ast.walk(ast.parse(text)):

@@ -140,7 +140,6 @@ ROWS = [
             "gone",
             stage,
             partial(gone, raw),
-            bound="TARGET_READ_TIMEOUT_SECONDS" if raw in (UNANSWERED, ANSWERED) else "",
             slow=raw in (UNANSWERED, ANSWERED),
         )
         for stage, raw in GONE.items()

@@ -1,0 +1,143 @@
+"""A client that leaves takes its request to the target along, and sets its thread free."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Launch
+from tests.support import actions
+from tests.support.authority import Authority
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.process import ProxyProcess, free_port
+from tests.support.scrape import settled
+from tests.support.upstream import OK, Disconnected, Exchange, Handler, Upstream
+from tests.support.wire import DEADLINE, Client, message
+
+GONE = "Code=ClientDisconnected"
+
+
+@pytest.fixture
+def ended() -> threading.Event:
+    """That the proxy has ended its connection to the target, which is not of its own accord.
+
+    The target is silent, and may be for 150 s.
+    """
+    return threading.Event()
+
+
+@pytest.fixture
+def silent(ended: threading.Event) -> Callable[..., Handler]:
+    """Give what reads a request, sends so much, and waits until the proxy hangs up."""
+
+    def after(*sent: bytes) -> Handler:
+        def handle(exchange: Exchange) -> None:
+            exchange.read_body()
+            exchange.send(*sent)
+            try:
+                exchange.wait_until_closed_by_proxy()
+            except Disconnected:
+                ended.set()
+                raise
+
+        return handle
+
+    return after
+
+
+def leave(proxy: ProxyProcess, raw: bytes, *, come: Callable[[Client], object]) -> None:
+    """Ask, wait until it has come so far, and leave."""
+    with Client(proxy.address) as client:
+        client.send(raw)
+        come(client)
+
+
+@pytest.mark.parametrize("way", ["TLS", "through a proxy", "through a proxy behind TLS"])
+def test_before_the_answer(
+    launch: Launch,
+    target: Upstream,
+    authority: Authority,
+    ended: threading.Event,
+    silent: Callable[..., Handler],
+    way: str,
+) -> None:
+    port = free_port()
+    with ForwardProxy(tls=authority.context() if "behind" in way else None) as forward:
+        scheme = "https" if "behind" in way else "http"
+        through = f"{scheme}://localhost:{forward.port}" if "proxy" in way else ""
+        proxy = launch(THREADS="1", METRICS_PORT=str(port), HTTPS_PROXY=through)
+        target.on("/silent", silent())
+        leave(
+            proxy,
+            message("POST /silent", body=b"sample"),
+            come=lambda _: target.wait_for_requests(1),
+        )
+        assert ended.wait(DEADLINE)
+        # The only thread is free, and nothing was sent twice.
+        assert proxy.get("/next").status == 200
+        assert [request.target for request in target.requests] == [b"/silent", b"/next"]
+    line = proxy.wait_for_line(GONE)
+    assert 'level=warning msg="Request failed"' in line
+    assert "StatusCode=499" in line
+    assert (
+        settled(port).sum("aad_auth_proxy_requests_total", status_code="499", path="/silent") == 1
+    )
+
+
+def test_before_the_answer_on_a_connection_that_was_used_before(
+    launch: Launch, target: Upstream, ended: threading.Event, silent: Callable[..., Handler]
+) -> None:
+    proxy = launch(THREADS="1")
+    assert proxy.get("/before").status == 200
+    target.on("/silent", silent())
+    leave(proxy, message("GET /silent"), come=lambda _: target.wait_for_requests(2))
+    assert ended.wait(DEADLINE)
+    proxy.wait_for_line(GONE)
+    assert [request.target for request in target.requests] == [b"/before", b"/silent"]
+    assert target.requests[-1].ordinal == 2
+
+
+def test_within_the_answer(
+    launch: Launch, target: Upstream, ended: threading.Event, silent: Callable[..., Handler]
+) -> None:
+    proxy = launch(THREADS="1")
+    target.on("/half", silent(actions.head(200, "Content-Length: 10") + b"half "))
+    leave(proxy, message("GET /half"), come=lambda client: client.stream.until(b"half ", "half"))
+    assert ended.wait(DEADLINE)
+    line = proxy.wait_for_line('msg="Response cut short"')
+    assert 'Error="the client went away"' in line
+    assert proxy.get("/next").status == 200
+
+
+def test_while_the_target_does_not_read_the_request(launch: Launch, target: Upstream) -> None:
+    proxy = launch(THREADS="1")
+    begun, gate = threading.Event(), target.gate()
+
+    def handle(_: Exchange) -> None:
+        begun.set()
+        gate.wait()
+
+    target.on("/unread", handle)
+    leave(
+        proxy,
+        message("POST /unread", body=b"x" * 20_000_000),
+        come=lambda _: begun.wait(DEADLINE),
+    )
+    proxy.wait_for_line(GONE)
+    assert proxy.get("/next").status == 200
+    gate.open()
+
+
+def test_after_the_answer_the_connection_to_the_target_is_kept(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy = launch(THREADS="1")
+    target.respond(OK)
+    for _ in range(20):
+        with Client(proxy.address) as client:
+            assert client.ask(message("GET /whole")).status == 200
+    assert proxy.get("/next").status == 200
+    assert target.requests[-1].ordinal == 21
+    assert GONE not in proxy.log
