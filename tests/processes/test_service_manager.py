@@ -190,6 +190,8 @@ def test_nothing_is_said_twice(manager: NotifySocket) -> None:
     mine = ServiceManager(manager.address, drain=1)
     for text in ("a", "a", "b", "b", "a"):
         mine.report(Condition(serves=True, ready=True, text=text))
+        # What finds the socket full is said later: let it be read.
+        wait_until("it is read", lambda text=text: manager.all("STATUS")[-1:] == [text])
     mine.stopping()
     manager.wait_for("STOPPING")
     assert manager.all("READY") == ["1"]
