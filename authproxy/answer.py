@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask import Response
 
-from authproxy.errors import Reply, RequestError
+from authproxy.errors import ClientDisconnected, Reply, RequestError
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import returnable
 from authproxy.request_log import RequestStory
@@ -72,8 +72,8 @@ class AnswerStream:
         self._exchange.answer.close()
         if self._open:
             self._open = False
-            why = "the client went away"
-            self._story.broken(self._exchange, self._sent, "ClientDisconnected", why)
+            gone = ClientDisconnected()
+            self._story.broken(self._exchange, self._sent, gone.code, str(gone))
 
 
 class StreamedResponse(Response):

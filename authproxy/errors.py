@@ -195,12 +195,15 @@ class AuthenticationTokenNotFound(RequestError):
 
 
 class ClientDisconnected(RequestError):
-    """The client went away before its answer: nobody reads the reply, the log and metrics tell.
+    """The connection to the client ended first, whoever ended it: nobody reads the reply.
 
-    The status is the one that nginx and others made up for this.
+    Log and metrics tell of it, with the status that nginx and others made up for this.
     """
 
     status = 499
+
+    def __init__(self) -> None:
+        super().__init__("the connection to the client ended before the answer did")
 
 
 class TargetUnreachable(RequestError):

@@ -26,6 +26,18 @@ def choose_cores() -> tuple[set[int], set[int]]:
     return {first}, set(others) or {first}
 
 
+def tree(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            try:
+                found += map(int, children.read_text().split())
+            except FileNotFoundError:
+                pass  # This thread, or the process, has just ended.
+    return found
+
+
 def busy_seconds(cores: Iterable[int]) -> float:
     """Return how long these cores have been at work since the machine started, for anybody."""
     wanted = {f"cpu{core}" for core in cores}
@@ -139,21 +151,9 @@ class Program:
         finally:
             connection.close()
 
-    def _processes(self) -> Iterator[int]:
-        """Yield the process and all that descend from it."""
-        waiting = [self._process.pid]
-        while waiting:
-            pid = waiting.pop()
-            yield pid
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                try:
-                    waiting += map(int, (task / "children").read_text().split())
-                except FileNotFoundError:
-                    pass  # This thread has just ended.
-
     def cpu_by_process(self) -> dict[int, float]:
         """Return the CPU seconds so far of each of its processes."""
-        return {pid: cpu_seconds(pid) for pid in self._processes()}
+        return {pid: cpu_seconds(pid) for pid in tree(self._process.pid)}
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of all its processes so far."""
@@ -162,7 +162,7 @@ class Program:
     def memory_mib(self) -> float:
         """Return the proportional set size of all its processes."""
         kib = 0
-        for pid in self._processes():
+        for pid in tree(self._process.pid):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     kib += int(line.split()[1])

@@ -130,7 +130,7 @@ class SharedMetrics(Collector):
                         raise LockTimeout(
                             "another worker is collecting, and does not end"
                         ) from None
-                    time.sleep(0.01)
+                    time.sleep(0.01)  # flock knows no time limit of its own
             yield
 
     @staticmethod

@@ -92,7 +92,7 @@ class Answer:
             raise TargetTimeout("the target stopped sending within its answer") from error
         except (HTTPException, OSError, ValueError) as error:
             if self._abort.aborted:
-                raise ClientDisconnected("the client went away") from error
+                raise ClientDisconnected from error
             raise TargetProtocolError("the target's answer ended too early") from error
         finally:
             self._release()
@@ -194,8 +194,7 @@ class TargetAdapter(HTTPAdapter):
             connection.close()
             self._give_back(connection)
             if request.abort.aborted and isinstance(error, AuthProxyError):
-                why = "the client went away before the target answered"
-                raise ClientDisconnected(why) from error
+                raise ClientDisconnected from error
             raise
         return Answer(response, connection, self._give_back, request.abort)
 

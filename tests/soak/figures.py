@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.processes import tree
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -24,22 +26,10 @@ class Figure:
     descriptors: int
 
 
-def tree(pid: int) -> tuple[int, ...]:
-    """Return a process and all below it."""
-    found = [pid]
-    for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            try:
-                found += map(int, task.read_text().split())
-            except FileNotFoundError:
-                pass  # This thread, or the process, has just ended.
-    return tuple(sorted(found))
-
-
 def measure(pid: int) -> Figure | None:
     """Return the figures of a process and those below it; None if one of them is ending."""
     try:
-        pids = tree(pid)
+        pids = tuple(sorted(tree(pid)))
         pss = allocated = descriptors = 0
         for each in pids:
             rollup = Path(f"/proc/{each}/smaps_rollup").read_text()

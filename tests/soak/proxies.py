@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.soak.figures import tree
+from benchmarks.processes import tree
 from tests.soak.front import GENERATION
 from tests.support.process import ProxyProcess, free_port
 
