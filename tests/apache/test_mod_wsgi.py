@@ -290,8 +290,8 @@ def test_a_line_that_is_too_long_for_apache_is_cut_and_the_next_one_is_not(
     line = apache.wait_for_line("Error response body", after=mark)
     with pytest.raises(ValueError, match="not logfmt"):
         parse_line(line)
-    assert apache.get("/next").status == 400
-    line = apache.wait_for_line("Successfully sent.*/next", after=mark)
+    assert apache.get("/after-binary").status == 400
+    line = apache.wait_for_line("Successfully sent.*/after-binary", after=mark)
     assert parse_line(line)["StatusCode"] == "400"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +81,7 @@ class ProxyProcess:
         self._changed = threading.Condition()
         self._ended = False
         self._home = tempfile.TemporaryDirectory(prefix="authproxy-test-")
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     # -- its life ------------------------------------------------------------
 
@@ -136,8 +139,7 @@ class ProxyProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="backslashreplace",
+            bufsize=0,
         )
         self._reader = threading.Thread(target=self._read_lines, daemon=True)
         self._reader.start()
@@ -145,14 +147,21 @@ class ProxyProcess:
     def _read_lines(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None
+        begun = b""
         with self._process.stderr as stderr:
-            for line in stderr:
-                with self._changed:
-                    self._take(line.rstrip("\n"))
+            wait = select.poll()
+            wait.register(stderr, select.POLLIN)
+            while not self._ended:
+                wait.poll()
+                with self._changed:  # What has left the pipe is in `lines`: see `mark`.
+                    data = os.read(stderr.fileno(), 65536)
+                    *whole, begun = (begun + data).split(b"\n")
+                    if not data:
+                        self._ended = True
+                        whole += [begun] if begun else []
+                    for line in whole:
+                        self._take(line.decode(errors="backslashreplace"))
                     self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
 
     def _take(self, line: str) -> None:
         """Take in a line of standard error."""
@@ -246,8 +255,18 @@ class ProxyProcess:
         return "\n".join(line for at, line in enumerate(lines) if at in near)
 
     def mark(self) -> int:
-        """Return a place in the log, for `after`."""
+        """Return the place in the log behind all that has been written, for `after`."""
+        assert self._process is not None
+        assert self._process.stderr is not None
+        stderr, waiting = self._process.stderr, bytearray(4)
+
+        def all_read() -> bool:
+            if not self._ended:
+                fcntl.ioctl(stderr, termios.FIONREAD, waiting)
+            return self._ended or not any(waiting)
+
         with self._changed:
+            self._changed.wait_for(all_read, timeout=DEADLINE)
             return len(self.lines)
 
     def wait_for_line(self, pattern: str, *, after: int = 0) -> str:
