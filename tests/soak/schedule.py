@@ -35,7 +35,7 @@ ENDINGS = ("SIGKILL of a worker", "SIGTERM and start")
 UNENDED = (0.25, 0.92)
 #: ... and the one in which memory and descriptors are measured: what lives has by then met
 #: each kind of fault, and has grown by as much as the first meeting takes.
-MEASURED = (0.45, 0.92)
+MEASURED = (0.4, 0.92)
 
 
 @dataclass(frozen=True)

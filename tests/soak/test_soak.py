@@ -55,10 +55,10 @@ def test_a_fault_that_this_machine_cannot_play_is_left_out() -> None:
 
 
 def test_no_process_is_ended_in_the_stretch_that_is_measured() -> None:
-    moments = (0, 299, 300, 539, 540, 1103, 1104, 1200)
+    moments = (0, 299, 300, 479, 480, 1103, 1104, 1200)
     unended = [moment for moment in moments if is_within(UNENDED, moment, 1200)]
     measured = [moment for moment in moments if is_within(MEASURED, moment, 1200)]
-    assert (unended, measured) == ([300, 539, 540, 1103], [540, 1103])
+    assert (unended, measured) == ([300, 479, 480, 1103], [480, 1103])
 
 
 def sample(value: float, at: int = 1000) -> Sample:
