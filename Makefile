@@ -90,6 +90,13 @@ image: ## Build the container image IMAGE with ENGINE, which is docker, podman o
 	    --build-arg CREATED=$(CREATED) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
 	    $(IMAGE_ARGS) .
 
+# Another version: make base-image BASE_TAG=3.14-slim-trixie
+BASE_TAG ?=
+
+.PHONY: base-image
+base-image: ## Renew the digest of the base image in docker/Dockerfile
+	@scripts/base-image $(BASE_TAG)
+
 .PHONY: image-test
 image-test: install ## Build the image without an engine, run it and test it (Debian, as root)
 	@scripts/image-test $(BIN)/python -m pytest tests/image -m image $(PYTEST_ARGS)

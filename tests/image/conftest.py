@@ -53,15 +53,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     if cache is None:
         pytest.skip("needs what `make image-test` prepares: buildah, podman and a base image")
     folder = tmp_path_factory.mktemp("image")
-    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
-    base = dockerfile.partition("ARG PYTHON_IMAGE=")[2].partition("\n")[0]
+    base = os.environ["IMAGE_TEST_BASE"]
     images = Images("localhost/first", "localhost/second", base)
     same = {"REVISION": "0" * 40, "SOURCE_DATE_EPOCH": str(images.epoch)}
     unaided = {"OTHER_ENGINE": "--format docker"}
     builds = [
-        build(images.first, ROOT, Path(cache), folder, same),
+        build(images.first, base, ROOT, Path(cache), folder, same),
         build(
-            images.second, copy_of_the_sources(folder / "copy"), Path(cache), folder, same | unaided
+            images.second,
+            base,
+            copy_of_the_sources(folder / "copy"),
+            Path(cache),
+            folder,
+            same | unaided,
         ),
     ]
     for running in builds:

@@ -41,14 +41,15 @@ def inspect(image: str) -> dict[str, Any]:
 
 
 def build(
-    image: str, source: Path, cache: Path, secrets: Path, variables: Mapping[str, str]
+    image: str, base: str, source: Path, cache: Path, secrets: Path, variables: Mapping[str, str]
 ) -> subprocess.Popen[str]:
-    """Start `make image` with `variables` in `source`; return the running process.
+    """Start `make image` on `base` with `variables` in `source`; return the running process.
 
     The build reaches a package index as the tests' own environment does.
     """
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     arguments = ["--isolation=chroot", "--pull-never", "--no-cache", *_index_of(secrets)]
+    arguments.append(f"--build-arg=PYTHON_IMAGE={base}")
     settings = {"ENGINE": "buildah", "IMAGE": image, "IMAGE_ARGS": " ".join(arguments), **variables}
     return subprocess.Popen(
         ["make", "image", *(f"{name}={value}" for name, value in settings.items())],
