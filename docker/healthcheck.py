@@ -1,21 +1,27 @@
 #!/usr/bin/env -S python3 -I -S -X pycache_prefix=/opt/authproxy/pycache
 """Ask the proxy in this container how it is: `healthcheck`, or `healthcheck /ready`.
 
-Ends with 0 when the answer is 200, with 1 otherwise, and prints what was said.
-It runs twice a minute for as long as the container does, hence nothing but
-sockets, and an interpreter without site-packages: 25 ms of one core.
+Ends with 0 when the response has status 200, with 1 otherwise, and prints its body.
+It runs for each probe, for as long as the container does: hence an interpreter
+without site-packages, and no module that takes long to load.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import sys
-from collections.abc import Mapping
+
+# What `socket` stands on. That takes as long to load as all else that happens here: it
+# brings enum, selectors and re.
+from _socket import AF_UNIX, SOCK_STREAM, getaddrinfo, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Less than the timeout of HEALTHCHECK, so that the reason can still be told.
 SECONDS = 4.0
-LONGEST_ANSWER = 65536
+MAX_RESPONSE_BYTES = 65536
 
 #: Where the proxy listens if it is told nothing else, or "everywhere".
 LOOPBACK = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1",)}
@@ -24,12 +30,13 @@ LOOPBACK = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1",)}
 def listening_settings() -> Mapping[str, str]:
     """Return the settings that the proxy, process 1, was started with.
 
-    The environment tells them unless there is a file or an option besides;
-    then the proxy's own reading of all three does, at ten times the cost.
+    The environment has them, before any file, unless there is an option besides
+    or a file may add to them. Then the proxy's own reading of all three tells,
+    at ten times the cost.
     """
     options = arguments_of_process_1()
-    elsewhere = any(option.startswith(("--config", "--listening-")) for option in options)
-    if not elsewhere and not os.environ.get("AUTHPROXY_CONFIG"):
+    by_option = any(option.startswith(("--config", "--listening-")) for option in options)
+    if not by_option and (not os.environ.get("AUTHPROXY_CONFIG") or is_complete(os.environ)):
         return os.environ
     import json
     import subprocess
@@ -40,6 +47,14 @@ def listening_settings() -> Mapping[str, str]:
     return {name: setting["value"] for name, setting in json.loads(asked.stdout).items()}
 
 
+def is_complete(settings: Mapping[str, str]) -> bool:
+    """Tell whether a settings file, which comes after the environment, has nothing to add."""
+    return bool(
+        settings.get("LISTENING_SOCKET")
+        or (settings.get("LISTENING_PORT") and settings.get("LISTENING_HOST"))
+    )
+
+
 def arguments_of_process_1() -> list[str]:
     """Return what follows `serve` in the command line of process 1, an init before it or not."""
     with open("/proc/1/cmdline", "rb") as file:
@@ -47,48 +62,60 @@ def arguments_of_process_1() -> list[str]:
     return arguments[arguments.index("serve") + 1 :] if "serve" in arguments else []
 
 
-def connect(settings: Mapping[str, str]) -> socket.socket:
+def connect(settings: Mapping[str, str]) -> socket:
     """Return a connection to where the proxy listens; raises OSError."""
     path = settings.get("LISTENING_SOCKET", "").strip()
     if path:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(SECONDS)
-        connection.connect(path)
-        return connection
+        return connected(AF_UNIX, path)
     port = settings.get("LISTENING_PORT", "").strip()
     if not port:
         raise OSError("neither LISTENING_PORT nor LISTENING_SOCKET is set")
     host = settings.get("LISTENING_HOST", "").strip()
-    hosts = LOOPBACK.get(host, (host,))
-    for candidate in hosts[:-1]:
-        try:
-            return socket.create_connection((candidate, int(port)), SECONDS)
-        except OSError:
-            pass  # This machine may have only the other kind of address.
-    return socket.create_connection((hosts[-1], int(port)), SECONDS)
+    problem = OSError(f"{host} has no address")
+    for candidate in LOOPBACK.get(host, (host,)):
+        # As bytes: text would load the codec of international names.
+        for family, _, _, _, address in getaddrinfo(candidate.encode(), int(port), 0, SOCK_STREAM):
+            try:
+                return connected(family, address)
+            except OSError as error:
+                problem = error  # This machine may have only the other kind of address.
+    raise problem
 
 
-def ask(connection: socket.socket, target: str) -> tuple[bool, str]:
-    """Return whether the answer was 200, and the answer's body."""
+def connected(family: int, address: tuple[object, ...] | str) -> socket:
+    """Return a connection to one address; raises OSError."""
+    connection = socket(family, SOCK_STREAM)
+    connection.settimeout(SECONDS)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def ask(connection: socket, target: str) -> tuple[bool, str]:
+    """Return whether the status was 200, and the response's body."""
     lines = (f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", "", "")
     connection.sendall("\r\n".join(lines).encode())
-    answer = b""
-    while len(answer) < LONGEST_ANSWER and (more := connection.recv(LONGEST_ANSWER)):
-        answer += more
-    head, _, body = answer.partition(b"\r\n\r\n")
+    response = b""
+    while len(response) < MAX_RESPONSE_BYTES and (more := connection.recv(MAX_RESPONSE_BYTES)):
+        response += more
+    head, _, body = response.partition(b"\r\n\r\n")
     status = head.partition(b"\r\n")[0]
     good = status.startswith(b"HTTP/1.1 200 ")
     return good, (body or status or b"the connection was closed").decode(errors="replace").strip()
 
 
 def main() -> int:
-    """Return the exit status; the answer, or what is wrong, goes to standard output."""
+    """Return the exit status; the body, or what is wrong, goes to standard output."""
     try:
-        with connect(listening_settings()) as connection:
-            good, answer = ask(connection, sys.argv[1] if len(sys.argv) > 1 else "/health")
+        connection = connect(listening_settings())
+        good, text = ask(connection, sys.argv[1] if len(sys.argv) > 1 else "/health")
+        connection.close()
     except (OSError, ValueError) as error:
-        good, answer = False, f"no answer: {error}"
-    sys.stdout.write(f"{answer}\n")
+        good, text = False, f"no response: {error}"
+    sys.stdout.write(f"{text}\n")
     return 0 if good else 1
 
 

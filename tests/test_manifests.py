@@ -11,6 +11,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.settings import load_settings
@@ -23,11 +24,42 @@ from tests.support.manifests import (
     check_object,
     webhook_variables,
 )
-from tests.support.pages import ROOT
+from tests.support.pages import ROOT, blocks
+from tests.support.storage import LOG_BYTES, WORKER_BYTES, buffered_bytes, in_bytes
 
 each_manifest = pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
 DEPLOYED = {name: each for name, each in MANIFESTS.items() if each.all("Deployment")}
 each_deployment = pytest.mark.parametrize("manifest", DEPLOYED.values(), ids=DEPLOYED)
+
+
+def in_the_operators_object(values: str) -> Object:
+    """Return the proxy in values of kube-prometheus-stack."""
+    [container] = yaml.safe_load(values)["prometheus"]["prometheusSpec"]["containers"]
+    return dict(container)
+
+
+def of_the_page() -> Object:
+    """Return the proxy in docs/kubernetes.md."""
+    page = ROOT / "docs" / "kubernetes.md"
+    [values] = [each.code for each in blocks(page, "yaml") if "containers:" in each.code]
+    return in_the_operators_object(values)
+
+
+EXAMPLE = ROOT / "helm" / "authproxy" / "examples" / "sidecar-kube-prometheus-stack.yaml"
+#: The proxy as a sidecar, wherever we show it.
+SIDECARS = {
+    "sidecar.yaml": MANIFESTS["sidecar.yaml"].proxy,
+    "docs/kubernetes.md": of_the_page(),
+    "helm's example": in_the_operators_object(EXAMPLE.read_text()),
+}
+each_sidecar = pytest.mark.parametrize("container", SIDECARS.values(), ids=SIDECARS)
+
+
+def healthcheck_seconds() -> float:
+    """Return how long docker/healthcheck.py waits for a response."""
+    script = (ROOT / "docker" / "healthcheck.py").read_text()
+    [seconds] = re.findall(r"^SECONDS = ([\d.]+)$", script, re.M)
+    return float(seconds)
 
 
 def test_there_is_one_for_each_purpose() -> None:
@@ -72,7 +104,7 @@ def test_a_pod_fits_the_restricted_profile(manifest: Manifest) -> None:
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert context["readOnlyRootFilesystem"] is True
         assert context.get("runAsUser", 1) > 0
-        assert not any("hostPort" in port for port in container["ports"])
+        assert not any("hostPort" in port for port in container.get("ports", []))
     assert "privileged" not in manifest.path.read_text()
 
 
@@ -103,6 +135,19 @@ def test_every_container_is_bounded(manifest: Manifest) -> None:
 
 
 @each_manifest
+def test_what_the_proxy_may_buffer_fits_its_storage(manifest: Manifest) -> None:
+    workers = int(manifest.environment.get("WORKERS", "1"))
+    [tmp] = [each for each in manifest.pod["volumes"] if each["name"] == "tmp"]
+    resources = manifest.proxy["resources"]
+    size = in_bytes(tmp["emptyDir"]["sizeLimit"])
+    assert size >= workers * buffered_bytes()
+    assert in_bytes(resources["requests"]["ephemeral-storage"]) >= workers * buffered_bytes()
+    # A pod whose files are larger than its containers' limits together is evicted.
+    assert in_bytes(resources["limits"]["ephemeral-storage"]) == size + LOG_BYTES
+    assert in_bytes(resources["limits"]["memory"]) >= 3 * workers * WORKER_BYTES
+
+
+@each_manifest
 def test_the_variables_are_settings_without_a_fault(manifest: Manifest, tmp_path: Path) -> None:
     environment = manifest.environment
     assert environment.keys() <= {"AUTHPROXY_CONFIG", *(one.variable for one in declarations())}
@@ -122,7 +167,7 @@ def test_the_variables_are_settings_without_a_fault(manifest: Manifest, tmp_path
     assert settings.forwards_only_remote_write is not query
 
 
-@each_manifest
+@each_deployment
 def test_ports_and_probes_are_those_that_the_proxy_listens_on(manifest: Manifest) -> None:
     environment = manifest.environment
     assert manifest.ports == {
@@ -130,14 +175,37 @@ def test_ports_and_probes_are_those_that_the_proxy_listens_on(manifest: Manifest
         "metrics": int(environment["METRICS_PORT"]),
     }
     assert "LISTENING_HOST" not in environment  # The kubelet asks at the pod's address.
-    probes = {name: probe for name, probe in manifest.proxy.items() if name.endswith("Probe")}
     asked = {
-        name: (probe["httpGet"]["path"], probe["httpGet"]["port"]) for name, probe in probes.items()
+        name: (probe["httpGet"]["path"], probe["httpGet"]["port"])
+        for name, probe in manifest.probes.items()
     }
-    expected = {"startupProbe": ("/health", "http"), "livenessProbe": ("/health", "http")}
-    if manifest.name != "sidecar.yaml":
-        expected["readinessProbe"] = ("/ready", "http")
-    assert asked == expected
+    assert asked == {
+        "startupProbe": ("/health", "http"),
+        "livenessProbe": ("/health", "http"),
+        "readinessProbe": ("/ready", "http"),
+    }
+
+
+@each_sidecar
+def test_a_sidecar_listens_on_the_loopback_address_and_is_probed_there(container: Object) -> None:
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    # Both in the environment: the probe's command then need not read a settings file.
+    assert environment["LISTENING_HOST"] == "127.0.0.1"
+    assert "LISTENING_PORT" in environment
+    assert "ports" not in container
+    probes = {name: probe for name, probe in container.items() if name.endswith("Probe")}
+    assert probes.keys() == {"startupProbe", "livenessProbe"}
+    for name, probe in probes.items():
+        assert probe["exec"] == {"command": ["healthcheck"]}
+        assert probe["timeoutSeconds"] > healthcheck_seconds()
+        # A run costs a process: seldom, save at the start.
+        assert probe["periodSeconds"] >= (2 if name == "startupProbe" else 20)
+
+
+def test_the_sidecar_is_the_same_wherever_it_is_shown() -> None:
+    parts = ("startupProbe", "livenessProbe", "resources")
+    shown = [{part: container[part] for part in parts} for container in SIDECARS.values()]
+    assert all(one == shown[0] for one in shown)
 
 
 @each_manifest
@@ -177,7 +245,7 @@ def test_whatever_selects_pods_selects_these(manifest: Manifest) -> None:
     assert all(selector.items() <= labels.items() for selector in selectors)
     assert manifest.pod["serviceAccountName"] == manifest.one("ServiceAccount")["metadata"]["name"]
     assert {each["metadata"]["namespace"] for each in manifest.objects} == {"observability"}
-    named = {port["name"] for each in manifest.pod["containers"] for port in each["ports"]}
+    named = {port["name"] for each in manifest.pod["containers"] for port in each.get("ports", [])}
     rules = manifest.one("NetworkPolicy")["spec"]["ingress"]
     used = [port["targetPort"] for port in manifest.one("Service")["spec"]["ports"]]
     used += [port["port"] for rule in rules for port in rule["ports"]]
@@ -194,14 +262,20 @@ def test_a_deployment_survives_a_rollout_and_the_loss_of_a_node(manifest: Manife
     assert annotations["prometheus.io/port"] == manifest.environment["METRICS_PORT"]
 
 
-@each_deployment
-def test_only_named_clients_come_in_and_only_what_is_needed_goes_out(manifest: Manifest) -> None:
+@each_manifest
+def test_only_named_clients_come_in(manifest: Manifest) -> None:
     policy = manifest.one("NetworkPolicy")["spec"]
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "Ingress" in policy["policyTypes"]
     for rule in policy["ingress"]:
         for peer in rule["from"]:
             assert peer["namespaceSelector"]["matchLabels"]
             assert peer["podSelector"]["matchLabels"]
+
+
+@each_deployment
+def test_only_what_is_needed_goes_out(manifest: Manifest) -> None:
+    policy = manifest.one("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
     allowed = {
         (port["port"], port.get("protocol", "TCP"), bool(rule.get("to")))
         for rule in policy["egress"]
@@ -256,5 +330,6 @@ def test_the_sidecars_prometheus_has_a_sound_configuration(tmp_path: Path) -> No
     configuration = manifest.one("ConfigMap")["data"]["prometheus.yml"]
     (tmp_path / "prometheus.yml").write_text(configuration)
     subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], check=True)
-    assert f"http://127.0.0.1:{manifest.ports['http']}/api/v1/write" in configuration
-    assert f"[127.0.0.1:{manifest.ports['metrics']}]" in configuration
+    environment = manifest.environment
+    assert f"http://127.0.0.1:{environment['LISTENING_PORT']}/api/v1/write" in configuration
+    assert f"[127.0.0.1:{environment['METRICS_PORT']}]" in configuration

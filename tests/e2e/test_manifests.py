@@ -6,6 +6,7 @@ its manifest claims; see tests.support.deployed for what differs.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from tests.support.deployed import Deployed, Started, Workspace, identity_of, st
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.logfmt import parse_line
 from tests.support.manifests import MANIFESTS, Manifest
+from tests.support.probes import passes
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import settled
 from tests.support.wire import message
@@ -63,11 +65,29 @@ def pod(running: Started, manifest: Manifest) -> Deployed:
 
 
 def test_the_declared_probes_are_answered(pod: Deployed, manifest: Manifest) -> None:
-    probes = [probe for name, probe in manifest.proxy.items() if name.endswith("Probe")]
-    assert len(probes) >= 2
-    for probe in probes:
-        # Its port is LISTENING_PORT: tests/test_manifests.py.
-        assert pod.proxy.get(probe["httpGet"]["path"]).status == 200
+    assert len(manifest.probes) >= 2
+    for probe in manifest.probes.values():
+        assert passes(probe, pod.proxy, manifest.environment)
+
+
+def test_the_sidecar_is_reached_from_its_own_pod_alone(running: Started) -> None:
+    """127.0.0.2 stands for the pod's address: what listens on all addresses listens there too."""
+    pods = {name: running(name) for name in ("sidecar.yaml", "ingestion.yaml")}
+
+    def reached(pod: Deployed) -> set[str]:
+        ports = {"proxied": pod.proxy.port, "metrics": pod.metrics_port}
+        return {name for name, port in ports.items() if takes_connections("127.0.0.2", port)}
+
+    assert reached(pods["sidecar.yaml"]) == set()
+    assert reached(pods["ingestion.yaml"]) == {"proxied", "metrics"}
+
+
+def takes_connections(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_a_request_gets_through_and_the_log_says_so(pod: Deployed, manifest: Manifest) -> None:

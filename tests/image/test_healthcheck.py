@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from authproxy.demo.entra import StandInEntra
 from tests.conftest import Launch
-from tests.support.containers import ROOT
 from tests.support.identity import identity_settings
+from tests.support.probes import SCRIPT
+from tests.support.probes import healthcheck as check
 from tests.support.process import ProxyProcess, free_port
-
-SCRIPT = ROOT / "docker" / "healthcheck.py"
-
-
-def check(settings: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run the health check with only `settings` in its environment."""
-    ended = subprocess.run(
-        [sys.executable, "-I", "-S", SCRIPT, *arguments],
-        env={"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]), **settings},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return ended.returncode, ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +49,7 @@ def test_a_healthy_proxy_is_found_by_its_settings_file(
 
 def test_a_settings_file_that_cannot_be_read_any_more_is_no_crash(tmp_path: Path) -> None:
     status, answer = check({"AUTHPROXY_CONFIG": str(tmp_path / "absent.yaml")})
-    assert (status, answer) == (1, "no answer: the settings cannot be read any more\n")
+    assert (status, answer) == (1, "no response: the settings cannot be read any more\n")
 
 
 def test_health_is_not_readiness(launch: Launch, entra: StandInEntra) -> None:
@@ -89,18 +75,18 @@ def test_no_proxy_is_unhealthy_and_the_reason_is_told(
 ) -> None:
     status, answer = check(settings)
     assert status == 1
-    assert answer.startswith("no answer: ")
+    assert answer.startswith("no response: ")
     assert reason in answer
 
 
 def test_one_that_takes_connections_and_is_silent_is_unhealthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         status, answer = check({"LISTENING_PORT": str(silent.getsockname()[1])})
-    assert (status, answer) == (1, "no answer: timed out\n")
+    assert (status, answer) == (1, "no response: timed out\n")
 
 
-def test_it_imports_neither_the_package_nor_what_it_stands_on() -> None:
-    """An interpreter starts for it twice a minute: that has to be cheap."""
+def test_it_loads_nothing_but_what_it_needs() -> None:
+    """An interpreter starts for each probe: `socket` alone would double its cost."""
     ended = subprocess.run(
         [sys.executable, "-X", "importtime", "-I", "-S", SCRIPT],
         env={},
@@ -108,5 +94,19 @@ def test_it_imports_neither_the_package_nor_what_it_stands_on() -> None:
         text=True,
     )
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
-    assert "socket" in loaded
-    assert not loaded & {"authproxy", "site", "json", "subprocess", "http.client", "email", "ssl"}
+    assert "_socket" in loaded
+    assert not loaded & {"authproxy", "site", "json", "subprocess", "socket", "enum", "re", "ssl"}
+    assert not any(name.startswith("encodings.idna") for name in loaded)
+
+
+def test_a_settings_file_is_not_read_where_it_can_add_nothing(
+    launch: Launch, proxy: ProxyProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    launch(unix_socket=path)
+    absent = {"AUTHPROXY_CONFIG": str(tmp_path / "absent.yaml")}
+    here = {"LISTENING_HOST": "127.0.0.1", "LISTENING_PORT": str(proxy.port)}
+    assert check({**absent, "LISTENING_SOCKET": str(path)})[0] == 0
+    assert check({**absent, **here})[0] == 0
+    del here["LISTENING_HOST"]  # the file may have it
+    assert check({**absent, **here})[0] == 1

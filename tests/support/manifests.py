@@ -86,7 +86,13 @@ class Manifest:
 
     @property
     def ports(self) -> dict[str, int]:
-        return {port["name"]: port["containerPort"] for port in self.proxy["ports"]}
+        """The proxy's ports that others reach."""
+        return {port["name"]: port["containerPort"] for port in self.proxy.get("ports", [])}
+
+    @property
+    def probes(self) -> dict[str, Object]:
+        """The proxy's probes, by name."""
+        return {name: probe for name, probe in self.proxy.items() if name.endswith("Probe")}
 
     @property
     def client_id(self) -> str | None:
