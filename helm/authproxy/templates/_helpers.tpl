@@ -68,7 +68,7 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{/* "true" where the pods bear the label of workload identity, else empty. */}}
 {{- define "authproxy.usesWorkloadIdentity" -}}
 {{- $asked := .Values.addWorkloadIdentityLabel | toString | lower }}
-{{- if or (eq $asked "true") (and (ne $asked "false") (include "authproxy.hasIdentity" (list . (list "workloadidentity")))) -}}
+{{- if or (has $asked (list "true" "azure")) (and (ne $asked "false") (include "authproxy.hasIdentity" (list . (list "workloadidentity")))) -}}
 true
 {{- end }}
 {{- end }}
