@@ -25,7 +25,7 @@ from tests.support.manifests import (
     webhook_variables,
 )
 from tests.support.pages import ROOT, blocks
-from tests.support.storage import LOG_BYTES, WORKER_BYTES, buffered_bytes, in_bytes
+from tests.support.storage import LOG_BYTES, buffered_bytes, in_bytes, memory_bytes
 
 each_manifest = pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
 DEPLOYED = {name: each for name, each in MANIFESTS.items() if each.all("Deployment")}
@@ -144,7 +144,7 @@ def test_what_the_proxy_may_buffer_fits_its_storage(manifest: Manifest) -> None:
     assert in_bytes(resources["requests"]["ephemeral-storage"]) >= workers * buffered_bytes()
     # A pod whose files are larger than its containers' limits together is evicted.
     assert in_bytes(resources["limits"]["ephemeral-storage"]) == size + LOG_BYTES
-    assert in_bytes(resources["limits"]["memory"]) >= 3 * workers * WORKER_BYTES
+    assert in_bytes(resources["limits"]["memory"]) >= 2 * memory_bytes(workers)
 
 
 @each_manifest

@@ -204,6 +204,40 @@ TABLE = {
         "terminationGracePeriodSeconds=30: the pod would be killed while it drains",
         "Set it to 40",
     ),
+    "less storage than may be buffered": (
+        ["tmp.sizeLimit='255Mi'"],
+        "tmp.sizeLimit='255Mi': the pod would be evicted",
+        "Set it to 256Mi or more, or lower maxBufferedBytes or workers",
+    ),
+    "less storage than several workers may buffer": (
+        ["tmp.sizeLimit='1Gi'", "workers=5", "resources.limits.memory='1Gi'"],
+        "bodies and responses that 5 workers may buffer (maxBufferedBytes for each) take",
+        "Set it to 1280Mi or more",
+    ),
+    "a budget that is larger than the storage": (
+        [
+            "tmp.sizeLimit='1e9'",
+            "extraEnv=[{'name': 'MAX_BUFFERED_BYTES', 'value': '1073741824'}]",
+        ],
+        "tmp.sizeLimit='1e9': the pod would be evicted",
+        "Set it to 1024Mi or more",
+    ),
+    "a limit on storage that is less": (
+        ["resources.limits.ephemeral-storage='0.1Gi'"],
+        "resources.limits.ephemeral-storage='0.1Gi': the pod would be evicted",
+        "Set it to 256Mi or more",
+    ),
+    "no quantity": (["tmp.sizeLimit='much'"], "tmp.sizeLimit='much': it is no quantity", "512Mi"),
+    "a unit that there is not": (
+        ["resources.limits.memory='256mb'"],
+        "resources.limits.memory='256mb': it is no quantity",
+        "Give one such as 512Mi",
+    ),
+    "less memory than the workers need": (
+        ["workers=8"],
+        "resources.limits.memory='256Mi': 8 workers would be killed for want of memory",
+        "Set it to 410Mi or more, or lower workers",
+    ),
     "a setting twice": (
         ["extraEnv=[{'name': 'TARGET_HOST', 'value': 'x'}]"],
         "extraEnv.TARGET_HOST: the chart sets it already",
@@ -273,6 +307,11 @@ def test_all_faults_are_told_at_once(helm: Helm) -> None:
         ["autoscaling={'enabled': false, 'minReplicas': 9}"],
         ["logLevel='DEBUG'", "identityType='SystemAssigned'", "logQuery='False'"],
         ["listeningHost='::'"],
+        ["workers=4"],
+        ["workers=4", "tmp.sizeLimit='1Gi'"],
+        ["tmp.sizeLimit=268435456"],
+        ["tmp.sizeLimit='1.5G'"],
+        ["workers=256", "resources.limits.memory=null"],
     ],
     ids=str,
 )

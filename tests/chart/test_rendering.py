@@ -26,6 +26,7 @@ from tests.support.helm import (
     plain_environment,
     proxy_container,
 )
+from tests.support.storage import LOG_BYTES, buffered_bytes, in_bytes, memory_bytes
 
 pytestmark = pytest.mark.real("helm")
 
@@ -252,6 +253,34 @@ def test_the_proxy_can_write_to_tmp_and_nowhere_else(helm: Helm) -> None:
     container = proxy_container(documents)
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_storage_fits_what_the_workers_may_buffer(helm: Helm, workers: int) -> None:
+    documents = helm.render_file(VALUES / "default-identity.yaml", "--set", f"workers={workers}")
+    spec = only(documents, "Deployment")["spec"]["template"]["spec"]
+    resources = proxy_container(documents)["resources"]
+    size = in_bytes(spec["volumes"][0]["emptyDir"]["sizeLimit"])
+    assert size == workers * buffered_bytes() * 5 // 4
+    assert resources["requests"]["ephemeral-storage"] == f"{workers * buffered_bytes() >> 20}Mi"
+    # A pod whose files are larger than its containers' limits together is evicted.
+    assert in_bytes(resources["limits"]["ephemeral-storage"]) == size + LOG_BYTES
+    assert in_bytes(resources["limits"]["memory"]) >= memory_bytes(workers)
+
+
+def test_storage_that_is_given_is_left_as_it_is(helm: Helm) -> None:
+    def resources(*assignments: str) -> Any:
+        arguments = [part for one in assignments for part in ("--set-json", one)]
+        documents = helm.render_file(VALUES / "default-identity.yaml", *arguments)
+        return proxy_container(documents).get("resources")
+
+    both = '{"requests": {"ephemeral-storage": "1Gi"}, "limits": {"ephemeral-storage": "2Gi"}}'
+    given = resources(f"resources={both}")
+    assert given["requests"]["ephemeral-storage"] == "1Gi"
+    assert given["limits"]["ephemeral-storage"] == "2Gi"
+    assert "limits" not in resources("resources.limits=null")
+    assert resources("resources=null") is None
+    assert resources('tmp.sizeLimit="1Gi"')["limits"]["ephemeral-storage"] == "1152Mi"
 
 
 def test_secrets_are_mounted_read_only_and_for_the_group_alone(helm: Helm) -> None:

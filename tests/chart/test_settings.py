@@ -19,6 +19,9 @@ LEAST = Path(__file__).parent / "values" / "default-identity.yaml"
 
 PLAIN = [one for one in chart_values() if not one.secret]
 
+#: Values besides the most of everything: two ports that differ, and memory for 256 workers.
+BESIDES: dict[str, object] = {"metricsPort": 9090, "resources": None}
+
 #: Settings that take the place of others, and those.
 INSTEAD = {"INGESTION_URL": "TARGET_HOST", "LISTENING_SOCKET": "LISTENING_PORT"}
 
@@ -50,10 +53,7 @@ def rendered(helm: Helm, given: Mapping[str, object]) -> dict[str, str]:
 
 def test_a_setting_arrives_as_it_was_given(helm: Helm) -> None:
     every = [(one, *sample(one)) for one in PLAIN if one.variable not in INSTEAD]
-    # Two ports that are not the same.
-    environment = rendered(
-        helm, {**{one.name: given for one, given, _ in every}, "metricsPort": 9090}
-    )
+    environment = rendered(helm, {**{one.name: given for one, given, _ in every}, **BESIDES})
     arrives = {one.variable: text for one, _, text in every}
     assert environment == {**arrives, "METRICS_PORT": "9090"}
 
@@ -72,7 +72,7 @@ def test_a_text_will_do_for_a_number_or_a_truth_value(helm: Helm) -> None:
     kinds = ("integer", "number", "flag")
     texts = [(one, sample(one)[1]) for one in PLAIN if one.kind in kinds]
     given = {one.name: text for one, text in texts}
-    environment = rendered(helm, {**given, "metricsPort": "9090"})
+    environment = rendered(helm, {**given, **BESIDES, "metricsPort": "9090"})
     arrives = {one.variable: text for one, text in texts}
     assert {**arrives, "METRICS_PORT": "9090"}.items() <= environment.items()
 

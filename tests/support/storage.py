@@ -7,8 +7,6 @@ from authproxy.settings.declarations import declarations
 MEBIBYTE = 1024 * 1024
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1024, "Mi": MEBIBYTE, "Gi": 1024**3}
 
-#: What a worker takes while it idles, with what it works on, at the least.
-WORKER_BYTES = 70 * MEBIBYTE
 #: What the kubelet keeps of a container's log: five files of 10Mi by default, and room.
 LOG_BYTES = 128 * MEBIBYTE
 
@@ -17,6 +15,11 @@ def in_bytes(quantity: str) -> int:
     """Return the number of bytes that a quantity such as 1152Mi is."""
     digits = quantity.rstrip("kMGi")
     return int(float(digits) * _UNITS[quantity.removeprefix(digits)])
+
+
+def memory_bytes(workers: int) -> int:
+    """Return the memory that so many workers need: while they idle, and for bodies in memory."""
+    return (50 + 45 * workers) * MEBIBYTE
 
 
 def buffered_bytes() -> int:

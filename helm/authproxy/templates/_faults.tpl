@@ -2,7 +2,7 @@
 
 {{- define "authproxy.refuseFaults" -}}
 {{- $faults := list }}
-{{- range list "unknown" "routes" "setting" "target" "identity" "credential" "listening" "secrets" "keyVault" "monitoring" "availability" "extraEnv" }}
+{{- range list "unknown" "routes" "setting" "target" "identity" "credential" "listening" "secrets" "keyVault" "monitoring" "availability" "storage" "network" "extraEnv" }}
 {{- range include (printf "authproxy.faults.%s" .) $ | splitList "\n" }}
 {{- $faults = append $faults (trim .) }}
 {{- end }}

@@ -132,7 +132,7 @@ its keys, and the settings with the files' paths, which are empty where no Secre
 {{- define "authproxy.volumes" -}}
 - name: tmp
   emptyDir:
-    sizeLimit: {{ .Values.tmp.sizeLimit }}
+    sizeLimit: {{ include "authproxy.tmpSize" . }}
 {{- range (include "authproxy.mountedSecrets" . | fromJson).every }}
 - name: {{ .folder | replace "/" "-" }}
   secret:
