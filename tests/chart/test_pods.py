@@ -39,6 +39,7 @@ pytestmark = pytest.mark.real("helm")
 VALUES = Path(__file__).parent / "values"
 CLIENT = "11111111-1111-1111-1111-111111111111"
 CLIENT_TOKEN = "a-token-of-a-client-0123456789"
+from tests.support.probes import passes
 TEAM_B, TEAM_B_TOKEN = "22222222-2222-2222-2222-222222222222", "a-token-of-team-b-0123456789"
 PASSWORD = b"certificate's password"
 SECRET = "kept~under~wraps"
@@ -190,6 +191,32 @@ def test_without_a_token_it_lives_and_fails_helm_test(
     assert process.get(pod.probe("readinessProbe")[1]).status == 503
     documents = helm.render_file(VALUES / "system-assigned.yaml")
     for port, said in ((process.port, "/ready: 503"), (free_port(), "refused")):
+def test_a_pod_on_a_socket_is_probed_there(
+    helm: Helm, launch: Launch, entra: StandInEntra, tmp_path: Path
+) -> None:
+    container = proxy_container(helm.render_file(VALUES / "socket.yaml"))
+    probes = {kind: container[kind] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+    environment = plain_environment(container)
+    entra.system_assigned = None
+    proxy = launch(ready=False, unix_socket=tmp_path / "s", **identity_settings(entra))
+    assert {kind: passes(probe, proxy, environment) for kind, probe in probes.items()} == {
+        "startupProbe": True,
+        "livenessProbe": True,
+        "readinessProbe": False,
+    }
+
+
+def test_a_probe_of_ones_own_takes_the_place_of_the_charts(helm: Helm) -> None:
+    own = '{"exec": {"command": ["true"]}}'
+    documents = helm.render_file(
+        *(VALUES / "socket.yaml", "--set-json", f"livenessProbe={own}"),
+        *("--set-json", "readinessProbe=null"),
+    )
+    container = proxy_container(documents)
+    assert container["livenessProbe"]["exec"] == {"command": ["true"]}
+    assert "readinessProbe" not in container
+
+
         result = run_helm_test(documents, port)
         assert result.returncode == 1
         assert said in result.stderr
@@ -352,5 +379,3 @@ def test_the_sidecar_of_prometheus_is_free_of_faults(token_file: Path) -> None:
     assert settings.forwards_only_remote_write
     assert settings.listening_port == port["containerPort"]
     assert write["url"] == f"http://127.0.0.1:{settings.listening_port}/api/v1/write"
-    for probe in ("startupProbe", "livenessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/health", "port": port["name"]}

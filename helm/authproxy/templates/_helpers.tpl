@@ -80,9 +80,15 @@ true
 
 {{/* A probe: what the values say, and a request for the path unless they have a handler. */}}
 {{- define "authproxy.probe" -}}
-{{- $probe := index . 0 }}
+{{- $root := index . 0 }}
+{{- $probe := index . 1 }}
+{{- $path := index . 2 }}
 {{- if not (or $probe.httpGet $probe.exec $probe.tcpSocket $probe.grpc) }}
-{{- $probe = merge (dict "httpGet" (dict "path" (index . 1) "port" "http")) $probe }}
+{{- if include "authproxy.hasPort" $root }}
+{{- $probe = merge (dict "httpGet" (dict "path" $path "port" "http")) $probe }}
+{{- else }}
+{{- $probe = merge (dict "exec" (dict "command" (list "healthcheck" $path))) $probe }}
+{{- end }}
 {{- end }}
 {{- toYaml $probe }}
 {{- end }}
