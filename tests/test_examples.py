@@ -69,7 +69,5 @@ def test_a_sidecars_settings_are_free_of_faults(
     webhook = webhook_variables(tmp_path, "11111111-1111-1111-1111-111111111111")
     settings = load_settings(environ={**webhook, **environment}, serving=True).settings
     assert settings.scope == "https://monitor.azure.com/.default"
-    [port] = [each["containerPort"] for each in container["ports"]]
-    assert port == settings.listening_port
     [written_to] = values["prometheus"]["prometheusSpec"]["remoteWrite"]
-    assert written_to["url"] == f"http://127.0.0.1:{port}/api/v1/write"
+    assert written_to["url"] == f"http://127.0.0.1:{settings.listening_port}/api/v1/write"

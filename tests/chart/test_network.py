@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cluster import StandInCluster
 from tests.support.helm import NAMESPACE, RELEASE, Helm, is_test, only
 
 pytestmark = pytest.mark.real("helm")
@@ -48,6 +51,16 @@ NEIGHBOUR = Peer(NAMESPACE, {"app": "neighbour"})
 STRANGER = Peer("elsewhere", {"app": "stranger"})
 PROMETHEUS = Peer("monitoring", {"app.kubernetes.io/name": "prometheus"})
 INTERNET = Peer(address="203.0.113.1")
+EVERYBODY = {
+    "client": Peer(NAMESPACE, {"app": "writer", f"{RELEASE}-authproxy-client": "true"}),
+    "another release's client": Peer(NAMESPACE, {"other-authproxy-client": "true"}),
+    "neighbour": NEIGHBOUR,
+    "prometheus here": Peer(NAMESPACE, {"app.kubernetes.io/name": "prometheus"}),
+    "stranger": STRANGER,
+    "a stranger with the label": Peer("elsewhere", {f"{RELEASE}-authproxy-client": "true"}),
+    "prometheus": PROMETHEUS,
+    "internet": INTERNET,
+}
 
 
 def allows(policy: dict[str, Any], way: str, peer: Peer, port: int, protocol: str = "TCP") -> bool:
@@ -67,12 +80,45 @@ def policy_of(helm: Helm, values: Path, *arguments: str) -> dict[str, Any]:
     return only(helm.render_file(values, *arguments), "NetworkPolicy")
 
 
-def test_the_own_namespace_may_connect_and_no_other(helm: Helm) -> None:
-    policy = policy_of(helm, LEAST)
-    assert allows(policy, "ingress", NEIGHBOUR, 8081)
-    for peer in (STRANGER, PROMETHEUS, INTERNET):
-        assert not allows(policy, "ingress", peer, 8081)
-    assert not allows(policy, "ingress", NEIGHBOUR, 9090)
+def who_may_connect(policy: dict[str, Any], port: int) -> set[str]:
+    """Return the names of those among EVERYBODY who may connect."""
+    return {name for name, peer in EVERYBODY.items() if allows(policy, "ingress", peer, port)}
+
+
+METRICS = ("--set", "metricsPort=9090")
+
+
+def test_it_is_closed_to_all_but_those_who_are_named(helm: Helm) -> None:
+    policy = policy_of(helm, LEAST, *METRICS)
+    assert who_may_connect(policy, 8081) == {"client"}
+    assert who_may_connect(policy, 9090) == {"prometheus here"}
+    assert who_may_connect(policy_of(helm, LEAST), 9090) == set()
+
+
+def test_one_value_opens_it_to_the_namespace(helm: Helm) -> None:
+    policy = policy_of(helm, LEAST, *METRICS, "--set", "networkPolicy.allowSameNamespace=true")
+    here = {name for name, peer in EVERYBODY.items() if peer.namespace == NAMESPACE}
+    assert who_may_connect(policy, 8081) == who_may_connect(policy, 9090) == here
+
+
+def test_who_sends_requests_and_who_scrapes_are_two_matters(helm: Helm) -> None:
+    named = '{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}'
+    policy = policy_of(helm, LEAST, *METRICS, "--set-json", f"networkPolicy.allowFrom=[{named}]")
+    assert who_may_connect(policy, 8081) == {"client", "prometheus"}
+    assert who_may_connect(policy, 9090) == {"prometheus here"}
+    arguments = ("--set-json", f"networkPolicy.allowMetricsFrom=[{named}]")
+    policy = policy_of(helm, LEAST, *METRICS, *arguments)
+    assert who_may_connect(policy, 8081) == {"client"}
+    assert who_may_connect(policy, 9090) == {"prometheus"}
+
+
+@pytest.mark.parametrize("empty", ["[]", "null"])
+def test_a_list_of_nobody_lets_in_nobody(helm: Helm, empty: str) -> None:
+    """A rule without peers would let in everybody."""
+    arguments = ("--set-json", f"networkPolicy.allowMetricsFrom={empty}")
+    policy = policy_of(helm, LEAST, *METRICS, *arguments)
+    assert who_may_connect(policy, 9090) == set()
+    assert all(rule["from"] for rule in policy["spec"]["ingress"])
 
 
 def test_others_are_let_in_by_name(helm: Helm) -> None:
@@ -179,6 +225,70 @@ def test_nobody_is_let_in_to_a_socket(helm: Helm) -> None:
     policy = policy_of(helm, VALUES / "socket.yaml", "--set", "metricsPort=null")
     assert policy["spec"]["ingress"] == []
     assert not allows(policy, "ingress", NEIGHBOUR, 8081)
+
+
+@pytest.fixture
+def cluster() -> Iterator[StandInCluster]:
+    cluster = StandInCluster()
+    cluster.server.start()
+    yield cluster
+    cluster.server.stop()
+
+
+def release_there(helm: Helm, *arguments: str, policy: bool = True) -> list[dict[str, Any]]:
+    """Return what a release has put there: without a policy, it is the retired chart's."""
+    wanted = {"Deployment", "NetworkPolicy"} if policy else {"Deployment"}
+    documents = helm.render_file(LEAST, *arguments)
+    return [document for document in documents if document["kind"] in wanted]
+
+
+OPEN = ("--set", "networkPolicy.allowSameNamespace=true")
+
+
+@pytest.mark.parametrize(
+    ("before", "policy", "who"),
+    [((), False, "everybody may connect"), (OPEN, True, "all pods of the namespace may connect")],
+    ids=["the retired chart", "open to the namespace"],
+)
+def test_an_upgrade_that_would_shut_clients_out_is_refused_until_they_are_named(
+    helm: Helm,
+    cluster: StandInCluster,
+    tmp_path: Path,
+    before: tuple[str, ...],
+    policy: bool,
+    who: str,
+) -> None:
+    for document in release_there(helm, *before, policy=policy):
+        cluster.put(document)
+    kubeconfig = cluster.configuration(tmp_path)
+
+    def upgraded(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ("--values", str(LEAST), "--dry-run=server", "--is-upgrade", *arguments)
+        return helm.template(*command, kubeconfig=kubeconfig)
+
+    refused = upgraded()
+    assert refused.returncode != 0
+    assert f"networkPolicy.allowSameNamespace: so far {who}" in refused.stderr
+    assert f'{RELEASE}-authproxy-client: "true"' in refused.stderr
+    for said in (
+        "networkPolicy.allowSameNamespace=true",
+        "networkPolicy.allowSameNamespace=false",
+        "networkPolicy.allowFrom[0].podSelector.matchLabels.app=writer",
+        "networkPolicy.enabled=false",
+    ):
+        result = upgraded("--set", said)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("there", ["nothing", "a closed one"])
+def test_an_upgrade_that_shuts_nobody_out_is_not_refused(
+    helm: Helm, cluster: StandInCluster, tmp_path: Path, there: str
+) -> None:
+    for document in release_there(helm) if there == "a closed one" else []:
+        cluster.put(document)
+    command = ("--values", str(LEAST), "--dry-run=server", "--is-upgrade")
+    result = helm.template(*command, kubeconfig=cluster.configuration(tmp_path))
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_policy_is_about_the_proxys_pods(helm: Helm) -> None:

@@ -62,8 +62,28 @@ def test_queries_need_the_reader_role(notes: Notes) -> None:
     assert 'role assignment create --role "Monitoring Data Reader"' in said
     assert "federated-credential" not in said
     assert "http://rel-authproxy.observability.svc:8080\n" in said
-    assert "Only pods in namespace observability may connect" in said
     assert "WARNING" not in said
+
+
+def test_who_may_connect_is_said_and_how_to_open_it(notes: Notes) -> None:
+    said = notes(LEAST)
+    assert "CLOSED to all but its named clients." in said
+    assert '\n     rel-authproxy-client: "true"\n' in said
+    assert "namespaceSelector" in said
+    assert "networkPolicy.allowSameNamespace=true" in said
+    said = notes(LEAST, "networkPolicy.allowSameNamespace=true")
+    assert "All pods in namespace observability may connect." in said
+    assert "CLOSED" not in said
+    named = "networkPolicy.allowFrom[0].podSelector.matchLabels.app=writer"
+    assert "and the peers in networkPolicy.allowFrom." in notes(LEAST, named)
+
+
+def test_who_may_scrape_is_said(notes: Notes) -> None:
+    assert "Port 9090" not in notes(LEAST)
+    said = notes(LEAST, "metricsPort=9090")
+    assert "Port 9090 (metrics) is open to the peers in networkPolicy.allowMetricsFrom only" in said
+    said = notes(LEAST, "metricsPort=9090", "networkPolicy.allowMetricsFrom=null")
+    assert "WARNING: nobody may scrape port 9090" in said
 
 
 def test_a_pasted_endpoint_needs_no_path_from_prometheus(notes: Notes) -> None:

@@ -24,11 +24,22 @@ from authproxy.demo.directory import TENANT, Application, FederatedCredential
 from authproxy.demo.entra import StandInEntra
 from authproxy.demo.signing import ServiceAccountIssuer
 from authproxy.settings import load_settings
+from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
-from tests.support.helm import CHART, NAMESPACE, Document, Helm, is_test, only
-from tests.support.identity import AUDIENCE
+from tests.support.helm import (
+    CHART,
+    NAMESPACE,
+    Document,
+    Helm,
+    is_test,
+    only,
+    plain_environment,
+    proxy_container,
+)
+from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.pod import Objects, Pod
+from tests.support.probes import passes
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
 from tests.support.scrape import settled
 from tests.support.upstream import Upstream
@@ -39,7 +50,6 @@ pytestmark = pytest.mark.real("helm")
 VALUES = Path(__file__).parent / "values"
 CLIENT = "11111111-1111-1111-1111-111111111111"
 CLIENT_TOKEN = "a-token-of-a-client-0123456789"
-from tests.support.probes import passes
 TEAM_B, TEAM_B_TOKEN = "22222222-2222-2222-2222-222222222222", "a-token-of-team-b-0123456789"
 PASSWORD = b"certificate's password"
 SECRET = "kept~under~wraps"
@@ -181,16 +191,6 @@ def test_a_managed_identity_serves_passes_helm_test_and_ends(
     assert process.wait() == 0
 
 
-def test_without_a_token_it_lives_and_fails_helm_test(
-    start: Start, helm: Helm, entra: StandInEntra
-) -> None:
-    entra.system_assigned = None
-    process, pod = start("system-assigned", ready=False, **entra.managed_identity_environment())
-    assert process.get(pod.probe("startupProbe")[1]).status == 200
-    assert process.get(pod.probe("livenessProbe")[1]).status == 200
-    assert process.get(pod.probe("readinessProbe")[1]).status == 503
-    documents = helm.render_file(VALUES / "system-assigned.yaml")
-    for port, said in ((process.port, "/ready: 503"), (free_port(), "refused")):
 def test_a_pod_on_a_socket_is_probed_there(
     helm: Helm, launch: Launch, entra: StandInEntra, tmp_path: Path
 ) -> None:
@@ -217,6 +217,16 @@ def test_a_probe_of_ones_own_takes_the_place_of_the_charts(helm: Helm) -> None:
     assert "readinessProbe" not in container
 
 
+def test_without_a_token_it_lives_and_fails_helm_test(
+    start: Start, helm: Helm, entra: StandInEntra
+) -> None:
+    entra.system_assigned = None
+    process, pod = start("system-assigned", ready=False, **entra.managed_identity_environment())
+    assert process.get(pod.probe("startupProbe")[1]).status == 200
+    assert process.get(pod.probe("livenessProbe")[1]).status == 200
+    assert process.get(pod.probe("readinessProbe")[1]).status == 503
+    documents = helm.render_file(VALUES / "system-assigned.yaml")
+    for port, said in ((process.port, "/ready: 503"), (free_port(), "refused")):
         result = run_helm_test(documents, port)
         assert result.returncode == 1
         assert said in result.stderr
@@ -374,8 +384,8 @@ def test_the_sidecar_of_prometheus_is_free_of_faults(token_file: Path) -> None:
         "azure.workload.identity/use": "true"
     }
     settings = load_settings(environ=environment, serving=True).settings
-    (port,) = container["ports"]
     (write,) = prometheus["prometheusSpec"]["remoteWrite"]
     assert settings.forwards_only_remote_write
-    assert settings.listening_port == port["containerPort"]
+    # tests/test_manifests.py sees to the rest of the container.
+    assert settings.listening_host == "127.0.0.1"
     assert write["url"] == f"http://127.0.0.1:{settings.listening_port}/api/v1/write"

@@ -224,7 +224,8 @@ def _read_by_grafana(document: Document) -> None:
 
 def _is_chart_values(document: Document) -> bool:
     routes = document.get("routes")
-    return isinstance(routes, list) and all("targetHost" in route for route in routes)
+    of_routes = isinstance(routes, list) and all("targetHost" in route for route in routes)
+    return of_routes or set(document) == {"networkPolicy"}
 
 
 def _read_by_chart(document: Document) -> None:

@@ -40,18 +40,23 @@ class Helm:
     program: str = field(default_factory=find_helm)
     _rendered: dict[tuple[str, ...], list[Document]] = field(default_factory=dict)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, kubeconfig: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         environment = {
             "HOME": str(self.folder),
-            "KUBECONFIG": str(self.folder / "none"),
+            "KUBECONFIG": str(kubeconfig or self.folder / "none"),
             "GOGC": "off",  # It ends before collecting garbage pays: a quarter less time.
         }
         return subprocess.run(
             [self.program, *arguments], env=environment, capture_output=True, text=True, timeout=50
         )
 
-    def template(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *arguments)
+    def template(
+        self, *arguments: str, kubeconfig: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = ["template", RELEASE, str(CHART), "--namespace", NAMESPACE, *arguments]
+        return self.run(*command, kubeconfig=kubeconfig)
 
     def render(self, *arguments: str, version: str = NEWEST) -> list[Document]:
         """Return the manifests for values given as helm takes them; the same ones only once."""

@@ -286,3 +286,28 @@ extraEnv.{{ .name }}="***": it is a secret, and would be in clear for all who ma
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/*
+An upgrade that would shut out who may connect so far, without a word about it: from a release without
+a NetworkPolicy, such as the retired chart's, or from one that let in the whole namespace.
+*/}}
+{{- define "authproxy.faults.network" -}}
+{{- with .Values.networkPolicy }}
+{{- if and $.Release.IsUpgrade .enabled (kindIs "invalid" .allowSameNamespace) (not .allowFrom) (include "authproxy.hasPort" $) }}
+{{- $name := include "authproxy.fullname" $ }}
+{{- $policy := lookup "networking.k8s.io/v1" "NetworkPolicy" $.Release.Namespace $name }}
+{{- $who := "" }}
+{{- if and (not $policy) (lookup "apps/v1" "Deployment" $.Release.Namespace $name) }}
+{{- $who = "everybody may connect" }}
+{{- end }}
+{{- range dig "spec" "ingress" list $policy }}
+{{- if has (dict "podSelector" dict) (.from | default list) }}
+{{- $who = "all pods of the namespace may connect" }}
+{{- end }}
+{{- end }}
+{{- if $who }}
+networkPolicy.allowSameNamespace: so far {{ $who }}, and this upgrade would shut out all but the pods of the namespace with the label {{ include "authproxy.clientLabel" $ }}: "true". Name the clients in networkPolicy.allowFrom, or set this to true (all pods of the namespace) or false (those with the label); networkPolicy.enabled=false lets in everybody.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -93,6 +93,11 @@ true
 {{- toYaml $probe }}
 {{- end }}
 
+{{/* The label of pods in the release's namespace that may connect. */}}
+{{- define "authproxy.clientLabel" -}}
+{{- include "authproxy.named" (list . "client") }}
+{{- end }}
+
 {{/* Seconds that a pod may take to end: all that it does then, and five more. */}}
 {{- define "authproxy.secondsToEnd" -}}
 {{- $settings := include "authproxy.settings" . | fromJson }}
