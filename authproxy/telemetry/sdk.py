@@ -9,8 +9,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import MeterProvider as AnyMeterProvider
@@ -51,9 +51,6 @@ if TYPE_CHECKING:
 
 #: The probes; of a request, the instrumentation sees the raw target, in whichever form.
 _UNTRACED = r"^((?i:https?)://[^/?]*)?/(health|ready)(\?|$)"
-
-#: Which semantic conventions the instrumentation follows.
-_OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
 
 class ObservedRequest(RequestWatch):
@@ -193,18 +190,16 @@ class SDKTelemetry(Telemetry):
         """
         if self._tracers is None:
             return
-        asked = os.environ.get(_OPT_IN, "")
-        if not {"http", "http/dup"}.intersection(part.strip() for part in asked.split(",")):
-            os.environ[_OPT_IN] = f"{asked},http" if asked else "http"
         from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
-        FlaskInstrumentor.instrument_app(  # type: ignore[no-untyped-call]
-            app,
-            tracer_provider=ServerTracerProvider(self._tracers),
-            meter_provider=NoOpMeterProvider(),
-            excluded_urls=_UNTRACED,
-            enable_commenter=False,
-        )
+        with _stable_http_conventions():
+            FlaskInstrumentor.instrument_app(  # type: ignore[no-untyped-call]
+                app,
+                tracer_provider=ServerTracerProvider(self._tracers),
+                meter_provider=NoOpMeterProvider(),
+                excluded_urls=_UNTRACED,
+                enable_commenter=False,
+            )
         seen = _as_it_came(app.wsgi_app, log_query=self._settings.log_query)
         app.wsgi_app = seen  # type: ignore[method-assign, assignment]
 
@@ -253,6 +248,31 @@ class SDKTelemetry(Telemetry):
         for handler in root.handlers:
             handler.removeFilter(add_trace_ids)
         self._faults.uninstall()
+
+
+@contextmanager
+def _stable_http_conventions() -> Iterator[None]:
+    """Have what is instrumented meanwhile follow the stable semantic conventions of HTTP.
+
+    The library reads OTEL_SEMCONV_STABILITY_OPT_IN once for the process, and takes no
+    argument. The process may be another program's: its environment, and what else it
+    instruments, are not ours to change. `http/dup`, where that is asked for, stays.
+    """
+    from opentelemetry.instrumentation import _semconv
+
+    conventions, http = (
+        _semconv._OpenTelemetrySemanticConventionStability,
+        _semconv._OpenTelemetryStabilitySignalType.HTTP,
+    )
+    conventions._initialize()  # type: ignore[no-untyped-call]
+    of_process = conventions._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING
+    if of_process[http] == _semconv._StabilityMode.DEFAULT:
+        ours = {**of_process, http: _semconv._StabilityMode.HTTP}
+        conventions._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING = ours
+    try:
+        yield
+    finally:
+        conventions._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING = of_process
 
 
 def _span_limits() -> SpanLimits:

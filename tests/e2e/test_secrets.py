@@ -323,11 +323,7 @@ def assert_children_know_no_more(subject: Subject) -> None:
     if subject.kind == "azurecli":
         seen = (subject.folder / "environment-of-az").read_bytes().splitlines()
         own = {b"PWD", b"OLDPWD", b"SHLVL", b"_"}  # the shell's
-        ours = {
-            b"OTEL_SEMCONV_STABILITY_OPT_IN=http",
-            b"NO_COLOR=true",
-            b"AZURE_CORE_NO_COLOR=true",
-        }
+        ours = {b"NO_COLOR=true", b"AZURE_CORE_NO_COLOR=true"}
         added = {line for line in seen if line.partition(b"=")[0] not in own} - set(given)
         assert added <= ours
 

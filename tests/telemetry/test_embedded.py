@@ -1,0 +1,110 @@
+"""In a program that has the proxy inside, telemetry changes nothing of the program's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.collector import Collector
+from tests.support.process import clean_environment
+
+#: The program instruments a site of its own before or after it makes the proxy, or not; and says
+#: what has changed in its environment.
+PROGRAM = """
+import os, sys
+
+from flask import Flask
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+import authproxy
+
+site = Flask("site")
+site.add_url_rule("/own", view_func=lambda: "")
+before = dict(os.environ)
+if sys.argv[1] == "before":
+    FlaskInstrumentor.instrument_app(site)
+proxy = authproxy.create_app(authproxy.load_settings(serving=False).settings)
+if sys.argv[1] == "after":
+    FlaskInstrumentor.instrument_app(site)
+services = authproxy.services_of(proxy)
+services.start()
+answer = proxy.test_client().get("/x", environ_overrides={"REQUEST_URI": "/x"})
+services.close()
+changed = {name for name, value in os.environ.items() if before.get(name) != value}
+print(answer.status_code, sorted(changed | before.keys() - os.environ.keys()))
+"""
+
+
+@pytest.mark.parametrize("instrumented", ["before", "after", "never"])
+def test_the_programs_environment_stays_as_it_is(tmp_path: Path, instrumented: str) -> None:
+    """And spans of ours follow the stable conventions, whatever the program's own follow."""
+    with Collector() as collector:
+        ended = subprocess.run(
+            [sys.executable, "-c", PROGRAM, instrumented],
+            env={
+                **clean_environment(str(tmp_path)),
+                "TARGET_HOST": "metrics.example.com",
+                "AUDIENCE": "https://metrics.example.com",
+                "IDENTITY_TYPE": "azurecli",
+                "METRICS_PORT": "9090",
+                "OTEL_GRPC_ENDPOINT": collector.endpoint,
+                # A service manager's, which are the program's to use.
+                "NOTIFY_SOCKET": "/nowhere",
+                "LISTEN_FDS": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert (ended.stdout, ended.returncode) == ("503 []\n", 0), ended.stderr
+        [span] = collector.spans_named("ProxyRequest")
+    assert span.attributes["http.request.method"] == "GET"
+    assert "http.method" not in span.attributes
+
+
+CONVENTIONS = """
+from flask import Flask
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import authproxy
+
+authproxy.create_app(authproxy.load_settings(serving=False).settings)
+site, seen = Flask("site"), InMemorySpanExporter()
+site.add_url_rule("/own", view_func=lambda: "")
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(seen))
+FlaskInstrumentor.instrument_app(site, tracer_provider=provider)
+site.test_client().get("/own")
+print(*sorted(seen.get_finished_spans()[0].attributes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opted_in", "old", "new"), [("", True, False), ("http", False, True), ("http/dup", True, True)]
+)
+def test_what_else_the_program_instruments_follows_what_it_asked_for(
+    tmp_path: Path, opted_in: str, old: bool, new: bool
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CONVENTIONS],
+        env={
+            **clean_environment(str(tmp_path)),
+            "TARGET_HOST": "metrics.example.com",
+            "AUDIENCE": "https://metrics.example.com",
+            "OTEL_GRPC_ENDPOINT": "127.0.0.1:9",
+            "OTEL_SEMCONV_STABILITY_OPT_IN": opted_in,
+        },
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    names = set(ended.stdout.split())
+    assert ("http.method" in names) is old
+    assert ("http.request.method" in names) is new
