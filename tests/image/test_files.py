@@ -13,9 +13,11 @@ import yaml
 
 import authproxy
 from tests.support.containers import ROOT
+from tests.support.storage import MEBIBYTE, buffered_bytes, memory_bytes
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 COMPOSE = ROOT / "docker" / "compose.yaml"
+PAGE = (ROOT / "docs" / "container.md").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
 
 
@@ -41,8 +43,12 @@ def test_each_compose_service_is_hardened_and_outlives_its_own_drain() -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["tmpfs"][0].startswith("/tmp:size=")
-        assert service["mem_limit"]
+        tmpfs = re.fullmatch(r"/tmp:size=(\d+)m,mode=1777", service["tmpfs"][0])
+        assert tmpfs
+        size, limit = int(tmpfs[1]), int(service["mem_limit"].removesuffix("m"))
+        assert size * MEBIBYTE > buffered_bytes()
+        assert (limit - size) * MEBIBYTE > 2 * memory_bytes(1)
+        assert f"--tmpfs /tmp:size={size}m,mode=1777 --memory {limit}m" in PAGE
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"] == ["CMD", "healthcheck"]
         assert int(service["stop_grace_period"].removesuffix("s")) > 25
