@@ -20,7 +20,7 @@ from authproxy.headers import (
     received_fields,
 )
 from authproxy.redaction import Redactor
-from authproxy.request_log import RequestStory
+from authproxy.request_log import RequestStory, shown_url
 from authproxy.settings import Route
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.target import Target
@@ -63,8 +63,8 @@ class Forwarder:
         if story.method in REFUSED_METHODS:
             raise MethodNotAllowed(f"{story.method} is not forwarded")
         outbound_target = self._outbound(request_target(environ))
-        story.url = self._url.origin + (
-            outbound_target if self._log_query else path_of(outbound_target)
+        story.url = shown_url(
+            self._url.origin + (outbound_target if self._log_query else path_of(outbound_target))
         )
         received = received_fields(environ)
         passed = forwardable(received, overrides=self._overrides, client=client_address(environ))

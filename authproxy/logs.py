@@ -30,6 +30,10 @@ _JOURNAL_PREFIXES = (
     (logging.NOTSET, "<7>"),
 )
 
+#: Most characters of one value in a line. What a client, a target or an identity endpoint says may
+#: be as long as they like.
+MAX_VALUE_CHARACTERS = 2048
+
 #: Libraries whose debug output shows request headers, or that warn of what is
 #: ordinary here (a full pool or queue).
 _QUIET = {
@@ -50,7 +54,7 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
     }
     for key, value in fields.items():
         if value is not None:
-            event[key] = masked(value) if isinstance(value, str) else value
+            event[key] = bounded(masked(value)) if isinstance(value, str) else value
     for key in ("trace_id", "span_id"):  # where the record belongs to a sampled span
         if (value := getattr(record, key, None)) is not None:
             event[key] = value
@@ -58,6 +62,12 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
         traceback = logging.Formatter().formatException(record.exc_info)
         event["Traceback"] = masked(traceback)
     return event
+
+
+def bounded(text: str) -> str:
+    """Return a value as a line may have it: cut, with the number of characters left out."""
+    more = len(text) - MAX_VALUE_CHARACTERS
+    return text if more <= 0 else f"{text[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
 
 
 class JSONFormatter(logging.Formatter):

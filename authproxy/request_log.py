@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from authproxy.errors import BadRequest, RequestError
 from authproxy.excerpt import BodyExcerpt
@@ -17,6 +18,9 @@ from authproxy.upstream.target import Exchange
 from authproxy.urls import path_of, request_target
 
 log = logging.getLogger(__name__)
+
+#: What stands in a URL for itself.
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class RequestStory:
@@ -136,6 +140,15 @@ class RequestStory:
 def _path_of(environ: Mapping[str, Any]) -> str | None:
     """Return what a request asked for that was refused before its way was known."""
     try:
-        return path_of(request_target(environ))
+        return shown_url(path_of(request_target(environ)))
     except BadRequest:
         return None
+
+
+def shown_url(url: str) -> str:
+    """Return a URL or request target as the log has it.
+
+    Bytes beyond ASCII are percent-encoded, as the retired proxy had them: half as
+    long as escaped in a line, and as they would be sent by a client that encodes them.
+    """
+    return url if url.isascii() else quote(url, safe=_ASCII, encoding="latin-1", errors="replace")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.logs import JSONFormatter, LogfmtFormatter
+from authproxy.logs import MAX_VALUE_CHARACTERS, JSONFormatter, LogfmtFormatter
 from authproxy.redaction import masked
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
@@ -53,6 +53,24 @@ def test_no_value_can_start_a_line_or_a_key_of_its_own(value: str) -> None:
     assert line.isprintable()
     assert line.endswith(" End=1")
     assert line.count(" Key=") == 1 or "Key=" in value
+
+
+@given(st.text(max_size=100), st.integers(0, 3 * MAX_VALUE_CHARACTERS))
+def test_a_value_takes_no_more_of_a_line_than_it_may(value: str, repeated: int) -> None:
+    value = (value or "x") * (1 + repeated // max(1, len(value)))
+    made = json.loads(JSONFormatter().format(record("m", Key=value, End=1)))
+    whole = masked(value)
+    more = len(whole) - MAX_VALUE_CHARACTERS
+    cut = f"{whole[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
+    assert made["Key"] == (whole if more <= 0 else cut)
+    assert made["End"] == 1
+
+
+def test_a_token_at_the_cut_is_masked_whole() -> None:
+    """What is left of it would look like no token any more."""
+    value = "x" * (MAX_VALUE_CHARACTERS - 12) + f" {TOKEN}"
+    line = LogfmtFormatter().format(record("m", Key=value))
+    assert TOKEN[:8] not in line
 
 
 OPAQUE = "abcdefghijklmnopqrstuvwxyz0123"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.demo.entra import StandInEntra
+from authproxy.logs import MAX_VALUE_CHARACTERS
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.identity import SECRET, application_settings
@@ -182,9 +183,41 @@ def test_a_path_forges_no_log_line(proxy: ProxyProcess, target: Upstream, path: 
     assert proxy.get(marked).status == 200
     line = proxy.wait_for_line(f"{SENT}.*{marked.removesuffix(path)}")
     event = parse_line(line)
-    assert event["Request"] == f"{target.url}{marked}"
+    encoded = marked.replace("\xe9\x9b", "%E9%9B").replace("\x85", "%85")
+    assert event["Request"] == f"{target.url}{encoded}"
     assert (event["level"], event["msg"]) == ("info", f"{SENT}, returning response back.")
     assert line.isascii()
+
+
+@pytest.mark.parametrize(
+    "character", ["a", "\xff", '"', "\\"], ids=["letter", "byte", "quote", "backslash"]
+)
+@pytest.mark.parametrize("length", [300, 7000])
+def test_a_request_makes_a_line_of_no_more_than_it_may_take(
+    proxy: ProxyProcess, target: Upstream, character: str, length: int
+) -> None:
+    """Three times a short request and a little, and a bound on a long one."""
+    path = unique() + "?"
+    assert proxy.get(path + character * length).status == 200
+    line = proxy.wait_for_line(f"{SENT}.*{re.escape(path)}")
+    assert len(line) < min(3 * length, 2 * MAX_VALUE_CHARACTERS) + 400
+    request = parse_line(line)["Request"]
+    shown = character if character.isascii() else "%FF"
+    whole = f"{target.url}{path}{shown * length}"
+    more = len(whole) - MAX_VALUE_CHARACTERS
+    cut = f"{whole[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
+    assert request == (whole if more <= 0 else cut)
+
+
+def test_whatever_else_a_client_chooses_is_bounded_too(
+    proxy: ProxyProcess, target: Upstream
+) -> None:
+    path = unique()
+    identifier = f"X-Request-ID: {'x' * 5000}"
+    assert proxy.ask(message(f"{'LONG' * 1000} {path}", identifier)).status == 200
+    event = parse_line(proxy.wait_for_line(f"{SENT}.*{path}"))
+    for name in ("RequestID", "Method"):
+        assert len(event[name]) <= MAX_VALUE_CHARACTERS + len("... (99999 characters more)")
 
 
 def test_a_request_id_forges_no_log_line(proxy: ProxyProcess, target: Upstream) -> None:
