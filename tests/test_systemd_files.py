@@ -14,6 +14,7 @@ import pytest
 from authproxy.settings import load_settings
 from authproxy.settings.declarations import declarations
 from tests.support.commands import commands, section
+from tests.support.storage import MEBIBYTE, in_bytes, memory_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy" / "systemd"
@@ -71,10 +72,14 @@ def test_the_credentials_are_sound(units: Path, uncommented: bool) -> None:
 
 
 @pytest.mark.real(ANALYZE)
-def test_the_pages_drop_ins_are_sound(units: Path) -> None:
-    (socket,) = re.findall(r"```ini\n(\[Socket\].*?)```", (ROOT / PAGE).read_text(), re.S)
-    add(units, "authproxy.socket", socket)
-    result = analyze("verify", units / "authproxy.socket")
+@pytest.mark.parametrize(
+    ("unit", "section"),
+    [("authproxy.socket", r"\[Socket\]"), ("authproxy.service", r"\[Service\]")],
+)
+def test_the_pages_drop_ins_are_sound(units: Path, unit: str, section: str) -> None:
+    (drop_in,) = re.findall(rf"```ini\n({section}.*?)```", (ROOT / PAGE).read_text(), re.S)
+    add(units, unit, drop_in)
+    result = analyze("verify", units / unit)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
@@ -126,6 +131,25 @@ def test_the_unit_outlives_the_default_drain() -> None:
         environ=environment((FOLDER / "authproxy.env").read_text()), serving=True
     ).settings
     assert int(seconds[1]) > settings.shutdown_delay_seconds + settings.shutdown_grace_seconds
+
+
+def test_the_unit_is_bounded_and_has_room_for_four_workers() -> None:
+    text = (FOLDER / "authproxy.service").read_text()
+    limits = dict(re.findall(r"^(MemoryHigh|MemoryMax|TasksMax)=(\w+)$", text, re.M))
+    high, most = (in_bytes(f"{limits[name]}i") for name in ("MemoryHigh", "MemoryMax"))
+    # What it needs cannot be taken back at MemoryHigh: telemetry adds a half at most.
+    assert memory_bytes(4) * 3 // 2 <= high < most
+    threads = {one.variable: one.field.default for one in declarations()}["THREADS"]
+    assert int(limits["TasksMax"]) > 2 * 4 * (int(threads) + 20)
+    said = (ROOT / PAGE).read_text()
+    assert f"{most // MEBIBYTE} MiB of memory and {limits['TasksMax']} threads" in said
+
+
+def test_bodies_wait_on_disk_in_a_directory_of_the_units_own() -> None:
+    """/tmp is memory on many distributions, and would count against MemoryMax."""
+    text = (FOLDER / "authproxy.service").read_text()
+    assert "\nEnvironment=TMPDIR=/var/tmp\n" in text
+    assert "\nPrivateTmp=yes\n" in text
 
 
 @pytest.mark.parametrize("heading", HEADINGS)

@@ -58,6 +58,23 @@ def test_the_unit_becomes_ready_and_serves(
     assert heaps_in(installed.run(f"cat /proc/{main_pid(installed)}/maps").stdout) == 2
 
 
+def test_it_is_bounded_and_a_large_body_waits_on_disk(
+    serve: Serve, installed: Machine, target: Upstream
+) -> None:
+    gate = Gate()
+    target.respond(raw(gate, OK))
+    serve()
+    bounds = {name: installed.property(name) for name in ("MemoryHigh", "MemoryMax", "TasksMax")}
+    assert bounds == {"MemoryHigh": "402653184", "MemoryMax": "536870912", "TasksMax": "512"}
+    with Client(PORT) as client:
+        client.send(message("POST /large", body=b"x" * 2_000_000))
+        target.wait_for_requests(1)
+        open_files = installed.run(f"ls -l /proc/{main_pid(installed)}/fd").stdout
+        gate.open()
+        assert client.receive().status == 200
+    assert re.search(r"-> /var/tmp/\S+ \(deleted\)$", open_files, re.M), open_files
+
+
 def test_stopping_and_restarting_leave_a_clean_exit(
     serve: Serve, installed: Machine, target: Upstream
 ) -> None:
