@@ -267,6 +267,8 @@ def test_only_named_clients_come_in(manifest: Manifest) -> None:
     policy = manifest.one("NetworkPolicy")["spec"]
     assert "Ingress" in policy["policyTypes"]
     for rule in policy["ingress"]:
+        assert len(rule["ports"]) == 1, "who sends requests and who scrapes are two matters"
+        assert rule["from"]
         for peer in rule["from"]:
             assert peer["namespaceSelector"]["matchLabels"]
             assert peer["podSelector"]["matchLabels"]
