@@ -293,11 +293,11 @@ a NetworkPolicy, such as the retired chart's, or from one that let in the whole 
 */}}
 {{- define "authproxy.faults.network" -}}
 {{- with .Values.networkPolicy }}
-{{- if and $.Release.IsUpgrade .enabled (kindIs "invalid" .allowSameNamespace) (not .allowFrom) (include "authproxy.hasPort" $) }}
+{{- if and $.Release.IsUpgrade .enabled (kindIs "invalid" .allowSameNamespace) (include "authproxy.hasPort" $) }}
 {{- $name := include "authproxy.fullname" $ }}
 {{- $policy := lookup "networking.k8s.io/v1" "NetworkPolicy" $.Release.Namespace $name }}
 {{- $who := "" }}
-{{- if and (not $policy) (lookup "apps/v1" "Deployment" $.Release.Namespace $name) }}
+{{- if and (not $policy) (not .allowFrom) (lookup "apps/v1" "Deployment" $.Release.Namespace $name) }}
 {{- $who = "everybody may connect" }}
 {{- end }}
 {{- range dig "spec" "ingress" list $policy }}
@@ -306,7 +306,7 @@ a NetworkPolicy, such as the retired chart's, or from one that let in the whole 
 {{- end }}
 {{- end }}
 {{- if $who }}
-networkPolicy.allowSameNamespace: so far {{ $who }}, and this upgrade would shut out all but the pods of the namespace with the label {{ include "authproxy.clientLabel" $ }}: "true". Name the clients in networkPolicy.allowFrom, or set this to true (all pods of the namespace) or false (those with the label); networkPolicy.enabled=false lets in everybody.
+networkPolicy.allowSameNamespace: so far {{ $who }}, and this upgrade would shut out all but the pods of the namespace with the label {{ include "authproxy.clientLabel" $ }}: "true"{{ if .allowFrom }} and networkPolicy.allowFrom{{ end }}. Set this to true (all pods of the namespace) or false (those with the label), and name clients elsewhere in networkPolicy.allowFrom; networkPolicy.enabled=false lets in everybody.
 {{- end }}
 {{- end }}
 {{- end }}
