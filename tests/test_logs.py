@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+import time
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from authproxy.logs import MAX_VALUE_CHARACTERS, JSONFormatter, LogfmtFormatter
 from authproxy.redaction import masked
+from authproxy.request_log import shown_url
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
 
@@ -64,6 +67,28 @@ def test_a_value_takes_no_more_of_a_line_than_it_may(value: str, repeated: int) 
     cut = f"{whole[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
     assert made["Key"] == (whole if more <= 0 else cut)
     assert made["End"] == 1
+
+
+@given(st.binary(max_size=50))
+def test_a_request_target_is_shown_in_ascii_and_means_the_same(raw: bytes) -> None:
+    shown = shown_url(raw.decode("latin-1"))
+    assert shown.isascii()
+    assert unquote_to_bytes(shown) == unquote_to_bytes(raw)
+    assert len(shown) <= 3 * len(raw)
+
+
+def test_showing_and_cutting_a_target_takes_time_in_proportion_to_it() -> None:
+    def seconds(length: int) -> float:
+        target = "/" + "\xff." * length
+
+        def once() -> float:
+            began = time.process_time()
+            LogfmtFormatter().format(record("m", Request=shown_url(target)))
+            return time.process_time() - began
+
+        return min(once() for _ in range(20))
+
+    assert seconds(20_000) < 2.5 * seconds(10_000)
 
 
 def test_a_token_at_the_cut_is_masked_whole() -> None:
