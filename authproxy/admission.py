@@ -18,7 +18,8 @@ from authproxy.errors import (
 )
 from authproxy.files.inbound_tokens import watched_tokens
 from authproxy.files.jwks import FileKeys, KeySource
-from authproxy.path_rules import PathRules, ambiguity
+from authproxy.path_readings import oddity
+from authproxy.path_rules import PathRules
 from authproxy.settings import Settings
 from authproxy.urls import has_origin_form, path_of, request_target
 
@@ -121,7 +122,7 @@ def _require_path(environ: Mapping[str, Any], rules: PathRules) -> None:
     if not has_origin_form(environ):
         raise BadRequest("the request target is not a path (ALLOWED_PATHS is set)")
     path = path_of(request_target(environ))
-    if what := ambiguity(path):
+    if what := oddity(path):
         raise BadRequest(
             f"the path can be read in more than one way: it holds {what} (ALLOWED_PATHS is set)"
         )

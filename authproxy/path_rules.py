@@ -1,57 +1,15 @@
-"""Pure rules: which paths are allowed, and which cannot be judged.
-
-Between the proxy and whatever serves a path in the end, programs may decode it
-once more, remove dot segments, take a backslash for a slash, cut parameters or
-merge slashes. A path that any of them could turn into another one is not
-judged but refused; what is left means the same to all.
-"""
+"""Pure rules: which paths are allowed."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
 from authproxy.globs import Glob
+from authproxy.path_readings import oddity
 
 #: No rule admits a longer path: matching it would cost more than it is worth.
 MAX_LENGTH = 8192
-
-#: What makes a raw path ambiguous, the first that fits is told. Besides the
-#: separators themselves, encoded ones: they would become separators when decoded,
-#: as `%25` would become the beginning of another encoding.
-_AMBIGUITIES = (
-    ("a backslash", re.compile(r"\\")),
-    ("a `;`", re.compile(";")),
-    ("an empty segment (`//`)", re.compile("//")),
-    ("a control character", re.compile(r"[\x00-\x1f\x7f]|%(?:[01][0-9A-Fa-f]|7[Ff])")),
-    ("a character beyond ASCII", re.compile(r"[^\x00-\x7f]|%[89A-Fa-f][0-9A-Fa-f]")),
-    (
-        "an encoded slash, backslash, dot, percent sign, `;`, `?` or `#`",
-        re.compile("%(?:2[Ff]|5[Cc]|2[Ee]|25|3[Bb]|3[Ff]|23)"),
-    ),
-    ("a `%` that encodes nothing", re.compile("%(?![0-9A-Fa-f]{2})")),
-    # RFC 3986 section 3.3, without what is named above.
-    ("a character that must be encoded", re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,=:@%/]")),
-)
-
-#: Some servers drop blanks and dots at a segment's end: `.. ` is a dot segment there.
-_HOLLOW = ". "
-
-
-def ambiguity(path: str) -> str | None:
-    """Return what makes a raw path readable in more than one way; None if nothing does."""
-    for what, pattern in _AMBIGUITIES:
-        if pattern.search(path):
-            return what
-    if has_dot_segment(unquote(path)):
-        return "a segment of dots or blanks alone"
-    return None
-
-
-def has_dot_segment(path: str) -> bool:
-    """Tell whether any server could take a segment of a decoded path for `.` or `..`."""
-    return any(segment and not segment.strip(_HOLLOW) for segment in path.split("/"))
 
 
 class PathRules:
@@ -71,7 +29,7 @@ class PathRules:
                 raise ValueError(f"{entry!r} does not begin with a slash")
             if "?" in entry or "%" in entry:
                 raise ValueError(f"{entry!r} holds a query or an encoded character")
-            if what := ambiguity(entry.replace("*", "x")):
+            if what := oddity(entry.replace("*", "x")):
                 raise ValueError(f"{entry!r} holds {what}")
             if "*" in entry:
                 try:
@@ -82,7 +40,7 @@ class PathRules:
                 self._prefixes.append(entry)
 
     def admit(self, path: str) -> bool:
-        """Tell whether a raw path that is not ambiguous is allowed.
+        """Tell whether a raw path without an oddity is allowed.
 
         It has to be both as it is written and decoded: servers compare either.
         """

@@ -5,24 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Generic, TypeVar
-from urllib.parse import unquote
 
 from authproxy.errors import BadRequest, NoRoute
-from authproxy.path_rules import ambiguity, has_dot_segment
-from authproxy.urls import path_of, request_target, requested_host
+from authproxy.path_readings import oddity, readings_of, spelling
+from authproxy.urls import canonical_host, path_of, request_target, requested_host
 
 T = TypeVar("T")
 
 _HOST = re.compile(r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+#: Clients leave these out of Host, each with its scheme (RFC 9110 section 4.2); which scheme a
+#: client used is not known behind whatever ends TLS.
+_DEFAULT_PORTS = ("80", "443")
 
 
 @dataclass(frozen=True)
 class Match:
     """Which requests take a route: those for a host, those below a path, or both.
 
-    `host` is in small letters; without a port it stands for any. `path` is a
-    prefix that ends at a slash of the request's path. With `strip_path` the
+    `host` is as `canonical_host` has it; without a port it stands for any. `path`
+    is a prefix that ends at a slash of the request's path. With `strip_path` the
     target does not see it.
     """
 
@@ -37,7 +41,10 @@ class Match:
         Raises ValueError, whose first argument is `host` or `path` and whose
         second says what is wrong with it.
         """
-        host = None if host is None else host.lower()
+        try:
+            host = None if host is None else canonical_host(host)
+        except ValueError as error:
+            raise ValueError("host", str(error)) from None
         if host is not None and not _HOST.fullmatch(host):
             raise ValueError("host", "it is neither a host name nor host:port")
         path = "/" if path is None else path
@@ -45,7 +52,7 @@ class Match:
             raise ValueError("path", "it does not begin with a slash")
         if any(char in path for char in "?#%*"):
             raise ValueError("path", "it holds a query, an encoded character or a star")
-        if what := ambiguity(path):
+        if what := oddity(path):
             raise ValueError("path", f"it holds {what}")
         return cls(host, path.rstrip("/") or "/", strip_path)
 
@@ -54,10 +61,15 @@ class Match:
         """What to call it where it has no name."""
         return (self.host or "") + ("" if self.host and self.path == "/" else self.path)
 
-    def takes(self, host: str, path: str) -> bool:
-        """Tell whether a request for this host (as in Host, in small letters) and path is meant."""
-        if self.host is not None and self.host not in (host, _without_port(host)):
-            return False
+    def is_for(self, host: str) -> bool:
+        """Tell whether requests for this host, as `canonical_host` has it, are meant."""
+        if self.host is None or self.host == host:
+            return True
+        (name, port), (own_name, own_port) = _split_port(host), _split_port(self.host)
+        return name == own_name and (not own_port or (not port and own_port in _DEFAULT_PORTS))
+
+    def covers(self, path: str) -> bool:
+        """Tell whether a path, letter for letter, is the route's or below it."""
         prefix = self.path
         return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
 
@@ -81,48 +93,54 @@ class RouteTable(Generic[T]):
     """
 
     def __init__(self, routes: Iterable[tuple[Match, T]]) -> None:
-        self._routes = sorted(routes, key=lambda route: _precedence(route[0]))
+        in_order = sorted(routes, key=lambda route: _precedence(route[0]))
+        self._routes = [(match, spelling(match.path), served) for match, served in in_order]
+        self._by_host = any(match.host is not None for match, _ in in_order)
         self._only = None
-        if [match for match, _ in self._routes] == [EVERYTHING]:
-            self._only = self._routes[0][1]
+        if [match for match, _ in in_order] == [EVERYTHING]:
+            self._only = in_order[0][1]
 
     def find(self, environ: Mapping[str, Any]) -> T:
         """Return what serves this request.
 
         Raises NoRoute where nothing does, and BadRequest for a path that
-        programs behind the proxy may take for one of another route.
+        programs behind the proxy may take for one of another route, for a host
+        that is none where hosts decide, and for what is no request target.
         """
         if self._only is not None:
             return self._only
-        host, path = requested_host(environ), path_of(request_target(environ))
-        found, plain = self._first(host, path), _plainest(path)
-        if has_dot_segment(plain) or self._first(host, plain) is not found:
-            raise BadRequest("the path can be read as one of another route")
+        path = path_of(request_target(environ))
+        host = requested_host(environ) if self._by_host else ""
+        routes = [route for route in self._routes if route[0].is_for(host)]
+        rivals = list(takewhile(lambda route: not route[0].covers(path), routes))
+        found = routes[len(rivals)] if len(rivals) < len(routes) else None
+        if rivals or (found is not None and found[0].path != "/"):
+            _require_one_reading(path, [spelled for _, spelled, _ in rivals])
         if found is None:
             raise NoRoute("no route takes this host and path")
-        return found[1]
+        return found[2]
 
-    def _first(self, host: str, path: str) -> tuple[Match, T] | None:
-        return next((route for route in self._routes if route[0].takes(host, path)), None)
+
+def _require_one_reading(path: str, rivals: Iterable[re.Pattern[str]]) -> None:
+    """Raise BadRequest for a path that could be taken for one outside of its route.
+
+    Whatever is done to it, a path stays below the prefix that it begins with, unless by a segment
+    of dots. So that leaves the routes that would come first: `rivals`, as they are spelled.
+    """
+    readings = readings_of(path)
+    if readings.climbs or any(rival.match(text) for rival in rivals for text in readings.texts):
+        what = oddity(path) or (
+            "an encoded character" if "%" in path else "letters of another case"
+        )
+        raise BadRequest(f"the path can be read as one of another route: it holds {what}")
 
 
 def _precedence(match: Match) -> tuple[bool, bool, int]:
     host = match.host or ""
-    return not host, _without_port(host) == host, -len(match.path)
+    return not host, not _split_port(host)[1], -len(match.path)
 
 
-def _without_port(host: str) -> str:
+def _split_port(host: str) -> tuple[str, str]:
+    """Return the name and the port, which is empty where there is none."""
     name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
-
-
-def _plainest(path: str) -> str:
-    """Return a path after all that programs may do to it, but removing dot segments.
-
-    They decode it, also more than once, take backslashes for slashes, cut
-    parameters and merge slashes.
-    """
-    while (decoded := unquote(path)) != path:
-        path = decoded
-    segments = (segment.partition(";")[0] for segment in path.replace("\\", "/").split("/"))
-    return "/" + "/".join(segment for segment in segments if segment)
+    return (name, port) if colon and port.isdigit() else (host, "")

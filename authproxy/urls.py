@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from authproxy.errors import BadRequest
 
@@ -16,6 +17,19 @@ REMOTE_WRITE_PATH = "/api/v1/write"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+#: What no request target holds, as a regular expression has it within brackets: blanks and control
+#: characters, which end it or hide; and `#`, as a fragment is for the client alone (RFC 9112
+#: section 3.2, RFC 3986 section 3.5), and servers disagree on whether it ends the path. All else
+#: passes as it came, though the grammar has neither bytes from 0x80 on nor any of "<>\\^`{|}.
+NOT_IN_REQUEST_TARGETS = r"\x00-\x20#\x7f"
+_NO_REQUEST_TARGET = re.compile(f"[{NOT_IN_REQUEST_TARGETS}]")
+
+#: uri-host and port (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
+_HOST_AND_PORT = re.compile(
+    r"(\[[0-9a-f:.]{2,45}\]|(?:[0-9a-z._~!$&'()*+,;=-]|%[0-9a-f]{2})*)(?::(?:0*([0-9]{1,5}))?)?"
+)
+_NAME = re.compile(r"[0-9a-z._~!$&'()*+,;=-]*")
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,8 @@ def request_target(environ: Mapping[str, Any]) -> str:
     taken off; a server may find it also in `/x/../mount` and `/%6Dount`, but
     what would be left of those is anybody's guess.
 
-    Raises BadRequest there, and where the server passes no raw target on.
+    Raises BadRequest there, for what cannot be a request target, and where the
+    server passes none on.
     """
     raw = _raw(environ)
     if not has_origin_form(environ):
@@ -113,7 +128,7 @@ def request_target(environ: Mapping[str, Any]) -> str:
         if not absolute:
             raise BadRequest("the request target is neither a path nor a URL")
         rest = raw[absolute.end() :]
-        path_at = re.search(r"[/?#]", rest)
+        path_at = re.search(r"[/?]", rest)
         raw = rest[path_at.start() :] if path_at else "/"
         if not raw.startswith("/"):
             raw = f"/{raw}"
@@ -127,16 +142,42 @@ def request_target(environ: Mapping[str, Any]) -> str:
 
 
 def requested_host(environ: Mapping[str, Any]) -> str:
-    """Return the host, with its port if it has one, that a request is for, in small letters.
+    """Return the host that a request is for, with its port if it has one, as `canonical_host` does.
 
     That of an absolute form counts more than Host (RFC 9112 section 3.2.2).
+    Raises BadRequest for one that is none.
     """
     raw = _raw(environ)
     absolute = None if has_origin_form(environ) else _SCHEME.match(raw)
     host: str = environ.get("HTTP_HOST", "")
     if absolute:
-        host = re.split(r"[/?#]", raw[absolute.end() :], maxsplit=1)[0].rpartition("@")[2]
-    return host.strip(" \t").lower()
+        host = re.split(r"[/?]", raw[absolute.end() :], maxsplit=1)[0].rpartition("@")[2]
+    try:
+        return canonical_host(host.strip(" \t"))
+    except ValueError as error:
+        raise BadRequest(f"the host of the request cannot be one: {error}") from None
+
+
+def canonical_host(text: str) -> str:
+    """Return a host, with its port if it has one, as all ways to write it have in common.
+
+    In small letters, nothing encoded, without the dot of the root and without
+    an empty port; IPv6 addresses in their shortest form (RFC 3986 section 6.2.2,
+    RFC 5952). Raises ValueError with a sentence that does not quote it.
+    """
+    match = _HOST_AND_PORT.fullmatch(text.lower())
+    if match is None or int(match[2] or 0) > 65535:
+        raise ValueError("it is neither a host name nor host:port")
+    if match[1].startswith("["):
+        try:
+            name = f"[{IPv6Address(match[1][1:-1]).compressed}]"
+        except ValueError:
+            raise ValueError("it has brackets and no IPv6 address in them") from None
+    else:
+        name = unquote(match[1]).lower().removesuffix(".")
+        if not _NAME.fullmatch(name):
+            raise ValueError("it holds an encoded character that no host has")
+    return f"{name}:{match[2]}" if match[2] else name
 
 
 def has_origin_form(environ: Mapping[str, Any]) -> bool:
@@ -149,6 +190,8 @@ def _raw(environ: Mapping[str, Any]) -> str:
     raw: str | None = environ.get("REQUEST_URI") or environ.get("RAW_URI")
     if raw is None:
         raise BadRequest("the WSGI server provides no REQUEST_URI")
+    if _NO_REQUEST_TARGET.search(raw):
+        raise BadRequest("the request target holds a blank, a control character or a `#`")
     return raw
 
 

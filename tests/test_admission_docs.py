@@ -1,4 +1,4 @@
-"""What docs/admission.md says is so."""
+"""What docs/admission.md and docs/routes.md say is so."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.errors import Fault, SettingsError
-from authproxy.path_rules import PathRules, ambiguity
+from authproxy.errors import BadRequest, Fault, SettingsError
+from authproxy.path_readings import oddity
+from authproxy.path_rules import PathRules
+from authproxy.routes import Match, RouteTable
 from authproxy.settings import load_settings
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "admission.md").read_text()
@@ -25,7 +27,7 @@ def test_the_table_of_paths_is_true(row: tuple[str, str, str]) -> None:
     fitting, others = (re.findall("`([^`]*)`", cell) for cell in row[1:])
     assert fitting
     assert others
-    assert all(ambiguity(path) is None for path in fitting + others)
+    assert all(oddity(path) is None for path in fitting + others)
     assert [path for path in fitting if not rules.admit(path)] == []
     assert [path for path in others if rules.admit(path)] == []
 
@@ -46,3 +48,35 @@ def test_the_examples_are_settings_without_other_faults(block: str) -> None:
 def test_there_are_examples() -> None:
     assert len(ROWS) >= 5
     assert len(BLOCKS) >= 3
+
+
+ROUTES_PAGE = (Path(__file__).resolve().parent.parent / "docs" / "routes.md").read_text()
+PATHS = ROUTES_PAGE.partition("### Paths")[2].partition("##")[0]
+REFUSED = re.findall("`(/[^`]*)`", "".join(re.findall(r"^\|[^|]*\|([^|]*)\|$", PATHS, re.M)[1:]))
+PASSING = re.findall(
+    "`(/[^`]*)`", PATHS.partition("All other paths pass")[2].partition("Where a")[0]
+)
+OPEN = Match()
+
+
+def asked(path: str, *paths: str) -> Match:
+    routes = RouteTable((match, match) for match in [OPEN, *(Match(path=path) for path in paths)])
+    return routes.find({"REQUEST_URI": path})
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_the_paths_that_are_said_to_get_400_do(path: str) -> None:
+    with pytest.raises(BadRequest):
+        asked(path, "/secret")
+
+
+@pytest.mark.parametrize("path", PASSING)
+def test_the_paths_that_are_said_to_pass_do(path: str) -> None:
+    below_query = path.startswith("/query")
+    found = asked(path, "/secret", *(["/query"] if below_query else []))
+    assert found == (Match(path="/query") if below_query else OPEN)
+
+
+def test_there_are_paths_of_both_kinds() -> None:
+    assert len(REFUSED) > 25
+    assert len(PASSING) >= 5

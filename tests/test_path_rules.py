@@ -1,4 +1,4 @@
-"""No path is admitted that any program behind the proxy could take for another one."""
+"""Which paths ALLOWED_PATHS lets in, and that none of them can be taken for another one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from authproxy.path_rules import MAX_LENGTH, PathRules, ambiguity
-from tests.support.paths import AMBIGUOUS, PATHS, readings
+from authproxy.path_readings import oddity
+from authproxy.path_rules import MAX_LENGTH, PathRules
+from tests.support.paths import PATHS, readings
 
 
 def admitted(entries: str, path: str) -> bool:
     """Decide as the proxy does."""
-    return ambiguity(path) is None and PathRules(entries.split(",")).admit(path)
+    return oddity(path) is None and PathRules(entries.split(",")).admit(path)
 
 
 @pytest.mark.parametrize(
@@ -46,25 +47,6 @@ def test_prefixes_end_at_a_slash_and_globs_fit_whole_paths(
     assert [path for path in others if admitted(entries, path)] == []
 
 
-@pytest.mark.parametrize("path", AMBIGUOUS)
-def test_what_can_be_read_in_two_ways_is_ambiguous(path: str) -> None:
-    what = ambiguity(path)
-    assert what
-    # It is told to clients and logged: of the path itself nothing is repeated.
-    assert len(path) < 4 or path[1:] not in what
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/", "/a", "/a/", "/api/v1/query_range", "/a.b/c..d/.e", "/a-b_c~d", "/a%20b", "/a%41"),
-        *("/a:b@c", "/a=b&c", "/!$&'()*+,", "/..a", "/a..", "/%7Ea", "/a%22%3C%3E%7B%7D", "*"),
-    ],
-)
-def test_what_means_the_same_to_all_is_not(path: str) -> None:
-    assert ambiguity(path) is None
-
-
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
@@ -76,6 +58,7 @@ def test_what_means_the_same_to_all_is_not(path: str) -> None:
         ("/a/../b", "dots"),
         ("/a//b", "an empty segment"),
         ("/a;b", "a `;`"),
+        ("/a./b", "a dot or blank at a segment's end"),
         ("/a b", "must be encoded"),
         ("/caf\xe9", "beyond ASCII"),
         ("/a/b**", "must stand alone"),
@@ -100,11 +83,12 @@ def test_a_path_beyond_measure_is_not_admitted() -> None:
 @example("/allowed/..;/secret")
 def test_whatever_is_admitted_stays_under_the_rules_however_it_is_read(path: str) -> None:
     rules = PathRules(["/allowed", "/open/a*", "/deep/**/x"])
-    if ambiguity(path) is not None or not rules.admit(path):
+    if oddity(path) is not None or not rules.admit(path):
         return
     for reading in readings(path):
-        # A slash less at the end is no other resource.
-        assert rules.admit(reading) or rules.admit(f"{reading}/"), (path, reading)
+        # A slash less at the end is no other resource, and all entries are in small letters.
+        as_meant = [path.lower() for path in (reading, f"{reading}/")]
+        assert any(map(rules.admit, as_meant)), (path, reading)
 
 
 @settings(max_examples=500)

@@ -8,7 +8,7 @@ from authproxy.errors import BadRequest
 from authproxy.urls import TargetURL, path_of, request_target
 
 TARGET_CHARS = st.text(
-    st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=60
+    st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="#\x7f"), max_size=60
 )
 
 
@@ -135,6 +135,18 @@ def test_below_a_mount_point_the_mount_point_is_taken_off() -> None:
 def test_a_mount_point_that_is_written_otherwise_is_refused(raw: str) -> None:
     with pytest.raises(BadRequest, match="/metrics as it is written"):
         request_target({"SCRIPT_NAME": "/metrics", "REQUEST_URI": raw})
+
+
+@pytest.mark.parametrize("byte", [*range(0x21), 0x23, 0x7F])
+@pytest.mark.parametrize(
+    "form", ["/a%sb", "/?%s", "http://h%s", "http://h/%s", "http://h/?a%s", "*%s"]
+)
+def test_a_blank_a_control_character_or_a_fragment_is_in_no_request_target(
+    byte: int, form: str
+) -> None:
+    for name in ("REQUEST_URI", "RAW_URI"):
+        with pytest.raises(BadRequest, match="`#`"):
+            request_target({name: form % chr(byte)})
 
 
 @pytest.mark.parametrize("environ", [{}, {"REQUEST_URI": "nonsense"}])

@@ -26,10 +26,9 @@ from authproxy.http1.memory_body import BodyMemory, not_kept
 
 log = logging.getLogger(__name__)
 
-#: Any byte from 0x80 on may stand in a target: it goes on as it came.
 _REQUEST_LINE = re.compile(
-    rb"(?P<method>[!#$%&'*+\-.^_`|~0-9A-Za-z]+) (?P<target>[!-~\x80-\xff]+)"
-    rb" (?P<version>HTTP/1\.[01])"
+    rb"(?P<method>[!#$%%&'*+\-.^_`|~0-9A-Za-z]+) (?P<target>[^%b]+) (?P<version>HTTP/1\.[01])"
+    % urls.NOT_IN_REQUEST_TARGETS.encode()
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
@@ -183,7 +182,9 @@ class RequestParser(HTTPRequestParser):
         first_line, _, fields = header_plus.partition(b"\r\n")
         line = _REQUEST_LINE.fullmatch(first_line)
         if line is None:
-            self._refuse("The request line is not a method, a target and HTTP/1.0 or HTTP/1.1.")
+            self._refuse(
+                "The request line is not a method, a target without `#`, and HTTP/1.0 or HTTP/1.1."
+            )
         # Also keeps waitress's regular expression for fields from quadratic
         # time: with blanks before a control character it backtracks.
         if _CONTROL.search(fields.replace(b"\r\n", b"")):

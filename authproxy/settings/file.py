@@ -184,8 +184,10 @@ def _match(itself: dict[str, Any], faults: list[Fault], place: str) -> Match | N
 
 def _clashes(route: GivenRoute, others: Iterable[GivenRoute]) -> Iterator[Fault]:
     mend = "Give each a host, path and name of its own."
+    host, path = route.match.host, route.match.path.lower()
     for other in others:
-        if (route.match.host, route.match.path) == (other.match.host, other.match.path):
+        # Case alone does not tell them apart: not every server sees it.
+        if (host, path) == (other.match.host, other.match.path.lower()):
             problem = f"the requests of this route are those of route {other.name} already"
             yield Fault("path", route.match.path, problem, mend).of_route(route.name)
         elif route.name == other.name:

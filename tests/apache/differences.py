@@ -44,6 +44,7 @@ NOT_COVERED = {
     "test_metrics_prometheus": "METRICS_PORT has no effect under Apache",
     "test_reload": "SIGHUP is for `authproxy serve`: here Apache reloads",
     "test_routes": "which route a request takes does not depend on who serves",
+    "test_routes_before_servers": "which route a request takes does not depend on who serves",
     "test_scale": "about the queue and the connections of `authproxy serve`",
     "test_secrets": "plants secrets in the files of `authproxy serve` and of its commands",
     "test_signed_callers": "who may come in is decided alike, wherever requests come from",

@@ -132,6 +132,8 @@ def test_what_is_about_the_server_as_a_whole_is_answered_by_apache(
     ("line", "status"),
     [
         ("GET /%zz", 400),
+        ("GET /x#y", 400),
+        ("GET /x?y#z", 400),
         ("GET /../x", 400),
         ("GET /a/%2e%2e/%2e%2e/x", 400),
         ("GET http://user:password@other.example/x", 400),

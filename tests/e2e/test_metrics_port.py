@@ -191,6 +191,8 @@ def test_each_port_has_its_own(launch: Launch, target: Upstream, port: int) -> N
         status, content_type, body = ask_metrics_port(port, path)
         assert (status, content_type) == (404, "application/json"), path
         assert json.loads(body)["code"] == "NoRoute"
+    for path in ("/metrics#x", "/#/metrics", "/metrics?#", "http://h/metrics#"):
+        assert ask_metrics_port(port, path)[0] == 400, path
     assert ask_metrics_port(port, method="DELETE")[0] == 405
     status, content_type, body = ask_metrics_port(port, method="HEAD")
     assert (status, body) == (200, "")

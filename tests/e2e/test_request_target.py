@@ -95,6 +95,19 @@ def test_what_is_neither_path_nor_url_is_refused(
     assert target.requests == []
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"/x#y", b"/x#", b"/#/../y", b"/x?y#z", b"#", b"/health#", b"*#", b"/#x?y"),
+        *(b"http://h/x#y", b"http://h#y", b"http://h?x#y", b"//h/x#y"),
+    ],
+)
+def test_a_fragment_is_refused(proxy: ProxyProcess, target: Upstream, raw: bytes) -> None:
+    """It is for the client alone, and servers disagree on whether it ends the path."""
+    assert_own_error(proxy.ask(message(b"GET " + raw)), 400, "BadRequest")
+    assert target.requests == []
+
+
 def test_an_impossible_url_is_refused_with_an_answer(proxy: ProxyProcess, target: Upstream) -> None:
     response = proxy.ask(message("GET http://[::1/x"))
     assert response.status in (200, 400)

@@ -83,11 +83,17 @@ def test_a_host_chooses_and_what_no_route_takes_gets_404(
     routes = [to(target, host="a.example.com"), to(second, host="b.example.com", path="/b")]
     config = write_routes(tmp_path / "authproxy.yaml", routes)
     proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config))
-    assert ask(proxy, "GET /x", host="A.example.com:8081").status == 200
+    for host in ("A.example.com:8081", "a.example.com.", "a.example.com:", "a.EXAMPLE.com.:80"):
+        target.reset()
+        assert ask(proxy, "GET /x", host=host).status == 200
+        assert target.only().target == b"/x"
+    assert ask(proxy, "GET http://a.example.com.:/x", host="b.example.com").status == 200
     assert ask(proxy, "GET /b/x", host="b.example.com").status == 200
+    assert_own_error(ask(proxy, "GET /x", host="a.example.com:99999"), 400, "BadRequest")
+    assert_own_error(ask(proxy, "GET http://[::1/x", host="a.example.com"), 400, "BadRequest")
     for start, host in [("GET /x", "b.example.com"), ("GET /x", "c.example.com")]:
         assert_own_error(ask(proxy, start, host=host), 404, "NoRoute")
-    assert target.only().target == b"/x"
+    assert [request.target for request in target.requests] == [b"/x", b"/x"]
     assert second.only().target == b"/b/x"
 
 
@@ -97,7 +103,7 @@ def test_a_path_of_no_certain_route_gets_400_and_no_body_is_read(
     routes = [to(target, path="/open"), to(second, path="/secret")]
     config = write_routes(tmp_path / "authproxy.yaml", routes)
     proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config))
-    for start in ("GET /open/../secret", "GET /open/%2e%2e/secret", "GET /%73ecret"):
+    for start in ("GET /open/../secret", "GET /open/%2e%2e/secret", "GET /%73ecret", "GET /Secret"):
         assert_own_error(ask(proxy, start), 400, "BadRequest")
     # The head alone is enough to say so: the body never comes.
     head = message("POST /elsewhere", "Content-Length: 1000")

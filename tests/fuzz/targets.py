@@ -28,7 +28,8 @@ from authproxy.headers import (
 from authproxy.http1.chunks import ChunkDecoder
 from authproxy.http1.memory_body import BodyMemory
 from authproxy.http1.response_head import MalformedResponse, parse_head, split_head
-from authproxy.path_rules import PathRules, ambiguity
+from authproxy.path_readings import oddity
+from authproxy.path_rules import PathRules
 from authproxy.serving.limits import Limits, adjustments_for
 from authproxy.serving.request_parser import RequestParser
 from authproxy.urls import TargetURL, path_of, request_target
@@ -192,7 +193,7 @@ def fuzz_target(data: bytes) -> None:
 def fuzz_path(data: bytes) -> None:
     """A path that is admitted stays where it is admitted, however it is read later."""
     path = "/allowed/" + data.decode("latin-1")
-    if ambiguity(path) is not None or not PathRules(["/allowed/"]).admit(path):
+    if oddity(path) is not None or not PathRules(["/allowed/"]).admit(path):
         return
     for times in range(4):
         decoded = path

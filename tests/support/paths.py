@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Callable
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote
 
 from hypothesis import strategies as st
 
@@ -21,22 +22,25 @@ AMBIGUOUS = [
     *("//a", "/a//b", "/a//", "/a;x", "/a;/b", "/a/..;/b", "/a;x=y/b", "/a%3bx", "/a%3B"),
     *("/a%3fb", "/a%23b", "/a#b", "/a#/../b", "/a%25", "/a%", "/a%2", "/a%zz", "/a%u002fb"),
     *("/a/..%20/b", "/a/%20/b", "/a/.%20./b", "/a/%20..", "/a b", '/a"b', "/a|b", "/{a}", "/<a>"),
-    *("/a^b", "/a`b", "/[a]"),
+    *("/a^b", "/a`b", "/[a]", "/a./b", "/a.", "/a..", "/a%20", "/a%20/b", "/a.%20/", "/%20a"),
+    *("/a::$DATA", "/a:$I30:$INDEX_ALLOCATION/b", "/a%3a%3a$DATA", "/a:%24I30/b"),
 ]
-
-
-# What programs make of a path, each by itself.
 
 
 def overlong(path: str) -> str:
     """Decode as careless decoders do: without asking for the shortest form."""
-    data = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
-    data = re.sub(
-        rb"[\xc0\xc1]([\x80-\xbf])",
-        lambda found: bytes([(found[0][0] & 1) << 6 | found[1][0] & 0x3F]),
-        data,
+    text = unquote_bytewise(path)
+    text = re.sub(
+        "([\xc0\xc1])([\x80-\xbf])",
+        lambda found: chr((ord(found[1]) & 1) << 6 | ord(found[2]) & 0x3F),
+        text,
     )
-    return re.sub(rb"\xe0\x80\xaf|\xf0\x80\x80\xaf", b"/", data).decode("latin-1")
+    return re.sub("\xe0\x80\xaf|\xf0\x80\x80\xaf", "/", text)
+
+
+def unquote_bytewise(path: str) -> str:
+    """Decode each byte to the character of its number."""
+    return re.sub("%([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), path)
 
 
 def without_dot_segments(path: str) -> str:
@@ -55,32 +59,56 @@ def each_segment(change: Callable[[str], str]) -> Callable[[str], str]:
     return lambda path: "/".join(map(change, path.split("/")))
 
 
+def best_fit(path: str) -> str:
+    """What Windows makes of characters that a code page does not have."""
+    return path.translate({0x2044: "/", 0x2215: "/", 0x2216: "\\", 0xA5: "\\", 0x20A9: "\\"})
+
+
+def without_authority(path: str) -> str:
+    """Resolve a request target as if it were a reference (RFC 3986 section 4.2)."""
+    found = re.fullmatch("//+[^/]*(/.*)?", path, re.DOTALL)
+    return (found[1] or "/") if found else path
+
+
+#: What programs do to a path, each by itself.
 READINGS: list[Callable[[str], str]] = [
     unquote,
-    lambda path: unquote(path, "latin-1"),
-    overlong,
+    unquote_bytewise,
     lambda path: re.sub("%u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), path),
+    lambda path: re.sub("%(?![0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})", "", path),
     lambda path: path.replace("\\", "/"),
     lambda path: re.sub("/+", "/", path),
+    without_authority,
     lambda path: path.partition("\0")[0],
+    lambda path: re.split("[\0-\x1f]", path)[0],
+    lambda path: re.sub("[\0-\x1f\x7f]", "", path),
     lambda path: path.partition("?")[0].partition("#")[0],
     lambda path: re.sub("[\t\r\n]", "", path),
-    lambda path: unicodedata.normalize("NFKC", path),
     without_dot_segments,
+    str.lower,
     each_segment(lambda segment: segment.partition(";")[0]),
+    each_segment(lambda segment: re.split(":[:$]", segment)[0]),
     each_segment(lambda segment: segment if segment in (".", "..") else segment.rstrip(" .")),
     each_segment(str.strip),
 ]
 
+#: The same for those who take what is beyond ASCII for what it looks like, and who drop all of it.
+LOOKING_ALIKE = [*READINGS, overlong, lambda path: unicodedata.normalize("NFKC", path), best_fit]
+ASCII_ALONE = [*READINGS, lambda path: path.encode("ascii", "ignore").decode()]
+
 
 def readings(path: str) -> set[str]:
     """Return what a path can become under any of these, in any order, again and again."""
+    return _closure(path, LOOKING_ALIKE) | _closure(path, ASCII_ALONE)
+
+
+def _closure(path: str, changes: list[Callable[[str], str]]) -> set[str]:
     found = {path}
-    fresh = [path]
-    while fresh and len(found) < 500:
-        now = fresh.pop()
-        for read in READINGS:
-            became = read(now)
+    fresh = deque([path])
+    while fresh and len(found) < 200:
+        now = fresh.popleft()
+        for change in changes:
+            became = change(now)
             if became not in found:
                 found.add(became)
                 fresh.append(became)
@@ -89,13 +117,19 @@ def readings(path: str) -> set[str]:
 
 PIECES = [
     *("/", "//", "/allowed", "/allowed/", "/open/", "/deep/a/x", "a", "b", "secret", "/secret"),
-    *("/..;/", "/..%3b/"),
+    *("/..;/", "/..%3b/", "SECRET", "sec", "ret", "%53ecret", "/%20", "%20/", "./", "%20"),
     *("..", ".", "/..", "/../", "/./", "...", "%2e", "%2E%2e", "%252e", "%25252e%25252e", "%u002e"),
     *("%2f", "%2F", "%252f", "%5c", "%255c", "\\", "\\..\\", "%c0%af", "%c0%ae", "%e0%80%af"),
-    *(";", ";x", "%3b", "%253b", "?", "%3f", "#", "%23", "%00", "%0a", "%09", "\t", "\x7f", "%20"),
+    *(";", ";x", "%3b", "%253b", "?", "%3f", "%23", "%00", "%0a", "%09", "\t", "\x7f"),
     *("%41", "%61", "%77", "%", "%25", "%zz", "\xe9", "%ef%bc%8f", "%e2%80%a4", "*", "**", ","),
+    *("%u002f", "%u0073", "%ef%bc%b3", "%ef%bc%85", "%e2%88%95", "::$DATA", ":", "2f", "u002f"),
 ]
 _TAILS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 
 #: Paths that try to leave /allowed, /open/a* and /deep/**/x.
 PATHS = st.one_of(_TAILS, _TAILS.map("/allowed/".__add__), _TAILS.map("/open/a".__add__))
+
+#: Paths that try to look like /secret, or to leave it.
+SECRETIVE = st.one_of(
+    _TAILS.map("/".__add__), _TAILS.map("/secret".__add__), _TAILS.map("/open/".__add__)
+)

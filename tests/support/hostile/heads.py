@@ -210,7 +210,7 @@ def _targets() -> Iterator[Case]:
         **{"absolute-port": b"http://e:22/-CASE-", "absolute-user": b"http://u:p@e/-CASE-"},
         **{"absolute-other": b"gopher://e/-CASE-", "absolute-upper": b"HTTP://E//-CASE-"},
         **{"absolute-no-host": b"http:///-CASE-", "absolute-query": b"http://e?-CASE-"},
-        **{"absolute-in-path": b"/http://evil.example/-CASE-", "fragment": b"/-CASE-#b"},
+        **{"absolute-in-path": b"/http://evil.example/-CASE-"},
         **{"dots": b"/-CASE-/../../b", "encoded-dots": b"/-CASE-/%2e%2e/%2e%2e/b"},
         **{"encoded-slash": b"/-CASE-%2f..%2fb", "encoded-nul": b"/-CASE-%00"},
         **{"encoded-crlf": b"/-CASE-%0d%0aX-Smuggled:%201", "encoded-blank": b"/-CASE-%20HTTP/1.1"},
@@ -225,6 +225,13 @@ def _targets() -> Iterator[Case]:
     }.items():
         raw = b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n"
         yield Case(f"target-{name}", raw, TAKEN)
+    for name, target in {
+        **{"fragment": b"/-CASE-#b", "empty-fragment": b"/-CASE-#", "in-query": b"/-CASE-?a#b"},
+        **{"only-fragment": b"#-CASE-", "absolute-fragment": b"http://e/-CASE-#b"},
+        **{"authority-fragment": b"http://e#-CASE-", "asterisk-fragment": b"*#-CASE-"},
+    }.items():
+        raw = b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        yield Case(f"target-{name}", raw, REFUSED)
     asterisk = b"OPTIONS * HTTP/1.1\r\n" + HOST + b"X: -CASE-\r\n\r\n"
     yield Case("target-asterisk", asterisk, TAKEN)
     for name, target in {
