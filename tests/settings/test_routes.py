@@ -157,6 +157,19 @@ ONE = "workspace.westeurope.prometheus.monitor.azure.com"
             "those of route / already",
         ),
         (
+            f"routes: [{{target_host: {ONE}, path: /a}}, {{target_host: {ONE}, path: /A}}]",
+            "/A",
+            "path",
+            "those of route /a already",
+        ),
+        (
+            f"routes: [{{target_host: {ONE}, host: H.}}, "
+            f"{{target_host: {ONE}, host: 'h:', name: b}}]",
+            "b",
+            "path",
+            "those of route h already",
+        ),
+        (
             f"routes: [{{target_host: {ONE}, name: a}}, {{target_host: {ONE}, name: a, path: /b}}]",
             None,
             "name",
