@@ -86,7 +86,7 @@ class Admission:
         return caller
 
     def _identify(self, environ: Mapping[str, Any]) -> str | None:
-        given = _tokens_of(environ)
+        given = bearer_tokens(environ)
         if not given:
             raise Unauthorized(
                 "a token is required, as `Authorization: Bearer` or X-Authproxy-Token",
@@ -130,7 +130,7 @@ def _require_path(environ: Mapping[str, Any], rules: PathRules) -> None:
         raise PathNotAllowed("the path is none of those that are allowed here")
 
 
-def _tokens_of(environ: Mapping[str, Any]) -> list[str]:
+def bearer_tokens(environ: Mapping[str, Any]) -> list[str]:
     """Return what the request shows: a bearer token, X-Authproxy-Token, or both."""
     scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     given = [bearer] if scheme.lower() == "bearer" else []

@@ -1,0 +1,262 @@
+"""Twice the bytes of a client cost about twice the time, whatever bytes they are.
+
+Clients choose these bytes, and some of the rules run on the main loop, where every other client
+waits. **A new rule that touches them gets a line in RULES**, and a new way to trouble one a line in
+TEXTS or HEADS. Every rule meets every text.
+
+What is measured is processor time of this thread, the least of several tries on both sizes: a busy
+machine only ever adds to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote
+
+import pytest
+from jwt import PyJWK
+
+from authproxy.admission import bearer_tokens
+from authproxy.callers.signed_tokens import TokenCallers
+from authproxy.demo.signing import SigningKey
+from authproxy.errors import RequestError
+from authproxy.files.inbound_tokens import TokenDigests
+from authproxy.files.jwks import parse_jwks
+from authproxy.globs import Glob
+from authproxy.headers import (
+    forwardable,
+    is_remote_write,
+    is_token,
+    list_members,
+    received_fields,
+    returnable,
+)
+from authproxy.http1.chunks import ChunkDecoder
+from authproxy.http1.memory_body import BodyMemory
+from authproxy.path_readings import oddity, readings_of
+from authproxy.path_rules import PathRules
+from authproxy.routes import Match, RouteTable
+from authproxy.serving.limits import Limits, adjustments_for
+from authproxy.serving.request_parser import RequestParser
+from authproxy.telemetry.metric_labels import BoundedLabels
+from authproxy.urls import TargetURL, request_target, requested_host
+
+#: Twice the bytes may take this many times the time: what grows with the square takes four.
+MOST = 2.5
+
+#: Both sizes, about half of what a head may have (MAX_REQUEST_HEADER_BYTES) and a quarter.
+SIZES = (16_384, 32_768)
+
+#: What takes less than so many seconds for the larger one can be left as it is.
+WORTH_IT = 0.0005
+
+#: Each size is tried so many times before a rule is found to be slow.
+_TRIES = 40
+
+Rule = Callable[[str], object]
+
+ROUTES = RouteTable(
+    (match, match)
+    for match in (
+        Match(path="/"),
+        Match(path="/secret/deep"),
+        Match(host="h.example.com", path="/secret"),
+        Match(host="[::1]:8081"),
+    )
+)
+TARGET = TargetURL.parse("h.example.com/base?v=1")
+ALLOWED = PathRules(["/allowed", "/*a*b*/c", "/**/x/**/y"])
+ACROSS, WITHIN = Glob("/**/*a/**/*b/**", "/"), Glob("/*a*a*a*b", "/")
+SUBJECT = Glob("system:**:*a*:b", ":")
+DIGESTS = TokenDigests(["correct-horse-battery-staple"])
+KEY = SigningKey()
+LIMITS = adjustments_for(Limits(threads=1, body_bytes=1 << 22, header_bytes=1 << 22))
+
+
+class _Keys:
+    """Keys that are there, for tokens that are not signed with them."""
+
+    def __init__(self) -> None:
+        self._keys = parse_jwks(json.dumps(KEY.jwks()).encode())
+
+    def current(self) -> Mapping[str, PyJWK]:
+        return self._keys
+
+    def look_for(self, key_id: str) -> float | None:
+        return None
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+CALLERS = TokenCallers(_Keys(), issuer="i", audience="a", subjects=["**"])
+
+
+def unless_refused(rule: Rule) -> Rule:
+    """Return the rule for texts that it may refuse."""
+
+    def quietly(text: str) -> object:
+        try:
+            return rule(text)
+        except RequestError as error:
+            return error
+
+    return quietly
+
+
+def coded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def parsed(head: str) -> RequestParser:
+    parser = RequestParser(LIMITS, BodyMemory())
+    parser.received(head.encode("latin-1"))
+    parser.close()
+    return parser
+
+
+def decoded(body: str) -> bytes:
+    return ChunkDecoder(strict=True).feed(body.encode("latin-1"))
+
+
+RULES: dict[str, Rule] = {
+    # -- the request target
+    "request target": unless_refused(
+        lambda text: request_target({"REQUEST_URI": f"http://{text}"})
+    ),
+    "join": lambda text: TARGET.join(f"/{text}"),
+    "host": unless_refused(lambda text: requested_host({"REQUEST_URI": "/", "HTTP_HOST": text})),
+    "route": unless_refused(lambda text: ROUTES.find({"REQUEST_URI": f"/{text}"})),
+    "route of an absolute form": unless_refused(
+        lambda text: ROUTES.find({"REQUEST_URI": f"http://u@{text}/{text}"})
+    ),
+    "oddity": lambda text: oddity(f"/{text}"),
+    "readings": lambda text: readings_of(f"/{text}"),
+    "allowed path": lambda text: ALLOWED.admit(f"/{text}"),
+    "glob across": lambda text: ACROSS.matches(f"/{text}"),
+    "glob within": lambda text: WITHIN.matches(f"/{text}"),
+    "metric labels": lambda text: BoundedLabels()(text, text, text),
+    # -- header fields
+    "request line and fields": lambda text: parsed(
+        f"GET /{text} HTTP/1.1\r\nHost: a\r\nX: {text}\r\n{text}: x\r\nCookie: {text}\r\n\r\n"
+    ),
+    "list members": list_members,
+    "token": is_token,
+    "received fields": lambda text: received_fields({f"HTTP_{text}": text}),
+    "forwardable": lambda text: forwardable(
+        [("Connection", text), ("X-Forwarded-For", text)], overrides={}, client="192.0.2.1"
+    ),
+    "returnable": lambda text: returnable([("Connection", text), (text, text)]),
+    "remote write": lambda text: is_remote_write([("Content-Type", text)]),
+    # -- who comes in
+    "bearer tokens": lambda text: bearer_tokens(
+        {"HTTP_AUTHORIZATION": f"Bearer {text}", "HTTP_X_AUTHPROXY_TOKEN": text}
+    ),
+    "inbound token": lambda text: text in DIGESTS,
+    "signed token": unless_refused(lambda text: CALLERS.identify(text)),
+    "signed token's header": unless_refused(lambda text: CALLERS.identify(f"{coded(text)}.e30.AA")),
+    "signed token's claims": unless_refused(
+        lambda text: CALLERS.identify(f"{coded(json.dumps({'kid': 'x'}))}.{coded(text)}.AA")
+    ),
+    "subject": lambda text: SUBJECT.matches(f"system:{text}"),
+    # -- bodies
+    "chunks": decoded,
+}
+
+#: What is repeated, with what stands before and behind.
+TEXTS: dict[str, tuple[str, str, str]] = {
+    **{f"{char!r}": ("", char, "") for char in "a/.%;,:*=[]{\"\\'- \t\xff\xc0~#?&\0@0"},
+    "deep encoding": ("%", "25", "41"),
+    "encoded percent signs": ("", "%25", ""),
+    "encoded digits": ("%", "%32%35", "41"),
+    "encoded letters": ("", "%41", "!"),
+    "encoded NULs": ("", "%00", "x"),
+    "nested encodings": ("", "%3%32", ""),
+    "percent signs and NULs": ("", "%%00", "41"),
+    "encodings of IIS": ("", "%u0025", "41"),
+    "overlong": ("", "%c0%af", ""),
+    "beyond ASCII": ("", "%ef%bc%8f", ""),
+    "long in ASCII": ("", "%ef%b7%ba", ""),
+    "cut characters": ("", "%ef%bc", ""),
+    "dot segments": ("", "/.", "x"),
+    "dots": ("", "./", ".x"),
+    "parameters": ("", ";a/", ""),
+    "streams": ("", "::$a", ""),
+    "segments": ("", "/a", "/b"),
+    "the secret": ("secret/", "deep.%00", "x"),
+    "members": ("", "a, ", "b"),
+    "many members": ("", "a,\t ,", ""),
+    "blanks before a control character": ("a", " ", "\x01"),
+    "cookies": ("", "a=b; ", ""),
+    "segments of a token": ("", "eyJ.", ""),
+    "nested JSON": ("", '{"a":[', ""),
+    "digits": ('{"kid":', "1", "}"),
+    "chunks": ("", "1\r\na\r\n", "0\r\n\r\n"),
+    "extensions": ("1", ';a="b"', "\r\n"),
+    "line ends": ("", "\r\n", "x"),
+    "quotes": ('1;a="', "\\", "\r\n"),
+}
+
+#: Heads that are long by how many fields they have.
+HEADS: dict[str, str] = {
+    "fields of one name": "X: y\r\n",
+    "cookies": "Cookie: a=b\r\n",
+    "fields without a value": "X:\r\n",
+    "fields that are none": "X\r\n",
+    "empty lines": "\r\n",
+}
+
+
+def spent(rule: Rule, text: str) -> float:
+    """Return the processor time that a rule takes, in seconds."""
+    began = time.thread_time()
+    rule(text)
+    return time.thread_time() - began
+
+
+def growth(rule: Rule, of_size: Callable[[int], str]) -> float:
+    """Return how many times as long a rule takes for twice the size, or 0 if next to nothing."""
+    one, two = map(of_size, SIZES)
+    least_of_one = least_of_two = float("inf")
+    for _ in range(_TRIES):
+        least_of_one = min(least_of_one, spent(rule, one))
+        least_of_two = min(least_of_two, spent(rule, two))
+        if least_of_two < WORTH_IT:
+            return 0.0
+        if least_of_two <= MOST * least_of_one:
+            break
+    return least_of_two / least_of_one
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_rule_takes_more_than_its_share_for_twice_the_bytes(name: str) -> None:
+    for kind, (before, part, behind) in TEXTS.items():
+        found = growth(RULES[name], lambda size: before + part * (size // len(part)) + behind)  # noqa: B023
+        assert found <= MOST, f"{kind}: {found:.1f} times the time"
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_nor_does_a_head_of_many_fields(name: str) -> None:
+    line = HEADS[name]
+    found = growth(
+        parsed,
+        lambda size: f"GET / HTTP/1.1\r\nHost: a\r\n{line * (size // len(line))}\r\n",
+    )
+    assert found <= MOST, f"{found:.1f} times the time"
+
+
+def test_what_grows_with_the_square_is_found() -> None:
+    def decoded_again_and_again(path: str) -> None:
+        """How paths were judged once: `%2525...41` has as many rounds as it is long."""
+        while (plainer := unquote(path)) != path:
+            path = plainer
+
+    before, part, behind = TEXTS["deep encoding"]
+    found = growth(
+        decoded_again_and_again, lambda size: before + part * (size // 16 // len(part)) + behind
+    )
+    assert found > MOST
