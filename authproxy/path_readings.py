@@ -2,7 +2,7 @@
 
 Facts. What serves a path in the end, and whatever stands before it there:
 
-- decodes `%41`, also more than once; `%u0041` (IIS); UTF-8 that is longer than need be;
+- decodes `%41`, also more than once; `%u0041` (IIS); UTF-8, also where it is longer than need be;
 - takes a backslash for a slash (IIS, URL parsers), and `//h/x` for `/x` of a host h (URL parsers);
 - merges slashes (nginx, Apache httpd), and resolves dot segments however they are written;
 - cuts a segment at `;` (Java servlets) or at `::$DATA` (NTFS), and strips blanks from both its ends

@@ -130,7 +130,7 @@ def _require_one_reading(path: str, rivals: Iterable[re.Pattern[str]]) -> None:
     readings = readings_of(path)
     if readings.climbs or any(rival.match(text) for rival in rivals for text in readings.texts):
         what = oddity(path) or (
-            "an encoded character" if "%" in path else "letters of another case"
+            "an encoded character" if "%" in path else "letters in another case"
         )
         raise BadRequest(f"the path can be read as one of another route: it holds {what}")
 

@@ -21,7 +21,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0
 #: What no request target holds, as a regular expression has it within brackets: blanks and control
 #: characters, which end it or hide; and `#`, as a fragment is for the client alone (RFC 9112
 #: section 3.2, RFC 3986 section 3.5), and servers disagree on whether it ends the path. All else
-#: passes as it came, though the grammar has neither bytes from 0x80 on nor any of "<>\\^`{|}.
+#: passes as it came, though the grammar has neither bytes from 0x80 on nor any of "<>\^`{|}.
 NOT_IN_REQUEST_TARGETS = r"\x00-\x20#\x7f"
 _NO_REQUEST_TARGET = re.compile(f"[{NOT_IN_REQUEST_TARGETS}]")
 

@@ -74,7 +74,7 @@ def test_no_trick_comes_in_by_the_open_route(path: str) -> None:
         ("//secret", "an empty segment (`//`)"),
         ("/x/../secret", "a segment of dots or blanks alone"),
         ("/%73ecret", "an encoded character"),
-        ("/Secret", "letters of another case"),
+        ("/Secret", "letters in another case"),
     ],
 )
 def test_a_refusal_says_what_the_path_holds(path: str, what: str) -> None:

@@ -110,6 +110,10 @@ def test_a_path_of_no_certain_route_gets_400_and_no_body_is_read(
     assert_own_error(proxy.ask(head), 404, "NoRoute")
     assert ask(proxy, "GET /open/a%2Fb").status == 200
     assert target.only().target == b"/open/a%2Fb"
+    target.reset()
+    deep = "/open/%" + "25" * 30_000 + "41"
+    assert ask(proxy, f"POST {deep}", "Content-Length: 0").status == 200
+    assert target.only().target == deep.encode()
 
 
 def test_each_route_lets_in_its_own_callers(

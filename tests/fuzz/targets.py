@@ -30,12 +30,14 @@ from authproxy.http1.memory_body import BodyMemory
 from authproxy.http1.response_head import MalformedResponse, parse_head, split_head
 from authproxy.path_readings import oddity
 from authproxy.path_rules import PathRules
+from authproxy.routes import Match, RouteTable
 from authproxy.serving.limits import Limits, adjustments_for
 from authproxy.serving.request_parser import RequestParser
 from authproxy.urls import TargetURL, path_of, request_target
 from tests.fuzz.settings import fuzz_settings, fuzz_values
 from tests.support.hostile.judge import forwarded_target
 from tests.support.hostile.reading import End, read
+from tests.support.paths import readings
 
 _ADJUSTMENTS = adjustments_for(Limits(threads=1, body_bytes=100_000, header_bytes=100_000))
 _CREDENTIALS = {"Authorization", "Proxy-Authorization", "X-Authproxy-Token"}
@@ -205,12 +207,29 @@ def fuzz_path(data: bytes) -> None:
             assert stripped.startswith("/allowed"), (path, read_as)
 
 
+_ROUTES = [Match(path=path) for path in ("/", "/secret", "/open", "/open/a/b")]
+_TABLE = RouteTable((match, match) for match in _ROUTES)
+
+
+def fuzz_route(data: bytes) -> None:
+    """A path that takes a route stays on it, however servers read it."""
+    path = "/" + data[:100].decode("latin-1").partition("?")[0]
+    try:
+        found = _TABLE.find({"REQUEST_URI": path})
+    except BadRequest:
+        return
+    for reading in readings(path):
+        covering = [match for match in _ROUTES if match.covers(reading or "/")]
+        assert max(covering, key=lambda match: len(match.path)) is found, (path, reading)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "chunks": fuzz_chunks,
     "headers": fuzz_headers,
     "path": fuzz_path,
     "request": fuzz_request,
     "response": fuzz_response,
+    "route": fuzz_route,
     "settings": fuzz_settings,
     "target": fuzz_target,
     "values": fuzz_values,

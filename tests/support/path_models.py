@@ -66,8 +66,7 @@ def _iis(path: str) -> str:
     if re.search("%(?![0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})", path):
         raise _Refused
     encoded = re.sub("[\x80-\xff]", lambda found: f"%{ord(found[0]):02x}", path)
-    text = overlong(encoded).encode("latin-1").decode("utf-8", "replace")
-    text = re.sub("%u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), text)
+    text = re.sub("%u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), overlong(encoded))
     text = best_fit(unicodedata.normalize("NFKC", text))
     text = text.partition("\0")[0].replace("\\", "/").lower()
     text = each_segment(lambda each: re.split(":[:$]", each)[0])(text)

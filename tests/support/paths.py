@@ -28,14 +28,19 @@ AMBIGUOUS = [
 
 
 def overlong(path: str) -> str:
-    """Decode as careless decoders do: without asking for the shortest form."""
-    text = unquote_bytewise(path)
-    text = re.sub(
-        "([\xc0\xc1])([\x80-\xbf])",
-        lambda found: chr((ord(found[1]) & 1) << 6 | ord(found[2]) & 0x3F),
-        text,
-    )
-    return re.sub("\xe0\x80\xaf|\xf0\x80\x80\xaf", "/", text)
+    """Decode as careless decoders of UTF-8 do: without asking for the shortest form."""
+
+    def run(found: re.Match[str]) -> str:
+        data = bytes.fromhex(found[0].replace("%", ""))
+        data = re.sub(
+            rb"[\xc0\xc1]([\x80-\xbf])",
+            lambda pair: bytes([(pair[0][0] & 1) << 6 | pair[1][0] & 0x3F]),
+            data,
+        )
+        data = re.sub(rb"\xe0\x80\xaf|\xf0\x80\x80\xaf", b"/", data)
+        return data.decode("utf-8", "replace")
+
+    return re.sub("(?:%[0-9A-Fa-f]{2})+", run, path)
 
 
 def unquote_bytewise(path: str) -> str:
@@ -72,8 +77,6 @@ def without_authority(path: str) -> str:
 
 #: What programs do to a path, each by itself.
 READINGS: list[Callable[[str], str]] = [
-    unquote,
-    unquote_bytewise,
     lambda path: re.sub("%u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), path),
     lambda path: re.sub("%(?![0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})", "", path),
     lambda path: path.replace("\\", "/"),
@@ -92,14 +95,26 @@ READINGS: list[Callable[[str], str]] = [
     each_segment(str.strip),
 ]
 
-#: The same for those who take what is beyond ASCII for what it looks like, and who drop all of it.
-LOOKING_ALIKE = [*READINGS, overlong, lambda path: unicodedata.normalize("NFKC", path), best_fit]
-ASCII_ALONE = [*READINGS, lambda path: path.encode("ascii", "ignore").decode()]
+#: The same for those who take what is beyond ASCII, which they have as UTF-8, for what it looks
+#: like; and for those who have bytes, and drop them.
+LOOKING_ALIKE = [
+    *READINGS,
+    unquote,
+    overlong,
+    lambda path: unicodedata.normalize("NFKC", path),
+    best_fit,
+]
+ASCII_ALONE = [
+    *READINGS,
+    unquote_bytewise,
+    lambda path: path.encode("ascii", "ignore").decode(),
+]
 
 
 def readings(path: str) -> set[str]:
     """Return what a path can become under any of these, in any order, again and again."""
-    return _closure(path, LOOKING_ALIKE) | _closure(path, ASCII_ALONE)
+    as_ascii = re.sub("[\x80-\xff]", lambda found: f"%{ord(found[0]):02x}", path)
+    return _closure(as_ascii, LOOKING_ALIKE) | _closure(path, ASCII_ALONE)
 
 
 def _closure(path: str, changes: list[Callable[[str], str]]) -> set[str]:
