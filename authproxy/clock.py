@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timezone
 from typing import Protocol
 
 
@@ -31,3 +32,8 @@ class SystemClock:
 
     def wait(self, condition: threading.Condition, timeout: float) -> None:
         condition.wait(timeout)
+
+
+def rfc3339(wall: float) -> str:
+    """Return a time since the epoch as text, in UTC."""
+    return datetime.fromtimestamp(wall, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

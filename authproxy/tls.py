@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from typing import Any
 
 import certifi
@@ -11,6 +12,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 from authproxy.errors import Fault, SettingsError
+from authproxy.file_state import FileState, state_of
 
 
 def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
@@ -55,34 +57,32 @@ class KeptContexts:
 
     def __init__(self) -> None:
         #: By extra file: what the context was made from, and the context.
-        self._kept: dict[str | None, tuple[object, ssl.SSLContext]] = {}
+        self._kept: dict[str | None, tuple[FileState, ssl.SSLContext]] = {}
+        #: Of several that need one at the same time, one makes it.
+        self._lock = threading.Lock()
 
     def current(self, extra_ca_file: str | None = None) -> ssl.SSLContext:
         """Return the context. Raises SettingsError where a bundle cannot be read."""
-        state = _state_of_bundles(extra_ca_file)
-        kept = self._kept.get(extra_ca_file)
-        if kept is None or kept[0] != state:
-            kept = self._kept[extra_ca_file] = state, client_context(extra_ca_file)
-        return kept[1]
+        with self._lock:
+            state = _state_of_bundles(extra_ca_file)
+            kept = self._kept.get(extra_ca_file)
+            if kept is None or kept[0] != state:
+                kept = self._kept[extra_ca_file] = state, client_context(extra_ca_file)
+            return kept[1]
 
 
-def _state_of_bundles(extra_ca_file: str | None) -> object:
+def _state_of_bundles(extra_ca_file: str | None) -> FileState:
     """Return what differs when any of the files or folders of authorities has been replaced."""
     usual = ssl.get_default_verify_paths()
-    state: list[object] = []
-    for path in (
-        usual.cafile,
-        usual.capath,
-        certifi.where(),
-        os.environ.get("REQUESTS_CA_BUNDLE"),
-        extra_ca_file,
-    ):
-        try:
-            status = os.stat(path) if path else None
-        except OSError:
-            status = None
-        state.append((path, status and (status.st_ino, status.st_mtime_ns, status.st_size)))
-    return state
+    return state_of(
+        (
+            usual.cafile,
+            usual.capath,
+            certifi.where(),
+            os.environ.get("REQUESTS_CA_BUNDLE"),
+            extra_ca_file,
+        )
+    )
 
 
 def forward_proxy(url: str) -> str | None:
@@ -102,7 +102,7 @@ def forward_proxy(url: str) -> str | None:
 class ContextAdapter(HTTPAdapter):
     """Has `requests` use a TLS context as it is, also behind a proxy."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
         super().__init__()
 

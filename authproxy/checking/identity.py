@@ -24,8 +24,9 @@ from authproxy.checking.token_claims import (
 )
 from authproxy.errors import CertificateError, CredentialError
 from authproxy.files.certificates import load_certificate
-from authproxy.identity.credentials import FetchedToken, FetchError, TokenFetcher
+from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, Explanation, commands_for, explain
+from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import EXPIRY_NOTICE
 from authproxy.settings import Settings
 

@@ -1,4 +1,4 @@
-"""From settings to a token: the one place that knows azure-identity.
+"""Fetches tokens through azure-identity, and says what went wrong where there is none.
 
 Each fetch makes a new credential object and closes it afterwards. A credential
 and MSAL cache what they get, so that asking an old one for a "refresh" silently
@@ -7,7 +7,7 @@ certificate or secret is used from the next fetch on. For the same reason
 nothing is retried inside: the waiting is done by `authproxy.identity.tokens`.
 
 azure.identity is big (msal, cryptography, about 35 MB): it is imported when the
-first token is fetched, and only the class that is needed.
+first token is fetched.
 """
 
 from __future__ import annotations
@@ -15,32 +15,28 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+import threading
+from typing import TYPE_CHECKING
 
+from authproxy.bounded_fetch import Budget
 from authproxy.clock import Clock, SystemClock
-from authproxy.errors import CertificateError, CredentialError, SettingsError
+from authproxy.errors import CredentialError, SettingsError
 from authproxy.identity.entra_errors import Explanation, explain
+from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.redaction import Redactor
 from authproxy.settings import Settings
 from authproxy.tls import KeptContexts
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
+    from azure.core.credentials import TokenRequestOptions
+
+    from authproxy.identity.identity_types import CredentialMaker
 
 # Both log each failure and raise it, too. Whoever asked tells of it once; where logging is
 # not set up, Python would print theirs on standard error as well.
 for _library in ("azure", "msal"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
-
-#: Seconds. Entra answers within one; the second is between bytes.
-CONNECT_TIMEOUT = 10
-READ_TIMEOUT = 30
-#: The Azure CLI is a Python program that may have to refresh its own sign-in.
-CLI_TIMEOUT = 30
 
 #: Of an error's own text, what is passed on: enough for Entra's longest message.
 _DETAIL_LIMIT = 1500
@@ -48,15 +44,8 @@ _DETAIL_LIMIT = 1500
 #: What may stand behind "Bearer " (RFC 6750 says less, but some issuers are loose).
 _FIELD_CONTENT = re.compile(r"[!-~]+")
 
-
-@dataclass(frozen=True)
-class FetchedToken:
-    """A token as the issuer gave it. Times are seconds since the epoch."""
-
-    value: str = field(repr=False)
-    expires_on: float
-    #: When the issuer would like it refreshed, if it says so.
-    refresh_on: float | None = None
+#: Threads that import a package at the same time may meet it half done.
+_importing = threading.Lock()
 
 
 class FetchError(CredentialError):
@@ -73,14 +62,6 @@ class FetchError(CredentialError):
         super().__init__(f"{explanation} ({detail})" if explanation else detail, retry_after)
         self.detail = detail
         self.explanation = explanation
-
-
-class _Credential(AbstractContextManager["_Credential"], Protocol):
-    """What is needed of a credential of azure-identity."""
-
-    def get_token_info(
-        self, *scopes: str, options: TokenRequestOptions | None = None
-    ) -> AccessTokenInfo: ...
 
 
 class TokenFetcher:
@@ -101,8 +82,7 @@ class TokenFetcher:
         self._clock: Clock = clock or SystemClock()
         self.clock_offset: float | None = None
         self._contexts = contexts or KeptContexts()
-        #: The client secret of the latest fetch, so that no error quotes it.
-        self._secret: str | None = None
+        self._maker: CredentialMaker | None = None
         self._certificate: RotatingCertificate | None = None
         if settings.aad_client_certificate_path:
             self._certificate = RotatingCertificate(
@@ -110,50 +90,46 @@ class TokenFetcher:
                 settings.certificate_password,
                 self._clock,
             )
-        self._make: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "systemassigned": self._system_assigned,
-            "userassigned": self._user_assigned,
-            "aadapplication": self._application,
-            "workloadidentity": self._workload_identity,
-            "azurecli": self._azure_cli,
-            "default": self._default,
-        }
 
     def __call__(self, claims: str | None = None) -> FetchedToken:
-        """Fetch a token; takes as long as the identity endpoint does.
+        """Fetch a token; takes as long as the identity endpoint does, within a budget.
 
         `claims` are those of a claims challenge, as JSON. Managed identity
         endpoints take none, and may go on giving out a token from their own
         cache. Raises FetchError, whatever went wrong.
         """
-        from azure.core.pipeline.transport import RequestsTransport
+        with _importing:
+            from authproxy.identity.http_transport import IdentitySession, retry_after_seconds
+            from authproxy.identity.identity_types import CredentialMaker
 
-        from authproxy.identity.http_transport import IdentitySession, retry_after_seconds
-
+        maker = self._maker = self._maker or CredentialMaker(self._settings, self._certificate)
         try:
-            session = IdentitySession(self._contexts.current())
+            context = self._contexts.current()
         except SettingsError as error:
             raise FetchError(str(error)) from error
-        transport = RequestsTransport(
-            session=session, connection_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT
-        )
+        budget = Budget()
+        session = IdentitySession(context, budget)
         # With `enable_cae` Entra learns that claims challenges are answered here. They are:
         # that is what `claims` is for.
         options: TokenRequestOptions = {"enable_cae": True}
         if claims is not None:
             options["claims"] = claims
         try:
-            common = {"transport": transport, "retry_total": 0}
-            with session, self._credential(common) as credential:
+            with session, maker.make(session) as credential:
                 info = credential.get_token_info(self._settings.scope, options=options)
+            return FetchedToken.of(
+                _sendable(info.token), info.expires_on, info.refresh_on, self._clock.wall()
+            )
         except FetchError:
             raise
-        except CredentialError as error:  # a secret's or password's file
+        except CredentialError as error:  # a secret's or certificate's file
             raise FetchError(str(error)) from error
         # azure-identity lets through whatever happens inside it: its own errors, MSAL's,
         # ValueError, OSError of a token file, AttributeError for unexpected JSON. Each of
         # them means only that there is no token.
         except Exception as error:
+            if budget.exceeded:  # whatever else was made of it on its way here
+                raise FetchError(budget.exceeded, explain(budget.exceeded)) from error
             refusal = session.refusal
             retry_after = None
             if refusal is not None:
@@ -161,9 +137,6 @@ class TokenFetcher:
             raise self._explained(error, str(refusal or ""), retry_after) from error
         finally:
             self.clock_offset = session.clock_offset
-        if not _FIELD_CONTENT.fullmatch(str(info.token)):
-            raise FetchError("The identity endpoint sent a token that no header can carry")
-        return FetchedToken(str(info.token), float(info.expires_on), info.refresh_on)
 
     def _explained(self, error: Exception, refusal: str, retry_after: float | None) -> FetchError:
         detail = _one_line(str(error)) or type(error).__name__
@@ -180,102 +153,16 @@ class TokenFetcher:
 
     def _masked(self, text: str) -> str:
         """Return `text` without anything secret, at a length fit for a log line."""
-        text = Redactor((self._secret, os.environ.get("IDENTITY_HEADER")))(text)
+        secret = self._maker.secret if self._maker else None
+        text = Redactor((secret, os.environ.get("IDENTITY_HEADER")))(text)
         return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
 
-    # One method for each identity type; `common` goes to every class that uses HTTP.
 
-    def _credential(self, common: dict[str, Any]) -> _Credential:
-        return cast(_Credential, self._make[self._settings.identity_type](common))
-
-    def _authority(self, common: dict[str, Any]) -> dict[str, Any]:
-        """Add the authority host.
-
-        The host is the operator's own choice. To have the public cloud vouch
-        for it first would keep disconnected clouds and private endpoints out.
-        """
-        return {
-            **common,
-            "authority": self._settings.authority_host,
-            "disable_instance_discovery": True,
-        }
-
-    def _system_assigned(self, common: dict[str, Any]) -> object:
-        from azure.identity import ManagedIdentityCredential
-
-        return ManagedIdentityCredential(**common)
-
-    def _user_assigned(self, common: dict[str, Any]) -> object:
-        from azure.identity import ManagedIdentityCredential
-
-        return ManagedIdentityCredential(client_id=self._settings.aad_client_id, **common)
-
-    def _application(self, common: dict[str, Any]) -> object:
-        settings = self._settings
-        who: dict[str, Any] = {
-            "tenant_id": settings.aad_tenant_id,
-            "client_id": settings.aad_client_id,
-            **self._authority(common),
-        }
-        if self._certificate is None:
-            from azure.identity import ClientSecretCredential
-
-            secret = self._secret = settings.client_secret() or ""
-            return ClientSecretCredential(client_secret=secret, **who)
-        from azure.identity import CertificateCredential
-
-        try:
-            certificate = self._certificate.current()
-        except (CertificateError, CredentialError) as error:
-            path = settings.aad_client_certificate_path
-            raise FetchError(f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}") from error
-        return CertificateCredential(
-            certificate_data=certificate.data,
-            password=certificate.password,
-            # x5c, for applications that trust a subject and issuer rather than a thumbprint.
-            send_certificate_chain=True,
-            **who,
-        )
-
-    def _workload_identity(self, common: dict[str, Any]) -> object:
-        from azure.identity import WorkloadIdentityCredential
-
-        # The path of the service account's token comes from AZURE_FEDERATED_TOKEN_FILE, which
-        # the webhook sets: it has moved before.
-        return WorkloadIdentityCredential(
-            tenant_id=self._settings.aad_tenant_id,
-            client_id=self._settings.aad_client_id,
-            **self._authority(common),
-        )
-
-    def _azure_cli(self, _: dict[str, Any]) -> object:
-        from azure.identity import AzureCliCredential
-
-        return AzureCliCredential(
-            tenant_id=self._settings.aad_tenant_id or "", process_timeout=CLI_TIMEOUT
-        )
-
-    def _default(self, common: dict[str, Any]) -> object:
-        from azure.identity import DefaultAzureCredential
-
-        given: dict[str, Any] = {}
-        # Absent is not None here: the class has defaults of its own from the environment.
-        if self._settings.aad_client_id:
-            given["managed_identity_client_id"] = self._settings.aad_client_id
-        if self._settings.aad_tenant_id:
-            given["workload_identity_tenant_id"] = self._settings.aad_tenant_id
-        # The chain that the retired proxy's SDK had: environment, workload identity, managed
-        # identity, az, azd. Nothing that opens a window or reads a desktop's caches.
-        return DefaultAzureCredential(
-            exclude_interactive_browser_credential=True,
-            exclude_shared_token_cache_credential=True,
-            exclude_visual_studio_code_credential=True,
-            exclude_powershell_credential=True,
-            exclude_broker_credential=True,
-            process_timeout=CLI_TIMEOUT,
-            **given,
-            **self._authority(common),
-        )
+def _sendable(value: object) -> str:
+    """Return a token, if a header field can carry it. Raises FetchError."""
+    if not _FIELD_CONTENT.fullmatch(str(value)):
+        raise FetchError("The identity endpoint sent a token that no header can carry")
+    return str(value)
 
 
 def _one_line(text: str) -> str:

@@ -204,6 +204,14 @@ _PATTERNS: list[tuple[re.Pattern[str], str, tuple[str, str]]] = [
             ),
         ),
         (
+            "the response is larger than",
+            "IdentityResponseTooLarge",
+            (
+                "The identity endpoint sent more than any token takes",
+                "Look what answers there: check AAD_AUTHORITY_HOST and HTTPS_PROXY",
+            ),
+        ),
+        (
             "timed out|timeout",
             "IdentityTimeout",
             (

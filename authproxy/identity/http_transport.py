@@ -1,13 +1,15 @@
-"""How azure-identity's requests travel, and what was answered to them.
+"""How azure-identity's requests travel, and what the responses to them were.
 
-Trust and forward proxies are those of the rest of the program. And the answers
-are seen: azure-identity folds what a managed identity endpoint says into one
-message of its own, without the status and Retry-After.
+Trust and forward proxies are those of the rest of the program, and a fetch ends
+within its budget. And the responses are seen: azure-identity folds what a
+managed identity endpoint says into one message of its own, without the status
+and Retry-After.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -17,12 +19,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response, Session
-from requests.adapters import HTTPAdapter
 
-from authproxy.tls import ContextAdapter, forward_proxy
+from authproxy.bounded_fetch import BoundedAdapter, Budget
+from authproxy.tls import forward_proxy
 
-#: Of what an error answer says, this much is kept.
+#: Of what an error response says, this much is kept.
 _TEXT_LIMIT = 1024
+
+#: Variables that name a managed identity endpoint on this machine, which may have TLS.
+_LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 
 
 @dataclass(frozen=True)
@@ -39,21 +44,29 @@ class Refusal:
 
 
 class IdentitySession(Session):
-    """The session of one token fetch. `refusal` is the last answer, if it was an error.
+    """The session of one token fetch, all requests of which share a budget.
 
-    `clock_offset` is how many seconds the last answer's Date was ahead of this
-    machine's clock, if it had one.
-    HTTPS_PROXY and NO_PROXY are honoured; .netrc is not, for its password would
-    go to Entra as this application's.
+    `refusal` is the last response, if it was an error. `clock_offset` is how
+    many seconds the last response's Date was ahead of this machine's clock, if
+    it had one.
+    HTTPS_PROXY and NO_PROXY are honoured, but a managed identity endpoint is
+    never reached through a proxy, which would get a token for itself. .netrc is
+    not honoured: its password would go to Entra as this application's.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, budget: Budget | None = None) -> None:
         super().__init__()
+        self.budget = budget or Budget()
         self.refusal: Refusal | None = None
         self.clock_offset: float | None = None
         self.auth = _no_more_credentials
-        self.mount("https://", ContextAdapter(context))
-        self.mount("http://", _DirectAdapter())
+        self.headers["Accept-Encoding"] = "identity"
+        self.mount("https://", BoundedAdapter(self.budget, context))
+        # Plain http is only ever such an endpoint: Entra is always https.
+        self.mount("http://", DirectAdapter(self.budget))
+        for name in _LOCAL_ENDPOINTS:
+            if (endpoint := os.environ.get(name, "")).startswith("https://"):
+                self.mount(endpoint, DirectAdapter(self.budget, context))
         self.hooks["response"].append(self._remember)
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:
@@ -69,17 +82,13 @@ class IdentitySession(Session):
             self.refusal = Refusal(
                 status=response.status_code,
                 host=urlsplit(response.url).hostname or "",
-                text=" ".join(_description(response.text).split())[:_TEXT_LIMIT],
+                text=" ".join(_description(response.content).split())[:_TEXT_LIMIT],
                 retry_after=response.headers.get("Retry-After"),
             )
 
 
-class _DirectAdapter(HTTPAdapter):
-    """Plain HTTP, never through a proxy.
-
-    That is only ever a managed identity endpoint on the machine's own link
-    (Entra is always https): a proxy elsewhere would get a token for itself.
-    """
+class DirectAdapter(BoundedAdapter):
+    """For endpoints of this machine: never through a proxy."""
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         kwargs["proxies"] = {}
@@ -112,11 +121,12 @@ def date_ahead_of(date: str | None, now: float) -> float | None:
         return None
 
 
-def _description(body: str) -> str:
+def _description(data: bytes) -> str:
     """Return what an error body says, in any of the forms that identity endpoints use."""
+    body = data.decode("utf-8-sig", "replace")
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
     if not isinstance(content, Mapping):
         return body

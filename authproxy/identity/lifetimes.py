@@ -8,11 +8,18 @@ one out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from random import Random
 
 from authproxy.clock import Clock
-from authproxy.identity.credentials import FetchedToken
+
+#: Entra's longest: tokens for continuous access evaluation live for 28 hours at most.
+#: https://learn.microsoft.com/entra/identity/conditional-access/concept-continuous-access-evaluation
+LONGEST_LIFETIME = 28 * 3600.0
+
+#: In milliseconds this is the year 2001, in seconds none that a calendar has.
+_NO_SECONDS = 1e12
 
 #: A token is not sent in its last seconds: it has to live until the target judges it.
 EXPIRY_MARGIN = 10.0
@@ -60,6 +67,49 @@ def backoff(attempt: int, random: Random, retry_after: float | None = None) -> f
     ceiling = min(BACKOFF_CEILING, 2.0 * BACKOFF_FIRST * 2.0 ** min(attempt - 1, 10))
     wait = random.uniform(BACKOFF_FIRST, ceiling)
     return max(wait, min(retry_after or 0.0, RETRY_AFTER_CEILING))
+
+
+@dataclass(frozen=True)
+class FetchedToken:
+    """A token as the issuer gave it. Times are seconds since the epoch."""
+
+    value: str = field(repr=False)
+    expires_on: float
+    #: When the issuer would like it refreshed, if it says so.
+    refresh_on: float | None = None
+
+    @classmethod
+    def of(cls, value: str, expires_on: object, refresh_on: object, now: float) -> FetchedToken:
+        """Return a token with times as an endpoint says them, whatever that is, at `now`.
+
+        They may be texts, and milliseconds. A lifetime beyond Entra's longest
+        is cut to that; and where the expiry was nothing to rely on, the wish
+        for a refresh, which libraries work out from it, is none either. Raises
+        ValueError for what is no time at all.
+        """
+        stated, expires = _finite(expires_on), _seconds(expires_on)
+        if expires != stated or expires > now + LONGEST_LIFETIME:
+            refresh_on = None
+        refresh = None if refresh_on is None else _seconds(refresh_on)
+        return cls(value, min(expires, now + LONGEST_LIFETIME), refresh)
+
+
+def _finite(stated: object) -> float:
+    try:
+        number = float(stated)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("the identity endpoint states no time at which the token expires")
+    return number
+
+
+def _seconds(stated: object) -> float:
+    """Return a time since the epoch, none of which is before it."""
+    seconds = max(0.0, _finite(stated))
+    while seconds >= _NO_SECONDS:  # milliseconds, microseconds or nanoseconds
+        seconds /= 1000
+    return seconds
 
 
 @dataclass(frozen=True)

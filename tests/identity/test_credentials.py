@@ -22,7 +22,9 @@ from authproxy.demo.entra import StandInEntra
 from authproxy.demo.loopback import Answer
 from authproxy.demo.signing import ServiceAccountIssuer
 from authproxy.demo.stand_in import StandIn
-from authproxy.identity.credentials import FetchedToken, FetchError, TokenFetcher
+from authproxy.identity.credentials import FetchError, TokenFetcher
+from authproxy.identity.lifetimes import FetchedToken
+from authproxy.identity.refresher import Refresher
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.identity.tokens import TokenSource
 from authproxy.settings import Settings
@@ -247,10 +249,11 @@ def az(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]
 
 
 def test_the_azure_cli_gives_its_users_token(az: Callable[[str], Path]) -> None:
-    output = {"accessToken": "token-of-the-desk", "expires_on": 1_900_000_000}
+    expires_on = int(time.time()) + 3600
+    output = {"accessToken": "token-of-the-desk", "expires_on": expires_on}
     arguments = az(f"echo '{json.dumps(output)}'")
     token = fetcher("azurecli")(None)
-    assert token == FetchedToken("token-of-the-desk", 1_900_000_000.0)
+    assert token == FetchedToken("token-of-the-desk", expires_on)
     assert f"--resource {AUDIENCE}" in arguments.read_text()
 
 
@@ -507,27 +510,38 @@ def test_json_that_is_no_token_answer_is_no_token_and_no_crash(
     refused(fetch)
 
 
-def test_a_hanging_entra_does_not_hold_up_the_end(managed: StandInEntra) -> None:
+@pytest.fixture
+def source(managed: StandInEntra) -> Iterator[TokenSource]:
+    refresher = Refresher()
+    made = TokenSource(fetcher("systemassigned"), refresher, percentage=10)
+    refresher.start()
+    yield made
+    made.stop()
+    refresher.stop()
+
+
+def test_a_hanging_entra_does_not_hold_up_the_end(
+    managed: StandInEntra, source: TokenSource
+) -> None:
     managed.hang()
-    source = TokenSource(fetcher("systemassigned"), percentage=10)
     source.start()
     managed.wait_for_requests(1, PATIENCE)
+    fetching = [thread for thread in threading.enumerate() if thread.name == "fetch"]
     source.stop()
-    assert source.alive, "the fetch still hangs: stop() has not waited for it"
+    assert all(thread.is_alive() for thread in fetching), "stop() has waited for the fetch"
     managed.recover()
-    for thread in threading.enumerate():
-        if thread.name == "token":
-            thread.join(PATIENCE)
+    for thread in fetching:
+        thread.join(PATIENCE)
 
 
-def test_a_token_source_recovers_from_an_outage_of_the_real_thing(managed: StandInEntra) -> None:
+def test_a_token_source_recovers_from_an_outage_of_the_real_thing(
+    managed: StandInEntra, source: TokenSource
+) -> None:
     managed.fail_with(503, times=1)
-    source = TokenSource(fetcher("systemassigned"), percentage=10)
     source.start()
     with source._changed:
         assert source._changed.wait_for(lambda: source.ready, PATIENCE)
     assert source.current().value == managed.issued[-1].value
-    source.stop()
 
 
 def test_a_wrong_secret_is_explained_with_entras_message_and_without_the_secret(

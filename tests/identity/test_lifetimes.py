@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.identity.credentials import FetchedToken
+from authproxy.clock import rfc3339
 from authproxy.identity.lifetimes import (
     BACKOFF_CEILING,
     BACKOFF_FIRST,
     EXPIRY_MARGIN,
+    LONGEST_LIFETIME,
     RETRY_AFTER_CEILING,
+    FetchedToken,
     Token,
     backoff,
     refresh_time,
@@ -136,3 +138,38 @@ def test_a_refresh_is_due_by_either_clock(jump: float) -> None:
 def test_a_token_is_not_shown_in_its_repr() -> None:
     assert "secret" not in repr(token(FakeClock()))
     assert "secret" not in repr(FetchedToken("secret", 1.0))
+
+
+ODD = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.integers(min_value=10**300, max_value=10**400),
+    st.text(),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.none(),
+    st.binary(),
+    st.lists(st.integers()),
+)
+
+
+@given(ODD, ODD)
+def test_whatever_an_endpoint_states_can_be_lived_with(expires_on: object, wish: object) -> None:
+    clock = FakeClock()
+    try:
+        fetched = FetchedToken.of("value", expires_on, wish, clock.wall())
+    except ValueError:
+        return  # no token, and another attempt
+    token = Token.acquired(fetched, 10, clock)
+    assert 0 <= token.expires_at <= clock.wall() + LONGEST_LIFETIME
+    for moment in (token.expires_at, token.refresh_at, token.acquired_at):
+        assert rfc3339(moment)
+    if token.seconds_valid(clock) > 0:
+        assert 0 < token.seconds_fresh(clock) < LONGEST_LIFETIME
+
+
+@given(st.sampled_from([1, 1000, 10**6, 10**9]), st.integers(1, int(LONGEST_LIFETIME)))
+def test_fractions_of_a_second_are_understood(unit: int, lifetime: int) -> None:
+    now = 1_800_000_000.0
+    fetched = FetchedToken.of("value", int((now + lifetime) * unit), None, now)
+    assert fetched.expires_on == pytest.approx(now + lifetime, abs=1)

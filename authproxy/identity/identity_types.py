@@ -1,0 +1,182 @@
+"""From settings to a credential: the one place that knows azure-identity's classes.
+
+Where a class asks outside of the session that it is given, a credential of our
+own stands in for it, so that the session's budget holds for whatever is asked.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from azure.core.pipeline.transport import RequestsTransport
+from azure.identity import (
+    AzureCliCredential,
+    AzureDeveloperCliCredential,
+    CertificateCredential,
+    ClientSecretCredential,
+    DefaultAzureCredential,
+    ManagedIdentityCredential,
+    WorkloadIdentityCredential,
+)
+
+from authproxy.bounded_fetch import FETCH_SECONDS
+from authproxy.errors import CertificateError, CredentialError
+from authproxy.identity.command_line import AZ, AZD, CommandLineIdentity
+from authproxy.identity.http_transport import IdentitySession
+from authproxy.identity.rotation import RotatingCertificate
+from authproxy.identity.service_fabric import ServiceFabricIdentity, on_service_fabric
+from authproxy.settings import Settings
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
+
+#: Seconds for a connection. Entra takes one within a tenth; the rest is the budget's.
+CONNECT_SECONDS = 10
+
+
+class Credential(AbstractContextManager["Credential"], Protocol):
+    """What is needed of a credential of azure-identity."""
+
+    def get_token_info(
+        self, *scopes: str, options: TokenRequestOptions | None = None
+    ) -> AccessTokenInfo: ...
+
+
+class CredentialMaker:
+    """Makes the credentials of one identity, a new one for each fetch.
+
+    `secret` is the client secret of the latest one, so that no error quotes it.
+    """
+
+    def __init__(self, settings: Settings, certificate: RotatingCertificate | None) -> None:
+        self._settings = settings
+        self._certificate = certificate
+        self.secret: str | None = None
+        self._makers: dict[str, Callable[[IdentitySession], object]] = {
+            "systemassigned": self._system_assigned,
+            "userassigned": self._user_assigned,
+            "aadapplication": self._application,
+            "workloadidentity": self._workload_identity,
+            "azurecli": self._azure_cli,
+            "default": self._default,
+        }
+
+    def make(self, session: IdentitySession) -> Credential:
+        """Return a credential that sends its requests on this session.
+
+        Raises CredentialError, and whatever the classes of azure-identity raise.
+        """
+        return cast(Credential, self._makers[self._settings.identity_type](session))
+
+    def _authority(self, session: IdentitySession) -> dict[str, Any]:
+        """Return the options of what asks Entra itself.
+
+        The host is the operator's own choice. To have the public cloud vouch
+        for it first would keep disconnected clouds and private endpoints out.
+        """
+        return {
+            **_common(session),
+            "authority": self._settings.authority_host,
+            "disable_instance_discovery": True,
+        }
+
+    # One method for each identity type.
+
+    def _system_assigned(self, session: IdentitySession) -> object:
+        if on_service_fabric():
+            return ServiceFabricIdentity(session)
+        return ManagedIdentityCredential(**_common(session))
+
+    def _user_assigned(self, session: IdentitySession) -> object:
+        if on_service_fabric():
+            raise CredentialError(
+                "On Service Fabric the cluster's configuration chooses the identity: "
+                "IDENTITY_TYPE=systemAssigned"
+            )
+        client_id = self._settings.aad_client_id
+        return ManagedIdentityCredential(client_id=client_id, **_common(session))
+
+    def _application(self, session: IdentitySession) -> object:
+        settings = self._settings
+        who: dict[str, Any] = {
+            "tenant_id": settings.aad_tenant_id,
+            "client_id": settings.aad_client_id,
+            **self._authority(session),
+        }
+        if self._certificate is None:
+            self.secret = settings.client_secret() or ""
+            return ClientSecretCredential(client_secret=self.secret, **who)
+        try:
+            certificate = self._certificate.current()
+        except (CertificateError, CredentialError) as error:
+            path = settings.aad_client_certificate_path
+            raise CredentialError(f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}") from error
+        return CertificateCredential(
+            certificate_data=certificate.data,
+            password=certificate.password,
+            # x5c, for applications that trust a subject and issuer rather than a thumbprint.
+            send_certificate_chain=True,
+            **who,
+        )
+
+    def _workload_identity(self, session: IdentitySession) -> object:
+        # The path of the service account's token comes from AZURE_FEDERATED_TOKEN_FILE, which
+        # the webhook sets: it has moved before.
+        return WorkloadIdentityCredential(
+            tenant_id=self._settings.aad_tenant_id,
+            client_id=self._settings.aad_client_id,
+            **self._authority(session),
+        )
+
+    def _azure_cli(self, session: IdentitySession) -> object:
+        return CommandLineIdentity(AZ, session.budget, self._settings.aad_tenant_id or "")
+
+    def _default(self, session: IdentitySession) -> object:
+        given: dict[str, Any] = {}
+        # Absent is not None here: the class has defaults of its own from the environment.
+        if self._settings.aad_client_id:
+            given["managed_identity_client_id"] = self._settings.aad_client_id
+        if self._settings.aad_tenant_id:
+            given["workload_identity_tenant_id"] = self._settings.aad_tenant_id
+        # The chain that the retired proxy's SDK had: environment, workload identity, managed
+        # identity, az, azd. Nothing that opens a window or reads a desktop's caches.
+        chain = DefaultAzureCredential(
+            exclude_interactive_browser_credential=True,
+            exclude_shared_token_cache_credential=True,
+            exclude_visual_studio_code_credential=True,
+            exclude_powershell_credential=True,
+            exclude_broker_credential=True,
+            **given,
+            **self._authority(session),
+        )
+        chain.credentials = tuple(_bounded(each, session) for each in chain.credentials)
+        return chain
+
+
+def _common(session: IdentitySession) -> dict[str, Any]:
+    """Return the options of every class that sends requests."""
+    return {
+        "transport": RequestsTransport(
+            session=session,
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=FETCH_SECONDS,
+        ),
+        "retry_total": 0,
+        # One that azure-core makes itself is of version 1, for which the system's library
+        # keeps a file open in each thread.
+        "request_id": str(uuid.uuid4()),
+    }
+
+
+def _bounded(credential: Any, session: IdentitySession) -> Any:
+    """Return what keeps to the budget, in place of a credential that does not."""
+    if isinstance(credential, AzureCliCredential):
+        return CommandLineIdentity(AZ, session.budget)
+    if isinstance(credential, AzureDeveloperCliCredential):
+        return CommandLineIdentity(AZD, session.budget)
+    if isinstance(credential, ManagedIdentityCredential) and on_service_fabric():
+        return ServiceFabricIdentity(session)
+    return credential
