@@ -18,6 +18,7 @@ from authproxy.errors import (
 )
 from authproxy.files.inbound_tokens import watched_tokens
 from authproxy.files.jwks import FileKeys, KeySource
+from authproxy.identity.refresher import Refresher
 from authproxy.path_readings import oddity
 from authproxy.path_rules import PathRules
 from authproxy.settings import Settings
@@ -42,12 +43,12 @@ class Verdict:
 class Admission:
     """Judges each request before anything is done for it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refresher: Refresher) -> None:
         self._methods = settings.allowed_methods
         self._paths = None if settings.allowed_paths is None else PathRules(settings.allowed_paths)
         path = settings.inbound_token_file
         self._tokens = None if path is None else watched_tokens(path)
-        self._callers = _callers(settings)
+        self._callers = _callers(settings, refresher)
 
     def start(self) -> None:
         """Begin to get what callers are judged by; harmless when repeated."""
@@ -138,7 +139,7 @@ def bearer_tokens(environ: Mapping[str, Any]) -> list[str]:
     return [token for each in given if (token := each.strip(" \t"))]
 
 
-def _callers(settings: Settings) -> TokenCallers | None:
+def _callers(settings: Settings, refresher: Refresher) -> TokenCallers | None:
     keys: KeySource
     if settings.inbound_jwks_url is not None:
         keys = EndpointKeys(
@@ -146,7 +147,8 @@ def _callers(settings: Settings) -> TokenCallers | None:
                 settings.inbound_jwks_url,
                 ca_file=settings.inbound_jwks_ca_file,
                 token_file=settings.inbound_jwks_token_file,
-            )
+            ),
+            refresher,
         )
     elif settings.inbound_jwks_file is not None:
         keys = FileKeys(settings.inbound_jwks_file)
@@ -161,7 +163,7 @@ def _callers(settings: Settings) -> TokenCallers | None:
     )
 
 
-def admission_for(settings: Settings) -> Admission | None:
+def admission_for(settings: Settings, refresher: Refresher) -> Admission | None:
     """Return what judges the requests; None where everything may come in."""
     restricting = (
         settings.allowed_methods,
@@ -170,4 +172,4 @@ def admission_for(settings: Settings) -> Admission | None:
         settings.inbound_jwks_url,
         settings.inbound_jwks_file,
     )
-    return None if all(each is None for each in restricting) else Admission(settings)
+    return None if all(each is None for each in restricting) else Admission(settings, refresher)

@@ -1,4 +1,4 @@
-"""The keys of INBOUND_JWKS_URL, fetched and kept fresh by a daemon thread.
+"""The keys of INBOUND_JWKS_URL, fetched and kept fresh by the refresher.
 
 No request waits for the endpoint. While it is out of order, the keys that were
 fetched last stay in force, however long: whoever issues no keys issues no
@@ -8,10 +8,8 @@ tokens either, and those that are out expire.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING
@@ -19,12 +17,14 @@ from typing import TYPE_CHECKING
 from requests import RequestException, Session
 from urllib3.exceptions import HTTPError
 
+from authproxy.bounded_fetch import BoundedAdapter, Budget
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthProxyError, SettingsError
 from authproxy.files.jwks import parse_jwks
 from authproxy.identity.lifetimes import backoff
+from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.settings.values import Unusable, read_secret
-from authproxy.tls import ContextAdapter, client_context, forward_proxy
+from authproxy.tls import client_context, forward_proxy
 
 if TYPE_CHECKING:
     from authproxy.files.jwks import Keys
@@ -42,8 +42,7 @@ UNKNOWN_KEY_SECONDS = 2.0
 #: Key ids that are remembered as asked for.
 MAX_UNKNOWN_KEYS = 1000
 
-_CONNECT_SECONDS, _SILENCE_SECONDS, _FETCH_SECONDS = 5.0, 10.0, 30.0
-_MAX_BYTES = 1024 * 1024
+_CONNECT_SECONDS, _SILENCE_SECONDS = 5.0, 10.0
 
 
 class KeysError(AuthProxyError):
@@ -60,38 +59,38 @@ class Endpoint:
 
     def __call__(self) -> Keys:
         """Return the keys. Raises KeysError."""
+        budget = Budget()
         try:
-            return parse_jwks(self._fetch())
+            return parse_jwks(self._fetch(budget))
         except (RequestException, HTTPError, OSError) as error:
-            raise KeysError(f"{type(error).__name__}: {error}") from error
+            raise KeysError(budget.exceeded or f"{type(error).__name__}: {error}") from error
         except Unusable as error:
             raise KeysError(f"INBOUND_JWKS_TOKEN_FILE={self._token_file!r}: {error}") from error
         except SettingsError as error:
             raise KeysError(str(error)) from error
         except ValueError as error:
-            raise KeysError(f"the answer cannot be used: {error}") from error
+            raise KeysError(f"the response cannot be used: {error}") from error
 
-    def _fetch(self) -> bytes:
+    def _fetch(self, budget: Budget) -> bytes:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self._token_file is not None:  # read each time: the kubelet renews it
             headers["Authorization"] = f"Bearer {read_secret(self._token_file)}"
         with Session() as session:
             session.trust_env = False  # a .netrc would replace our token
-            session.mount("https://", ContextAdapter(self._context()))
-            with session.get(
+            session.mount("https://", BoundedAdapter(budget, self._context()))
+            response = session.get(
                 self._url,
                 headers=headers,
                 proxies={"https": forward_proxy(self._url) or ""},
                 allow_redirects=False,  # the token goes nowhere else
                 timeout=(_CONNECT_SECONDS, _SILENCE_SECONDS),
-                stream=True,
-            ) as response:
-                if response.status_code != 200:
-                    hint = ""
-                    if response.status_code in (401, 403):
-                        hint = ": it wants a token, in INBOUND_JWKS_TOKEN_FILE, that may read it"
-                    raise KeysError(f"the endpoint answered {response.status_code}{hint}")
-                return _body(response.raw.read1)
+            )
+        if response.status_code != 200:
+            hint = ""
+            if response.status_code in (401, 403):
+                hint = ": it wants a token, in INBOUND_JWKS_TOKEN_FILE, that may read it"
+            raise KeysError(f"the endpoint answered {response.status_code}{hint}")
+        return response.content
 
     def _context(self) -> ssl.SSLContext:
         """With a CA file, trust that alone: a cluster's own authority is nobody else's."""
@@ -100,41 +99,31 @@ class Endpoint:
         return ssl.create_default_context(cafile=self._ca_file)
 
 
-def _body(read: Callable[..., bytes]) -> bytes:
-    give_up = time.monotonic() + _FETCH_SECONDS
-    data = b""
-    while piece := read(64 * 1024, decode_content=False):
-        data += piece
-        if len(data) > _MAX_BYTES:
-            raise KeysError("the answer is larger than 1 MiB")
-        if time.monotonic() > give_up:
-            raise KeysError(f"the answer took longer than {_FETCH_SECONDS:g} s")
-    return data
-
-
 class EndpointKeys:
     """The keys of an endpoint; a `jwks.KeySource`.
 
-    The current keys are one attribute: readers take no lock. The lock inside
-    `_changed` guards everything else, and is not held during a fetch.
+    The current keys are one attribute: readers take no lock. The lock guards
+    everything else, and is not held during a fetch.
     """
 
     def __init__(
         self,
         fetch: Callable[[], Keys],
+        refresher: Refresher,
         *,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
         self._fetch = fetch
+        self._refresher = refresher
         self._clock: Clock = clock or SystemClock()
         self._random = random or SystemRandom()
-        self._changed = threading.Condition()
-        self._pid: int | None = None
+        self._lock = threading.Lock()
         self._stopped = False
         self._keys: Keys | None = None
         self._failures = 0
         self._due = self._clock.monotonic()
+        self._attempt: Attempt[Keys] | None = None
         #: When the latest fetch began, and the latest that brought keys.
         self._began: float | None = None
         self._keys_of = float("-inf")
@@ -151,54 +140,52 @@ class EndpointKeys:
         Returns None, there is no such key, only once a fetch has begun after
         the key was first asked for, and has come back without it.
         """
-        with self._changed:
+        with self._lock:
             now = self._clock.monotonic()
             if len(self._unknown) >= MAX_UNKNOWN_KEYS:
                 self._unknown.clear()
             since = self._unknown.setdefault(key_id, now)
             # Also where it is settled: of several API servers, the one that
             # answered last may have been an old one.
-            self._wanted = True
-            self._changed.notify_all()
+            if not self._wanted:
+                self._wanted = True
+                self._refresher.wake()
             if self._keys_of > since:
                 return None
             return max(1.0, self._next_fetch() - now)
 
     def start(self) -> None:
-        """Start the thread, once in each process."""
-        with self._changed:
-            if self._stopped or self._pid == os.getpid():
-                return
-            self._pid = os.getpid()
-            threading.Thread(target=self._run, name="jwks", daemon=True).start()
+        """Have them kept fresh from now on; harmless when repeated."""
+        if not self._stopped:
+            self._refresher.add(self)
 
     def stop(self) -> None:
-        """Let the thread end, without waiting for it."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        """Have them kept fresh no longer, without waiting for a fetch that is under way."""
+        self._stopped = True
+        self._refresher.remove(self)
 
-    def step(self) -> None:
-        """Fetch if that is due."""
-        with self._changed:
-            if self._stopped or self._next_fetch() > self._clock.monotonic():
-                return
-            self._began = self._clock.monotonic()
-            self._wanted = False
-        try:
-            outcome: Keys | KeysError = self._fetch()
-        except KeysError as error:
-            outcome = error
-        with self._changed:
-            self._conclude(outcome)
+    # For the refresher.
 
-    def _run(self) -> None:
-        while not self._stopped:
-            self.step()
-            with self._changed:
-                wait = self._next_fetch() - self._clock.monotonic()
-                if wait > 0 and not self._stopped:
-                    self._clock.wait(self._changed, wait)
+    def seconds_until_due(self) -> float:
+        """Return the time until the next fetch; zero when it is due."""
+        with self._lock:
+            return max(0.0, self._next_fetch() - self._clock.monotonic())
+
+    def begin(self) -> Attempt[Keys] | None:
+        """Begin the fetch that is due; None where none is, or one is under way."""
+        with self._lock:
+            now = self._clock.monotonic()
+            under_way = self._attempt is not None and self._attempt.of_this_process
+            if self._stopped or under_way or self._next_fetch() > now:
+                return None
+            self._began, self._wanted = now, False
+            self._attempt = Attempt(self._fetch, self._conclude)
+            return self._attempt
+
+    def _conclude(self, outcome: Keys | AuthProxyError) -> None:
+        with self._lock:
+            self._attempt = None
+            self._take_in(outcome)
 
     # Below, the lock is held.
 
@@ -208,9 +195,9 @@ class EndpointKeys:
             return self._due
         return min(self._due, self._began + UNKNOWN_KEY_SECONDS)
 
-    def _conclude(self, outcome: Keys | KeysError) -> None:
+    def _take_in(self, outcome: Keys | AuthProxyError) -> None:
         now = self._clock.monotonic()
-        if isinstance(outcome, KeysError):
+        if isinstance(outcome, AuthProxyError):
             self._failures += 1
             self._due = now + backoff(self._failures, self._random)
             known = "none are known yet" if self._keys is None else "the old stay in use"
@@ -227,7 +214,7 @@ class EndpointKeys:
         self._keys = outcome
         self._failures = 0
         self._due = now + self._random.uniform(0.8, 1.2) * REFRESH_SECONDS
-        assert self._began is not None  # by `step`
+        assert self._began is not None  # by `begin`
         self._keys_of = self._began
         for key_id in set(self._unknown).intersection(outcome):
             del self._unknown[key_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from authproxy.errors import CredentialError
+from authproxy.errors import AuthProxyError
 from authproxy.identity.credentials import FetchError
 from authproxy.identity.entra_errors import Explanation
 
@@ -19,7 +19,7 @@ class Trouble:
     explanation: Explanation | None
 
     @classmethod
-    def of(cls, error: CredentialError) -> Trouble:
+    def of(cls, error: AuthProxyError) -> Trouble:
         """Return what an error says."""
         if isinstance(error, FetchError):
             return cls(error.summary, error.detail, error.explanation)

@@ -31,6 +31,7 @@ from authproxy.demo.loopback import Answer, LoopbackServer, Request
 from authproxy.demo.signing import SigningKey
 from authproxy.errors import RequestError
 from authproxy.files.jwks import FileKeys, parse_jwks
+from authproxy.identity.refresher import Refresher
 from tests.support.authority import Authority
 from tests.support.callers import (
     AUDIENCE,
@@ -167,7 +168,7 @@ def test_the_token_follows_no_redirect(authority: Authority, tmp_path: Path) -> 
         (Answer(500), "answered 500"),
         (Answer(200, b"<html>"), "not JSON"),
         (Answer.of_json(200, {"keys": []}), "no key"),
-        (Answer(200, b"x" * (1024 * 1024 + 1)), "larger than 1 MiB"),
+        (Answer(200, b"x" * (1024 * 1024 + 1)), "larger than 1024 KiB"),
     ],
 )
 def test_answers_without_keys_are_errors(
@@ -193,7 +194,9 @@ class Source:
         self.clock = FakeClock()
         self.published: list[SigningKey | EllipticKey] | None = [KEY]
         self.fetches = 0
-        self.keys = EndpointKeys(self._fetch, clock=self.clock, random=Random(1))
+        self.keys = EndpointKeys(
+            self._fetch, Refresher(self.clock), clock=self.clock, random=Random(1)
+        )
 
     def _fetch(self) -> Any:
         self.fetches += 1
@@ -202,10 +205,11 @@ class Source:
         return parse_jwks(json.dumps(key_set(*self.published)).encode())
 
     def after(self, seconds: float) -> int:
-        """Let time pass and the thread look; return how many fetches there were."""
+        """Let time pass and the refresher look; return how many fetches there were."""
         before = self.fetches
         self.clock.advance(seconds)
-        self.keys.step()
+        if self.keys.seconds_until_due() <= 0 and (attempt := self.keys.begin()):
+            attempt.run()
         return self.fetches - before
 
 

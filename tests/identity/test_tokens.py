@@ -1,4 +1,4 @@
-"""The token source: first driven step by step on a clock that stands still, then threads."""
+"""The token source: first driven step by step on a clock that stands still, then with threads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from random import Random
 
 import pytest
 
+from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthenticationTokenNotFound, CredentialError
-from authproxy.identity.credentials import FetchedToken, FetchError
+from authproxy.identity.credentials import FetchError
 from authproxy.identity.entra_errors import explain
-from authproxy.identity.tokens import LONGEST_SLICE, Token, TokenSource
+from authproxy.identity.lifetimes import FetchedToken
+from authproxy.identity.refresher import LONGEST_SLICE, Refresher
+from authproxy.identity.tokens import Token, TokenSource
 from tests.support.clock import FakeClock
 
 HOUR = 3600.0
@@ -27,7 +30,7 @@ PATIENCE = 30.0
 class Issuer:
     """Stands for Entra: numbered tokens of one hour, or what a test sets."""
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.claims: list[str | None] = []
         self.answer: Callable[[], FetchedToken] = self.new
@@ -64,18 +67,33 @@ def issuer(clock: FakeClock) -> Issuer:
 
 
 @pytest.fixture
-def source(issuer: Issuer, clock: FakeClock) -> Iterator[TokenSource]:
-    made = TokenSource(issuer, percentage=10, audience="scope", clock=clock, random=Random(7))
+def refresher(clock: FakeClock) -> Iterator[Refresher]:
+    made = Refresher(clock)
     yield made
     made.stop()
 
 
+@pytest.fixture
+def source(issuer: Issuer, refresher: Refresher, clock: FakeClock) -> Iterator[TokenSource]:
+    made = TokenSource(
+        issuer, refresher, percentage=10, audience="scope", clock=clock, random=Random(7)
+    )
+    yield made
+    made.stop()
+
+
+def step(source: TokenSource) -> float:
+    """Do what the refresher does for it; return when it would look again, in seconds."""
+    if source.seconds_until_due() <= 0 and (attempt := source.begin()):
+        attempt.run()
+    return min(LONGEST_SLICE, source.seconds_until_due())
+
+
 def pass_time(source: TokenSource, clock: FakeClock, seconds: float) -> None:
-    """Let time pass as the thread would: slice by slice."""
+    """Let time pass as the refresher would: slice by slice."""
     end = clock.monotonic() + seconds
     while clock.monotonic() < end:
-        wait = source.step()
-        clock.advance(min(max(wait, 0.01), end - clock.monotonic()))
+        clock.advance(min(max(step(source), 0.01), end - clock.monotonic()))
 
 
 # Step by step.
@@ -83,7 +101,7 @@ def pass_time(source: TokenSource, clock: FakeClock, seconds: float) -> None:
 
 def test_the_first_token_is_fetched_at_once(source: TokenSource, issuer: Issuer) -> None:
     assert not source.ready
-    source.step()
+    step(source)
     assert source.ready
     assert source.current().value == "token-1"
 
@@ -102,14 +120,14 @@ def test_a_token_is_left_alone_until_its_refresh_is_due(
 def test_the_thread_looks_at_the_clocks_every_few_seconds(
     source: TokenSource, issuer: Issuer
 ) -> None:
-    source.step()
-    assert 0 < source.step() <= LONGEST_SLICE
+    step(source)
+    assert 0 < step(source) <= LONGEST_SLICE
 
 
 def test_a_refused_refresh_keeps_the_valid_token(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     issuer.fail()
     pass_time(source, clock, HOUR - 11)
     assert issuer.calls > 2
@@ -120,7 +138,7 @@ def test_a_refused_refresh_keeps_the_valid_token(
 def test_an_outage_beyond_expiry_is_told_and_tried_on_and_survived(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     issuer.fail("Entra is away")
     pass_time(source, clock, HOUR)
     assert not source.ready
@@ -147,7 +165,7 @@ def test_attempts_back_off_and_begin_anew_after_a_success(
     issuer.fail()
     clock.advance(0.95 * HOUR)
     calls = issuer.calls
-    assert 1 <= source.step() <= 2
+    assert 1 <= step(source) <= 2
     assert issuer.calls == calls + 1
 
 
@@ -159,7 +177,7 @@ def test_before_the_first_token_a_request_is_told_to_come_back_soon(source: Toke
 
 def test_retry_after_is_waited_out(source: TokenSource, issuer: Issuer, clock: FakeClock) -> None:
     issuer.fail(retry_after=120)
-    source.step()
+    step(source)
     pass_time(source, clock, 119)
     assert issuer.calls == 1
     with pytest.raises(AuthenticationTokenNotFound) as caught:
@@ -173,7 +191,7 @@ def test_a_token_that_comes_expired_is_a_failure_that_points_at_the_clock(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
     issuer.answer = lambda: FetchedToken("old", clock.wall() + 9)
-    source.step()
+    step(source)
     with pytest.raises(AuthenticationTokenNotFound, match="clock"):
         source.current()
     pass_time(source, clock, 60)
@@ -183,7 +201,7 @@ def test_a_token_that_comes_expired_is_a_failure_that_points_at_the_clock(
 def test_the_same_token_again_is_kept_without_error_and_asked_for_again_at_leisure(
     source: TokenSource, issuer: Issuer, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source.step()
+    step(source)
     cached = FetchedToken("token-1", clock.wall() + HOUR)
     issuer.answer = lambda: cached
     with caplog.at_level(logging.INFO, "authproxy"):
@@ -201,12 +219,12 @@ def test_the_same_token_again_is_kept_without_error_and_asked_for_again_at_leisu
 def test_the_same_token_with_a_second_more_to_live_is_still_the_same(
     source: TokenSource, issuer: Issuer, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source.step()
+    step(source)
     expiry = source.current().expires_at
     issuer.answer = lambda: FetchedToken("token-1", expiry + 1)  # rounded another way
     clock.advance(0.95 * HOUR)
     with caplog.at_level(logging.INFO, "authproxy"):
-        source.step()
+        step(source)
     assert [record.getMessage() for record in caplog.records] == [
         "Token not refreshed: no newer one was given"
     ]
@@ -216,7 +234,7 @@ def test_the_same_token_with_a_second_more_to_live_is_still_the_same(
 def test_another_token_that_expires_no_later_does_not_replace_a_valid_one(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     expiry = source.current().expires_at
     issuer.answer = lambda: FetchedToken("other", expiry)
     pass_time(source, clock, 0.95 * HOUR)
@@ -227,7 +245,7 @@ def test_another_token_that_expires_no_later_does_not_replace_a_valid_one(
 def test_a_jump_forward_leads_to_a_refresh_within_one_slice(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     clock.jump(2 * HOUR)
     assert not source.ready
     pass_time(source, clock, LONGEST_SLICE)
@@ -237,7 +255,7 @@ def test_a_jump_forward_leads_to_a_refresh_within_one_slice(
 def test_a_jump_while_a_cached_token_is_waited_for_leads_to_a_refresh_too(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     cached = FetchedToken("token-1", clock.wall() + HOUR)
     issuer.answer = lambda: cached
     pass_time(source, clock, 0.9 * HOUR + 5)
@@ -250,7 +268,7 @@ def test_a_jump_while_a_cached_token_is_waited_for_leads_to_a_refresh_too(
 def test_a_jump_back_does_not_postpone_the_refresh(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     clock.jump(-100 * HOUR)
     pass_time(source, clock, 0.9 * HOUR + 5)
     assert issuer.calls == 2
@@ -268,7 +286,7 @@ def test_a_refresh_is_logged_with_audience_and_times(
     source: TokenSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "authproxy"):
-        source.step()
+        step(source)
     (record,) = caplog.records
     assert record.getMessage() == "Token refreshed"
     assert record.__dict__["fields"] == {
@@ -288,11 +306,11 @@ def test_a_failure_is_an_error_only_while_there_is_no_valid_token(
     level: int,
 ) -> None:
     if with_token:
-        source.step()
+        step(source)
         clock.advance(0.91 * HOUR)
     issuer.fail("Entra is away")
     caplog.clear()
-    source.step()
+    step(source)
     (record,) = caplog.records
     assert (record.getMessage(), record.levelno) == ("Failed to refresh token", level)
     fields = record.__dict__["fields"]
@@ -309,7 +327,7 @@ def test_clients_get_the_explanation_and_the_log_gets_entras_own_words_as_well(
         raise FetchError(raw, explain(raw))
 
     issuer.answer = refuse
-    source.step()
+    step(source)
     with pytest.raises(AuthenticationTokenNotFound, match="secret has expired") as caught:
         source.current()
     assert "1234" not in str(caught.value)
@@ -321,7 +339,7 @@ def test_neither_status_nor_repr_nor_log_shows_the_token(
     source: TokenSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        source.step()
+        step(source)
     shown = [
         repr(source.current()),
         str(source.status()),
@@ -334,7 +352,7 @@ def test_status_says_when_it_expires_and_when_it_is_tried_next(
     source: TokenSource, issuer: Issuer, clock: FakeClock
 ) -> None:
     issuer.fail()
-    source.step()
+    step(source)
     assert source.status()["expires_at"] is None
     assert source.status()["last_error"] == "Entra is away"
     issuer.recover()
@@ -346,11 +364,12 @@ def test_status_says_when_it_expires_and_when_it_is_tried_next(
     }
 
 
-# With the thread.
+# With the refresher's threads.
 
 
 @pytest.fixture
-def running(source: TokenSource) -> TokenSource:
+def running(source: TokenSource, refresher: Refresher) -> TokenSource:
+    refresher.start()
     source.start()
     wait_until(source, lambda: source.ready)
     return source
@@ -456,7 +475,7 @@ def test_a_renewal_does_not_cut_a_wait_that_entra_asked_for(
 
 
 def test_a_renewal_without_a_thread_is_told_at_once(source: TokenSource, issuer: Issuer) -> None:
-    source.step()
+    step(source)
     assert source.renew(source.current(), None, PATIENCE) is None
     assert issuer.calls == 1
 
@@ -496,12 +515,13 @@ def test_twenty_rejected_requests_share_one_fetch(running: TokenSource, issuer: 
 
 
 def test_a_rejected_request_joins_a_refresh_that_is_under_way(
-    source: TokenSource, issuer: Issuer, clock: FakeClock
+    source: TokenSource, refresher: Refresher, issuer: Issuer, clock: FakeClock
 ) -> None:
-    source.step()
+    step(source)
     rejected = source.current()
     clock.advance(0.95 * HOUR)
     gate = Gate(issuer)
+    refresher.start()
     source.start()
     assert gate.entered.wait(PATIENCE)
     with ThreadPoolExecutor(1) as pool:
@@ -513,15 +533,26 @@ def test_a_rejected_request_joins_a_refresh_that_is_under_way(
     assert issuer.calls == 2
 
 
-def test_a_request_does_not_wait_longer_than_it_said(issuer: Issuer) -> None:
-    source = TokenSource(issuer, percentage=10)  # the machine's clock, to have a timeout at all
-    issuer.clock = source._clock  # type: ignore[assignment]
-    source.start()
-    wait_until(source, lambda: source.ready)
-    gate = Gate(issuer)
-    assert source.renew(source.current(), None, 0.05) is None
-    gate.open()
+@pytest.fixture
+def real_time(issuer: Issuer) -> Iterator[TokenSource]:
+    """A source on the machine's clock, to have timeouts at all."""
+    issuer.clock = SystemClock()
+    refresher = Refresher()
+    source = TokenSource(issuer, refresher, percentage=10)
+    refresher.start()
+    yield source
     source.stop()
+    refresher.stop()
+
+
+def test_a_request_does_not_wait_longer_than_it_said(
+    real_time: TokenSource, issuer: Issuer
+) -> None:
+    real_time.start()
+    wait_until(real_time, lambda: real_time.ready)
+    gate = Gate(issuer)
+    assert real_time.renew(real_time.current(), None, 0.05) is None
+    gate.open()
 
 
 def test_requests_read_the_current_token_while_a_refresh_hangs(
@@ -550,7 +581,7 @@ def test_readers_always_see_a_whole_and_never_an_older_token(
 
     with ThreadPoolExecutor(4) as pool:
         readers = [pool.submit(read) for _ in range(4)]
-        for _ in range(50):
+        for _ in range(20):
             clock.advance(31)
             assert running.renew(running.current(), None, PATIENCE) is not None
         done.set()
@@ -579,18 +610,20 @@ def test_a_request_after_a_suspend_has_the_thread_fetch_at_once(
     pytest.fail("the thread was not told")
 
 
-def test_stop_does_not_wait_for_entra(source: TokenSource, issuer: Issuer) -> None:
+def test_stop_does_not_wait_for_entra(
+    source: TokenSource, refresher: Refresher, issuer: Issuer
+) -> None:
     gate = Gate(issuer)
+    refresher.start()
     source.start()
     assert gate.entered.wait(PATIENCE)
+    fetching = [thread for thread in threading.enumerate() if thread.name == "fetch"]
     source.stop()  # returns although the fetch hangs
-    thread = source._thread
-    assert thread is not None
-    assert thread.is_alive()
-    assert thread.daemon
+    assert all(thread.daemon and thread.is_alive() for thread in fetching)
     gate.open()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    for thread in fetching:
+        thread.join(PATIENCE)
+    assert issuer.calls == 1
     assert not source.ready  # what came after the end is not taken in
     source.stop()
 
@@ -608,21 +641,26 @@ def test_stop_releases_the_requests_that_wait_for_a_renewal(
 
 
 def test_starting_twice_from_many_threads_makes_one_thread(
-    source: TokenSource, issuer: Issuer
+    source: TokenSource, refresher: Refresher, issuer: Issuer
 ) -> None:
+    def start(_: int) -> None:
+        refresher.start()
+        source.start()
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: source.start(), range(32)))
+        list(pool.map(start, range(32)))
     wait_until(source, lambda: source.ready)
     assert issuer.calls == 1
-    assert [thread.name for thread in threading.enumerate()].count("token") == 1
+    assert [thread.name for thread in threading.enumerate()].count("refresher") == 1
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["well", "ill"])
 def test_the_first_attempt_can_be_waited_for_however_it_ends(
-    source: TokenSource, issuer: Issuer, fails: bool
+    source: TokenSource, refresher: Refresher, issuer: Issuer, fails: bool
 ) -> None:
     if fails:
         issuer.fail()
+    refresher.start()
     source.start()
     source.await_first_attempt(PATIENCE)
     assert issuer.calls == 1
@@ -630,45 +668,41 @@ def test_the_first_attempt_can_be_waited_for_however_it_ends(
     source.await_first_attempt(PATIENCE)  # It is over: at once.
 
 
-def test_a_first_attempt_that_hangs_is_not_waited_for_for_ever(issuer: Issuer) -> None:
+def test_a_first_attempt_that_hangs_is_not_waited_for_for_ever(
+    real_time: TokenSource, issuer: Issuer
+) -> None:
     gate = Gate(issuer)
-    source = TokenSource(issuer, percentage=10)
-    source.start()
+    real_time.start()
     assert gate.entered.wait(PATIENCE)
-    source.await_first_attempt(0.01)
-    assert not source.ready
-    source.stop()
+    real_time.await_first_attempt(0.01)
+    assert not real_time.ready
     gate.open()
 
 
-def test_a_bug_ends_the_thread_visibly(
-    source: TokenSource, issuer: Issuer, caplog: pytest.LogCaptureFixture
-) -> None:
-    def bug() -> FetchedToken:
-        raise ZeroDivisionError("a bug")
-
-    issuer.answer = bug
-    source.start()
-    thread = source._thread
-    assert thread is not None
-    thread.join(PATIENCE)
-    assert not source.alive
-    (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert record.exc_info
-    source.start()
-    assert not source.alive, "a dead thread must stay visible"
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_thread_starts_anew_in_a_forked_process(running: TokenSource) -> None:
+def test_the_threads_start_anew_in_a_forked_process(
+    running: TokenSource, refresher: Refresher, issuer: Issuer
+) -> None:
+    gate = Gate(issuer)  # In the parent, an attempt is under way.
+    with ThreadPoolExecutor(1) as pool:
+        renewal = pool.submit(running.renew, running.current(), None, PATIENCE)
+        assert gate.entered.wait(PATIENCE)
+        _renews_in_a_fork(running, refresher, issuer)
+        gate.open()
+        assert renewal.result(PATIENCE) is not None
+
+
+def _renews_in_a_fork(running: TokenSource, refresher: Refresher, issuer: Issuer) -> None:
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            dead = not running.alive
+            issuer.recover()
+            dead = not refresher.alive
+            refresher.start()
             running.start()
-            renewed = running.renew(running.current(), None, PATIENCE)
-            status = 0 if dead and running.alive and renewed is not None else 2
+            renewed = running.renew(running.current(), "other claims", PATIENCE)
+            status = 0 if dead and refresher.alive and renewed is not None else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
