@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -9,12 +10,13 @@ from flask import Blueprint, Response, jsonify
 from authproxy import __version__
 from authproxy.lifecycle import Lifecycle
 from authproxy.route_set import RouteSet, Routing
+from authproxy.vital_threads import VitalThreads
 
 #: Request targets of the probes, as they usually come; GET and HEAD are answered.
 PATHS = frozenset({"/health", "/ready"})
 
 
-def probes_blueprint(routing: Routing, lifecycle: Lifecycle) -> Blueprint:
+def probes_blueprint(routing: Routing, lifecycle: Lifecycle, threads: VitalThreads) -> Blueprint:
     """Return the blueprint with /health and /ready."""
     blueprint = Blueprint("probes", __name__)
 
@@ -27,8 +29,8 @@ def probes_blueprint(routing: Routing, lifecycle: Lifecycle) -> Blueprint:
     @blueprint.get("/health", provide_automatic_options=False)
     def health() -> Response:
         """The process can serve; an identity outage is no reason to restart it."""
-        alive = routing.routes.alive
-        return answer(alive, "ok" if alive else "the token thread has ended")
+        ended = threads.ended
+        return answer(not ended, what_ended(ended) if ended else "ok")
 
     @blueprint.get("/ready", provide_automatic_options=False)
     def ready() -> Response:
@@ -38,6 +40,11 @@ def probes_blueprint(routing: Routing, lifecycle: Lifecycle) -> Blueprint:
         return answer(routing.routes.ready, readiness(routing.routes))
 
     return blueprint
+
+
+def what_ended(threads: Sequence[str]) -> str:
+    """Return which of the threads do not run that the process needs."""
+    return f"a thread has ended: {', '.join(threads)}"
 
 
 def readiness(routes: RouteSet) -> str:

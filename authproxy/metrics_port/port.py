@@ -113,5 +113,7 @@ def answering(services: Services, port: MetricsPort) -> Iterator[None]:
     server = MetricsServer(Pages(pages), port.sockets)
     server.start()
     resources.callback(server.stop)
+    services.vital_threads.watch("metrics-port", lambda: server.alive)
+    resources.callback(services.vital_threads.forget, "metrics-port")
     with resources:
         yield

@@ -64,6 +64,11 @@ class MetricsServer:
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="metrics-port", daemon=True)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs that takes connections."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()

@@ -23,7 +23,7 @@ _LONGEST_STATUS = 2000
 class Condition:
     """How a process fares.
 
-    `serves`: it takes requests and its token thread lives; `ready`: it has a
+    `serves`: it takes requests and its vital threads live; `ready`: it has a
     valid token; `text`: one line about that for people.
     """
 

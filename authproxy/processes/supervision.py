@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from authproxy.identity.tokens import TokenSource
@@ -28,13 +28,15 @@ class Supervisor(Protocol):
     def stopping(self) -> None: ...
 
 
-def condition_of(sources: Mapping[str, TokenSource]) -> Condition:
+def condition_of(sources: Mapping[str, TokenSource], ended: Sequence[str]) -> Condition:
     """Return how the process fares whose routes, by name, have these sources of tokens.
 
-    The identity's outage does not keep it from serving: it answers with 503.
+    `ended` are the vital threads that have ended. The identity's outage does
+    not keep it from serving: it answers with 503.
     """
-    if not all(tokens.alive for tokens in sources.values()):
-        return Condition(False, False, "Cannot serve: the token thread has ended, see the log.")
+    if ended:
+        text = f"Cannot serve: a thread has ended ({', '.join(ended)}), see the log."
+        return Condition(False, False, text)
     ready = any(tokens.ready for tokens in sources.values()) and all(
         tokens.tried for tokens in sources.values()
     )
