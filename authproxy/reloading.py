@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -22,6 +22,9 @@ Reread = Callable[[], Loaded]
 #: For so long routes may take to get their first tokens, before the old ones go.
 PATIENCE_SECONDS = 30.0
 
+#: At least so long is between two reloads. Requests that come meanwhile are one.
+_PAUSE_SECONDS = 1.0
+
 
 class ReloadRequests:
     """Notes signals; reading of them is for one thread."""
@@ -31,7 +34,8 @@ class ReloadRequests:
         self._signals: SimpleQueue[int] = SimpleQueue()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signals.put(number)
+        if self._signals.empty():
+            self._signals.put(number)
 
     def listen(self) -> None:
         """Have SIGHUP request a reload, in this process, whether it was held back or not."""
@@ -49,16 +53,26 @@ class ReloadRequests:
 
 
 def reload_on_request(requests: ReloadRequests, reread: Reread, services: Services) -> None:
-    """Start the thread that reloads."""
+    """Start the thread that reloads: one reload at a time, and with pauses."""
 
     def run() -> None:
         while True:
             requests.wait()
-            loaded = settings_anew(reread, services.lifecycle.reloaded)
-            if loaded is not None:
-                reload(loaded, services)
+            reload_settings(reread, services)
+            time.sleep(_PAUSE_SECONDS)
 
-    threading.Thread(target=run, name="reload", daemon=True).start()
+    services.vital_threads.start("reload", run)
+
+
+def reload_settings(reread: Reread, services: Services) -> None:
+    """Read the settings and put them in force, or say why not."""
+    try:
+        loaded = settings_anew(reread, services.lifecycle.reloaded)
+        if loaded is not None:
+            reload(loaded, services)
+    except Exception:  # The last stop of a bug: the settings before are in force.
+        log.exception("Settings not reloaded, those before stay in force")
+        services.lifecycle.reloaded("a fault in authproxy: its log has the traceback")
 
 
 def settings_anew(reread: Reread, refused: Callable[[str], object]) -> Loaded | None:
@@ -79,10 +93,6 @@ def reload(loaded: Loaded, services: Services) -> None:
         services.reload(loaded.settings, PATIENCE_SECONDS)
     except (ReloadRefused, SettingsError) as error:
         _refuse(error, services.lifecycle.reloaded)
-        return
-    except Exception:  # The last stop of a bug: the settings before are in force.
-        log.exception("Settings not reloaded, those before stay in force")
-        services.lifecycle.reloaded("a fault in authproxy: its log has the traceback")
         return
     log.info("Settings reloaded")
     services.lifecycle.reloaded()

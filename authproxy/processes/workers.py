@@ -35,6 +35,9 @@ _SPARE_SECONDS = 5.0
 
 _TICK_SECONDS = 1.0
 
+#: At least so long is between two reloads.
+_RELOAD_PAUSE_SECONDS = 1.0
+
 
 class Overseer(Protocol):
     """Who hears of the workers: which of them live, once a second, and that they drain."""
@@ -82,6 +85,8 @@ class Parent:
         self._delay = delay
         self._patience = delay + grace + _SPARE_SECONDS
         self._failed = False
+        self._reload_wanted = False
+        self._reload_at = 0.0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; 0 if all workers drained, else 1.
@@ -90,13 +95,21 @@ class Parent:
         """
         with _signals_as_bytes() as self._signals, _pipe() as (self._lifeline, self._alive):
             while not self._stop_signal(signals := self._tick()):
-                if signal.SIGHUP in signals and self._reload():
-                    self._kill(signal.SIGHUP)
+                self._reload_if_wanted(signals)
                 self._reap(draining=False)
                 self._fill()
                 if self._overseer:
                     self._overseer.look(self._living())
             return self._drain()
+
+    def _reload_if_wanted(self, signals: bytes) -> None:
+        """Reload on SIGHUP; those that come too soon after a reload are one for later."""
+        self._reload_wanted |= signal.SIGHUP in signals
+        if self._reload_wanted and time.monotonic() >= self._reload_at:
+            self._reload_wanted = False
+            if self._reload():
+                self._kill(signal.SIGHUP)
+            self._reload_at = time.monotonic() + _RELOAD_PAUSE_SECONDS
 
     def _tick(self, longest: float = _TICK_SECONDS) -> bytes:
         """Wait for signals; returns their numbers."""
@@ -242,6 +255,8 @@ def _signals_as_bytes() -> Iterator[int]:
             os.set_blocking(end, False)
         before = {number: signal.signal(number, _note) for number in _SIGNALS}
         wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        # Held back since the start, so that none was lost or ended the process.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         try:
             yield read_end
         finally:
