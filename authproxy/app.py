@@ -17,12 +17,12 @@ from authproxy.errors import AuthProxyError, BadRequest
 from authproxy.lifecycle import Lifecycle
 from authproxy.probes import probes_blueprint
 from authproxy.proxy import proxy_blueprint
-from authproxy.route_set import RouteSet
+from authproxy.route_set import Resources, RouteSet
 from authproxy.settings import Settings
 from authproxy.settings.telemetry_rules import destinations
 from authproxy.telemetry.events import Telemetry
-from authproxy.tls import KeptContexts
 from authproxy.urls import path_of, request_target
+from authproxy.vital_threads import VitalThreads
 
 #: The last telemetry is sent for so long at most, and at least, whatever the drain took.
 _FLUSH_SECONDS = 5.0
@@ -40,37 +40,47 @@ class Services:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.telemetry = telemetry_for(settings)
-        self._contexts = KeptContexts()
+        #: Whoever starts a thread that must not end has it watched here.
+        self.vital_threads = VitalThreads()
+        self._resources = Resources(self.telemetry)
+        self.vital_threads.watch("refresher", lambda: self._resources.refresher.alive)
         #: Those in force: read anew for each request, replaced as a whole.
-        self.routes = RouteSet(settings, self.telemetry, self._contexts)
-        self._tell_host()
+        self.routes = RouteSet(settings, self._resources)
+        self._tell_in_force()
         self.doorkeeper = Doorkeeper(self, self.telemetry)
         self._drained_by: float | None = None
 
     def start(self) -> None:
         """Start getting tokens; harmless when repeated, from any thread."""
+        self._resources.refresher.start()
         self.routes.start()
 
     def reload(self, settings: Settings, patience: float) -> None:
         """Put other settings in force as soon as their routes have tokens.
 
-        What is fixed for the process stays as it is. Requests in flight end as
-        they began. Raises ReloadRefused where a route that is ready now would
-        not be ready after `patience` seconds, and SettingsError as
-        `create_app` does; the routes in force stay then.
+        What is fixed for the process stays as it is. Identities, keys of
+        callers and connections that both settings have in common are kept as
+        they are. Requests in flight end as they began. Raises ReloadRefused
+        where a route that is ready now would not be ready after `patience`
+        seconds, and SettingsError as `create_app` does; the routes in force
+        stay then, and of the others nothing is left.
         """
-        new = RouteSet(settings.within(self.settings), self.telemetry, self._contexts)
-        new.start()
-        if lost := new.lacking(self.routes.ready_names, patience):
+        new = RouteSet(settings.within(self.settings), self._resources)
+        try:
+            new.start()
+            if lost := new.lacking(self.routes.ready_names, patience):
+                whose = (f"{served.route.name} {served.trouble}".strip() for served in lost)
+                raise ReloadRefused("; ".join(whose))
+        except BaseException:
             new.stop()
-            whose = (f"{served.route.name} {served.trouble}".strip() for served in lost)
-            raise ReloadRefused("; ".join(whose))
+            raise
         old, self.routes = self.routes, new
-        self._tell_host()
+        self._tell_in_force()
         logs.set_level(new.settings)
         old.stop()
 
-    def _tell_host(self) -> None:
+    def _tell_in_force(self) -> None:
+        self.routes.in_force()
         self.telemetry.sole_target_host = self.routes.sole_target_host
 
     @property
@@ -88,12 +98,13 @@ class Services:
         self.lifecycle.refusing = True
 
     def close(self) -> None:
-        """End the token threads and the idle connections, and send the last telemetry.
+        """Fetch no more tokens, end the idle connections, and send the last telemetry.
 
         Waits for the latter alone: within what the drain has left of its
         grace, and for five seconds at most.
         """
         self.routes.stop()
+        self._resources.refresher.stop()
         left = _FLUSH_SECONDS
         if self._drained_by is not None:
             left = max(_LEAST_FLUSH_SECONDS, min(left, self._drained_by - time.monotonic()))
@@ -167,7 +178,7 @@ def create_app(settings: Settings) -> Flask:
     app = ProxyApp(__name__, static_folder=None)
     services = Services(settings)
     app.extensions["authproxy"] = services
-    app.register_blueprint(probes_blueprint(services, services.lifecycle))
+    app.register_blueprint(probes_blueprint(services, services.lifecycle, services.vital_threads))
     app.register_blueprint(proxy_blueprint(services, services.lifecycle, services.telemetry))
     services.telemetry.instrument(app)
     return app

@@ -1,21 +1,31 @@
-"""What serves the routes of one configuration; a reload replaces it as a whole."""
+"""What serves the routes of one configuration; a reload replaces it as a whole.
+
+What two configurations have in common, they share: an identity that a reload
+leaves as it was keeps its token, callers' keys stay known, and connections to a
+target that is still there stay open.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from authproxy.admission import Admission, admission_for
+from authproxy.file_state import state_of
 from authproxy.forwarder import Forwarder
 from authproxy.identity.credentials import TokenFetcher
+from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
 from authproxy.routes import RouteTable
 from authproxy.settings import Route, Settings
+from authproxy.shared import Shared
 from authproxy.telemetry.events import Telemetry
 from authproxy.tls import KeptContexts, forward_proxy
 from authproxy.upstream.target import Target
 from authproxy.upstream.transport import TargetAdapter, open_session
+from authproxy.urls import TargetURL
 
 #: How often to look whether routes are ready: tokens and callers' keys come by threads of
 #: their own, and nothing tells of both.
@@ -29,33 +39,98 @@ class Routing(Protocol):
     def routes(self) -> RouteSet: ...
 
 
+class Resources:
+    """What outlives a configuration, and what configurations share."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
+        self.refresher = Refresher()
+        self._contexts = KeptContexts()
+        self._sources = Shared(TokenSource.stop)
+        self._admissions: Shared[Admission | None] = Shared(_stop)
+        self._sessions = Shared(TargetSession.close)
+
+    def tokens(self, settings: Settings, held: ExitStack) -> TokenSource:
+        """Return the source of tokens for these settings, held as long as `held` is open."""
+
+        def make() -> TokenSource:
+            return TokenSource(
+                TokenFetcher(settings, contexts=self._contexts),
+                self.refresher,
+                percentage=settings.aad_token_refresh_interval_in_percentage,
+                audience=settings.scope,
+                telemetry=self.telemetry.of_tokens(settings),
+            )
+
+        # A secret that was replaced is another identity: its first token is to show that it works.
+        key = (settings.identity_key, state_of(settings.identity_files))
+        return held.enter_context(self._sources.hold(key, make))
+
+    def admission(self, settings: Settings, held: ExitStack) -> Admission | None:
+        """Return what judges the requests under these settings, held likewise."""
+        key = settings.admission_key
+        return held.enter_context(
+            self._admissions.hold(key, lambda: admission_for(settings, self.refresher))
+        )
+
+    def session(self, settings: Settings, held: ExitStack) -> TargetSession:
+        """Return the connections to these settings' target, held likewise.
+
+        Raises SettingsError where a CA bundle of the environment cannot be read.
+        """
+        url = settings.target
+        options = {
+            "pool_size": settings.pool_size,
+            "connect_timeout": settings.target_connect_timeout_seconds,
+            "read_timeout": settings.target_read_timeout_seconds,
+            "ssl_context": (
+                self._contexts.current(settings.target_ca_file) if url.scheme == "https" else None
+            ),
+            "proxy": forward_proxy(url.origin),
+        }
+        key = (url, *options.items())
+        return held.enter_context(self._sessions.hold(key, lambda: TargetSession(url, options)))
+
+
+def _stop(admission: Admission | None) -> None:
+    if admission is not None:
+        admission.stop()
+
+
+class TargetSession:
+    """The connections to one target."""
+
+    def __init__(self, url: TargetURL, options: Mapping[str, Any]) -> None:
+        self.adapter = TargetAdapter(url, **options)
+        self._session = open_session(url, self.adapter)
+
+    def close(self) -> None:
+        """Close those that are idle; those in use end with their responses."""
+        self._session.close()
+
+
 class ServedRoute:
     """One route, with all that serves it."""
 
-    def __init__(
-        self,
-        route: Route,
-        tokens: TokenSource,
-        admission: Admission | None,
-        telemetry: Telemetry,
-        contexts: KeptContexts,
-    ) -> None:
+    def __init__(self, route: Route, resources: Resources, held: ExitStack) -> None:
         settings, url = route.settings, route.settings.target
-        tls = contexts.current(settings.target_ca_file) if url.scheme == "https" else None
-        adapter = TargetAdapter(
-            url,
-            pool_size=settings.pool_size,
-            connect_timeout=settings.target_connect_timeout_seconds,
-            read_timeout=settings.target_read_timeout_seconds,
-            ssl_context=tls,
-            proxy=forward_proxy(url.origin),
-        )
         self.route = route
-        self.tokens = tokens
-        self.admission = admission
-        target = Target(adapter, tokens, telemetry.of_target(url))
-        self.forwarder = Forwarder(route, target)
-        self._session = open_session(url, adapter)
+        self.tokens = resources.tokens(settings, held)
+        self.admission = resources.admission(settings, held)
+        self._telemetry = resources.telemetry.of_target(url)
+        adapter = resources.session(settings, held).adapter
+        self.forwarder = Forwarder(route, Target(adapter, self.tokens, self._telemetry))
+
+    def start(self) -> None:
+        """Start getting what it needs; harmless when repeated, from any thread."""
+        self.tokens.start()
+        if self.admission is not None:
+            self.admission.start()
+
+    def in_force(self) -> None:
+        """Tell of it from now on: requests may take it."""
+        self.tokens.in_force()
+        self._telemetry.in_force()
 
     @property
     def ready(self) -> bool:
@@ -80,45 +155,26 @@ class ServedRoute:
             "token": self.tokens.status(),
         }
 
-    def close(self) -> None:
-        """Close the idle connections; those in use end with their answers."""
-        self._session.close()
-
 
 class RouteSet:
-    """All routes, and the threads behind them.
+    """All routes, and what they hold.
 
     Routes with the same identity and audience share one source of tokens, and
     those that admit callers alike share what they are judged by.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, contexts: KeptContexts) -> None:
-        """Make all of it; no thread is started, no socket opened.
+    def __init__(self, settings: Settings, resources: Resources) -> None:
+        """Make all of it; nothing is fetched, no socket opened.
 
         Raises SettingsError where a CA bundle of the environment cannot be read.
         """
         self.settings = settings
-        self._contexts = contexts
-        self._sources: dict[object, TokenSource] = {}
-        self._admissions: dict[object, Admission | None] = {}
-        self.routes = [self._served(route, telemetry) for route in settings.routes]
+        with ExitStack() as held:
+            self.routes = [ServedRoute(route, resources, held) for route in settings.routes]
+            self._held = held.pop_all()
+        #: The sources of tokens, each once.
+        self.sources = list(dict.fromkeys(served.tokens for served in self.routes))
         self._table = RouteTable((served.route.match, served) for served in self.routes)
-
-    def _served(self, route: Route, telemetry: Telemetry) -> ServedRoute:
-        settings = route.settings
-        whose = settings.identity_key
-        if whose not in self._sources:
-            self._sources[whose] = TokenSource(
-                TokenFetcher(settings, contexts=self._contexts),
-                percentage=settings.aad_token_refresh_interval_in_percentage,
-                audience=settings.scope,
-                telemetry=telemetry.of_tokens(settings),
-            )
-        who = settings.admission_key
-        if who not in self._admissions:
-            self._admissions[who] = admission_for(settings)
-        tokens, admission = self._sources[whose], self._admissions[who]
-        return ServedRoute(route, tokens, admission, telemetry, self._contexts)
 
     @property
     def sole_target_host(self) -> str:
@@ -130,11 +186,6 @@ class RouteSet:
     def ready_names(self) -> set[str]:
         """The names of the routes that can serve."""
         return {served.route.name for served in self.routes if served.ready}
-
-    @property
-    def sources(self) -> list[TokenSource]:
-        """The sources of tokens, each once."""
-        return list(self._sources.values())
 
     @property
     def judges(self) -> bool:
@@ -155,22 +206,19 @@ class RouteSet:
         """
         return self.tried and any(served.ready for served in self.routes)
 
-    @property
-    def alive(self) -> bool:
-        """Whether every thread that fetches tokens lives."""
-        return all(source.alive for source in self.sources)
-
     def find(self, environ: Mapping[str, Any]) -> ServedRoute:
         """Return the route of a request. Raises NoRoute or BadRequest."""
         return self._table.find(environ)
 
     def start(self) -> None:
         """Start getting tokens; harmless when repeated, from any thread."""
-        for source in self.sources:
-            source.start()
-        for admission in self._admissions.values():
-            if admission is not None:
-                admission.start()
+        for served in self.routes:
+            served.start()
+
+    def in_force(self) -> None:
+        """Tell of its routes from now on: requests may take them."""
+        for served in self.routes:
+            served.in_force()
 
     def await_first_attempts(self, timeout: float) -> None:
         """Return once each first attempt at a token has ended, or after `timeout` seconds."""
@@ -191,11 +239,5 @@ class RouteSet:
         return [served for served in wanted if not served.ready]
 
     def stop(self) -> None:
-        """End the threads and the idle connections; what is in flight ends by itself."""
-        for source in self.sources:
-            source.stop()
-        for admission in self._admissions.values():
-            if admission is not None:
-                admission.stop()
-        for served in self.routes:
-            served.close()
+        """Let go of all that it holds; what is in flight ends by itself."""
+        self._held.close()

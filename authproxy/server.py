@@ -63,8 +63,8 @@ def serve(settings: Settings, reread: Reread) -> int:
         for sock in (*sockets, *metrics.sockets):
             log.info("Listening", extra={"fields": {"Address": address_of(sock)}})
         requests = ReloadRequests()
-        requests.listen()
         if settings.workers == 1:
+            requests.listen()
             stop = StopRequest()
             with _stopped_by_signals(stop):
                 app = create_app(settings)
@@ -166,7 +166,7 @@ class _Lifecycle:
     def report(self) -> None:
         routes = self._services.routes.routes
         sources = {served.route.name: served.tokens for served in routes}
-        self._supervisor.report(condition_of(sources))
+        self._supervisor.report(condition_of(sources, self._services.vital_threads.ended))
 
     def begin_drain(self) -> None:
         self._supervisor.stopping()

@@ -245,6 +245,17 @@ class Settings(TargetSettings):
         return self.scope, self.authority_host, self._values_of(IDENTITY)
 
     @property
+    def identity_files(self) -> tuple[str, ...]:
+        """The files that hold a part of the identity, such as a secret."""
+        fields = type(self).model_fields
+        return tuple(
+            path
+            for name in fields
+            if about(fields[name])["group"] == IDENTITY and name.endswith(("_file", "_path"))
+            if (path := getattr(self, name)) is not None
+        )
+
+    @property
     def admission_key(self) -> object:
         """The same for settings that let in the same requests."""
         return self._values_of(ADMISSION)

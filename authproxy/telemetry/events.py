@@ -86,6 +86,9 @@ class TargetTelemetry:
     def retried(self, reason: str) -> None:
         """A request is sent again; the reason is one of a few words."""
 
+    def in_force(self) -> None:
+        """Requests go there from now on: what has not happened yet is told as zero."""
+
 
 class TokenTelemetry:
     """What can be told of one source of tokens."""
@@ -93,6 +96,9 @@ class TokenTelemetry:
     def refresh(self) -> AbstractContextManager[Refresh]:
         """Return a context for one attempt to get a token."""
         return _NO_REFRESH
+
+    def in_force(self) -> None:
+        """Its tokens are sent from now on: tell of it, and of what it did before."""
 
     def ended(self) -> None:
         """The source gives no more tokens: the one it had expires unused."""

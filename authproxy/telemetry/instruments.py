@@ -53,7 +53,7 @@ class _Upload:
 
 @dataclass(eq=False)
 class RefreshSeries:
-    """What one source of tokens did, counted by its own thread; read by any."""
+    """What one source of tokens did, counted by the thread of an attempt; read by any."""
 
     identity: Identity
     outcomes: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -68,7 +68,7 @@ class RefreshSeries:
             self.expires_at = expires_at
 
     def ended(self) -> None:
-        """Note that its token is used no more, and that another source may count on here."""
+        """Note that its token is used no more, and that another source may go on from here."""
         self.expires_at = None
         self.over = True
 
@@ -165,16 +165,17 @@ class Instruments:
             for reason in _RETRY_REASONS:
                 self._retries.setdefault((target_host, reason), 0)
 
-    def of_tokens(self, identity: Identity) -> RefreshSeries:
-        """Return where a source of tokens counts."""
+    def add_tokens(self, series: RefreshSeries) -> None:
+        """Tell of a source of tokens; it goes on from where others with its labels ended."""
         with self._lock:
-            for series in self._refreshes:
-                if series.over and series.identity == identity:
-                    series.over = False
-                    return series
-            series = RefreshSeries(identity)
+            if series in self._refreshes:
+                return
+            for former in [each for each in self._refreshes if each.over]:
+                if former.identity == series.identity:
+                    self._refreshes.remove(former)
+                    for outcome, count in former.outcomes.items():
+                        series.outcomes[outcome] += count
             self._refreshes.append(series)
-            return series
 
     # What happens.
 

@@ -169,7 +169,6 @@ class SDKTelemetry(Telemetry):
     # What is told.
 
     def of_target(self, url: TargetURL) -> TargetTelemetry:
-        self._instruments.add_target(url.authority)
         log_query = self._settings.log_query
         return ClientSide(self._instruments, url, log_query=log_query, provider=self._tracers)
 

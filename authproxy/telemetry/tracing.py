@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime, timezone
 from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from authproxy import __version__
+from authproxy.clock import rfc3339
 from authproxy.headers import Field, canonical
 from authproxy.redaction import masked
 from authproxy.telemetry.events import Attempt, Refresh, TargetTelemetry, TokenTelemetry
@@ -184,6 +184,9 @@ class ClientSide(TargetTelemetry):
     def retried(self, reason: str) -> None:
         self._instruments.retried(self._url.authority, reason)
 
+    def in_force(self) -> None:
+        self._instruments.add_target(self._url.authority)
+
     def _span(self, shared: dict[str, str | int], method: str, target: str, number: int) -> Span:
         assert self._tracer is not None
         known = shared["http.request.method"]
@@ -209,7 +212,7 @@ class _ObservedRefresh(Refresh):
     def succeeded(self, expires_at: float, next_refresh: float) -> None:
         self._series.refreshed(is_success=True, expires_at=expires_at)
         if self._span is not None:
-            self._span.set_attribute("token.expiry_timestamp", _rfc3339(expires_at))
+            self._span.set_attribute("token.expiry_timestamp", rfc3339(expires_at))
             self._outcome(self._span, next_refresh, is_success=True)
 
     def failed(self, reason: str, next_refresh: float) -> None:
@@ -220,7 +223,7 @@ class _ObservedRefresh(Refresh):
 
     def _outcome(self, span: Span, next_refresh: float, *, is_success: bool) -> None:
         span.set_attribute("is_success", is_success)
-        span.set_attribute("tokenrefresh.next_refresh_timestamp", _rfc3339(next_refresh))
+        span.set_attribute("tokenrefresh.next_refresh_timestamp", rfc3339(next_refresh))
 
 
 class TokenSide(TokenTelemetry):
@@ -229,7 +232,8 @@ class TokenSide(TokenTelemetry):
     def __init__(
         self, instruments: Instruments, identity: Identity, provider: TracerProvider | None
     ) -> None:
-        self._series = instruments.of_tokens(identity)
+        self._instruments = instruments
+        self._series = RefreshSeries(identity)
         self._identity = identity
         self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
 
@@ -243,9 +247,8 @@ class TokenSide(TokenTelemetry):
         ) as span:
             yield _ObservedRefresh(self._series, span)
 
+    def in_force(self) -> None:
+        self._instruments.add_tokens(self._series)
+
     def ended(self) -> None:
         self._series.ended()
-
-
-def _rfc3339(wall: float) -> str:
-    return datetime.fromtimestamp(wall, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

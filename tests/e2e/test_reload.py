@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from authproxy.demo.directory import ManagedIdentity
 from authproxy.demo.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.authority import Authority
+from tests.support.callers import Cluster
 from tests.support.client_certificates import replace_file
 from tests.support.expect import assert_own_error
 from tests.support.identity import application_settings
@@ -207,7 +212,7 @@ def test_a_respawned_worker_begins_with_the_settings_in_force(
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     wait_until("the workers are replaced", lambda: len(set(proxy.workers()) - set(before)) == 2)
-    wait_for_tokens(proxy, 6)
+    wait_for_tokens(proxy, 4)
     assert proxy.get("/x").status == 200
     assert second.only().target == b"/x"
     assert not target.requests
@@ -270,6 +275,158 @@ def test_metrics_go_on_and_the_former_token_is_forgotten(
     assert [labels["audience"] for labels in expiries] == [
         "https://prometheus.monitor.azure.com/.default"
     ]
+
+
+def test_what_did_not_change_keeps_its_token_its_keys_and_its_connections(
+    launch: Launch,
+    target: Upstream,
+    second: Upstream,
+    tmp_path: Path,
+    authority: Authority,
+    entra: StandInEntra,
+) -> None:
+    with Cluster(authority.context()) as cluster:
+        callers = {name.lower(): value for name, value in cluster.settings.items()}
+        kept = to(target, path="/kept", inbound_jwks_ca_file=str(authority.bundle), **callers)
+        config = write_routes(tmp_path / "authproxy.yaml", [kept])
+        proxy = start(launch, config, **entra.managed_identity_environment())
+        caller = f"Authorization: Bearer {cluster.token()}"
+        assert proxy.get("/kept/1", caller).status == 200
+        asked = len(entra.requests), len(cluster.requests)
+        write_routes(config, [kept, to(second, path="/new")])
+        reload(proxy)
+        assert proxy.get("/kept/2", caller).status == 200
+        assert proxy.get("/new", caller).status == 200
+        assert (len(entra.requests), len(cluster.requests)) == asked
+    first, again = target.requests
+    assert first.connection == again.connection
+    assert first.one("Authorization") == again.one("Authorization")
+    assert second.only().one("Authorization") == again.one("Authorization")
+
+
+def test_a_replaced_secret_is_proved_before_it_is_put_in_force(
+    launch: Launch, target: Upstream, tmp_path: Path, entra: StandInEntra
+) -> None:
+    settings = application_settings(entra, tmp_path)
+    (application,) = entra.applications.values()
+    secret = tmp_path / "secret"
+    replace_file(secret, settings.pop("AAD_CLIENT_SECRET").encode())
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    proxy = start(launch, config, AAD_CLIENT_SECRET_FILE=str(secret), **settings)
+    reload(proxy)
+    assert len(entra.issued) == 1
+    entra.register(replace(application, secret="the-next"))
+    replace_file(secret, b"the-next")
+    reload(proxy)
+    assert len(entra.issued) == 2
+    assert proxy.get("/x").status == 200
+    assert target.only().one("Authorization") == f"Bearer {entra.issued[1].value}"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_flood_of_signals_is_a_few_reloads_and_the_last_settings_win(
+    launch: Launch,
+    target: Upstream,
+    second: Upstream,
+    tmp_path: Path,
+    entra: StandInEntra,
+    workers: str,
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    environment = entra.managed_identity_environment()
+    proxy = start(launch, config, WORKERS=workers, **environment)
+    wait_for_tokens(proxy, int(workers))
+    asked, mark = len(entra.requests), proxy.mark()
+    for _ in range(200):
+        proxy.signal(signal.SIGHUP)
+    write_routes(config, [to(second)])
+    proxy.signal(signal.SIGHUP)
+    wait_until(
+        "the last settings are in force",
+        lambda: all(proxy.get("/x").status == 200 for _ in range(8)) and len(second.requests) >= 8,
+    )
+    assert len(entra.requests) == asked
+    reloads = sum(RELOADED in line for line in proxy.lines[mark:])
+    assert reloads <= 4 * int(workers)
+
+
+def held_back(proxy: subprocess.Popen[bytes]) -> bool:
+    """Whether the process holds SIGHUP back, or listens to it already."""
+    try:
+        status = Path(f"/proc/{proxy.pid}/status").read_text()
+    except ProcessLookupError:
+        return False
+    masks = dict(re.findall(r"^(SigBlk|SigCgt):\s*([0-9a-f]+)$", status, re.M))
+    return any(int(mask, 16) & 1 << (signal.SIGHUP - 1) for mask in masks.values())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_at_the_very_start_ends_nothing_and_is_heard(
+    base_settings: dict[str, str],
+    target: Upstream,
+    second: Upstream,
+    tmp_path: Path,
+    workers: str,
+) -> None:
+    config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
+    settings = {**base_settings, "AUTHPROXY_CONFIG": str(config), "WORKERS": workers}
+    del settings["TARGET_HOST"]
+    proxy = ProxyProcess(settings)
+    starting = threading.Thread(target=proxy.start)
+    with ExitStack() as stack:
+        stack.push(proxy.__exit__)
+        starting.start()
+        wait_until("there is a process", lambda: proxy._process is not None)
+        process = proxy._process
+        assert process is not None
+        wait_until("it holds the signal back", lambda: held_back(process))
+        write_routes(config, [to(second)])
+        process.send_signal(signal.SIGHUP)
+        starting.join()
+        wait_until(
+            "the settings are those of then",
+            lambda: proxy.get("/x").status == 200 and len(second.requests) >= 4,
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_refused_reload_leaves_nothing_behind(
+    launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "authproxy.yaml"
+    replace_file(config, f"target_host: {target.authority}\n".encode())
+    port = free_port()
+    proxy = launch(
+        without=("TARGET_HOST", "IDENTITY_TYPE"),
+        AUTHPROXY_CONFIG=str(config),
+        METRICS_PORT=str(port),
+    )
+    assert proxy.get("/x").status == 200
+    before = series(port), held_by(proxy)
+    refused = f"target_host: {second.authority}\nidentity_type: userassigned\naad_client_id: no\n"
+    replace_file(config, refused.encode())
+    proxy.signal(signal.SIGHUP)
+    wait_until("it is refused", lambda: NOT_RELOADED in proxy.log, deadline=60)
+    assert proxy.get("/x").status == 200
+    assert series(port) == before[0]
+    wait_until("threads and descriptors are those of before", lambda: held_by(proxy) == before[1])
+
+
+def held_by(proxy: ProxyProcess) -> tuple[int, int]:
+    """Return how many descriptors and threads the process has."""
+    folder = Path(f"/proc/{proxy.pid}")
+    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+
+
+def series(port: int) -> set[tuple[str, ...]]:
+    """Return the names and labels of what is measured of requests and tokens."""
+    return {
+        (name, *sorted(labels.values()))
+        for name, labels, _ in settled(port).series
+        if name.startswith("aad_auth_proxy_")
+    }
 
 
 def test_readiness_does_not_waver(launch: Launch, target: Upstream, tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""Whatever an identity or key endpoint says, or does not say, the process goes on (section 4)."""
+
+from __future__ import annotations
+
+import calendar
+import gzip
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Launch
+from tests.support.authority import Authority
+from tests.support.callers import AUDIENCE as CALLERS
+from tests.support.callers import ISSUER
+from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, whole
+from tests.support.expect import assert_own_error
+from tests.support.identity import AUDIENCE
+from tests.support.process import SOURCE, wait_until
+from tests.support.upstream import Upstream
+
+FAILED = "Failed to refresh token"
+HOUR = 3600
+
+
+def app_service(endpoint: Endpoint) -> dict[str, str]:
+    """Return the settings of a process whose identity this endpoint is asked for."""
+    return {
+        "IDENTITY_TYPE": "systemassigned",
+        "AUDIENCE": AUDIENCE,
+        "IDENTITY_ENDPOINT": f"{endpoint.url}/token",
+        "IDENTITY_HEADER": "header",
+    }
+
+
+def token(expires_on: object) -> bytes:
+    content = {"access_token": "the-token", "token_type": "Bearer", "resource": AUDIENCE}
+    return whole(json.dumps({**content, "expires_on": expires_on}).encode())
+
+
+# Lifetimes.
+
+LIFETIMES: dict[str, Callable[[float], object]] = {
+    "milliseconds": lambda now: str(int((now + HOUR) * 1000)),
+    "years ahead": lambda now: int(now + 500 * 365 * 24 * HOUR),
+}
+
+
+@pytest.mark.parametrize("said", LIFETIMES)
+def test_an_odd_lifetime_is_understood_or_cut(launch: Launch, target: Upstream, said: str) -> None:
+    with Endpoint(lambda: iter([token(LIFETIMES[said](time.time()))])) as endpoint:
+        proxy = launch(**app_service(endpoint))
+        assert proxy.get("/x").status == 200
+        body = json.loads(proxy.get("/health").body)
+        expires_at = time.strptime(body["token"]["expires_at"], "%Y-%m-%dT%H:%M:%SZ")
+        assert time.time() < calendar.timegm(expires_at) < time.time() + 29 * HOUR
+        # Nor is a refresh due that libraries have worked out from such a time.
+        assert body["token"]["next_attempt_seconds"] > HOUR / 2
+    assert target.only().one("Authorization") == "Bearer the-token"
+
+
+NO_LIFETIMES: dict[str, object] = {"negative": -5, "of 400 digits": 10**400}
+
+
+@pytest.mark.parametrize("said", NO_LIFETIMES)
+def test_without_a_usable_lifetime_there_is_no_token_and_another_attempt(
+    launch: Launch, target: Upstream, said: str
+) -> None:
+    with Endpoint(lambda: iter([token(NO_LIFETIMES[said])])) as endpoint:
+        proxy = launch(ready=False, **app_service(endpoint))
+        endpoint.wait_for_requests(2)
+        assert proxy.get("/health").status == 200
+        assert_own_error(proxy.get("/x"), 503, "AuthenticationTokenNotFound")
+        assert json.loads(proxy.get("/ready").body)["token"]["last_error"]
+        endpoint.pieces = lambda: iter([token(int(time.time()) + HOUR)])
+        proxy.wait_ready()
+        assert proxy.get("/x").status == 200
+        assert "critical" not in proxy.log
+
+
+# Bytes.
+
+
+def test_a_bomb_in_place_of_a_token_is_not_unpacked(launch: Launch, target: Upstream) -> None:
+    unpacked = 400 * 1024 * 1024
+    body = gzip.compress(bytes(unpacked), 1)
+    bomb = whole(body, b"Content-Encoding: gzip")
+    with Endpoint(lambda: iter([bomb])) as endpoint:
+        proxy = launch(ready=False, **app_service(endpoint))
+        error = proxy.wait_for_event(FAILED)["Error"]
+        assert "IdentityResponseTooLarge" in error
+        assert proxy.peak_bytes() < unpacked // 2
+
+
+# Time: what takes half a minute and more.
+
+
+@pytest.fixture
+def endpoints(authority: Authority) -> Iterator[Callable[..., Endpoint]]:
+    with ExitStack() as stack:
+
+        def listen(pieces: Pieces, *, tls: bool = False) -> Endpoint:
+            context = authority.context() if tls else None
+            return stack.enter_context(Endpoint(pieces, context))
+
+        yield listen
+
+
+DRIPPING_HEAD = b"HTTP/1.1 200 OK\r\nX: "
+DRIPPING_BODY = HEAD + b"Content-Length: 500\r\n\r\n{"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_endpoints_that_drip_are_given_up_and_asked_again(
+    launch: Launch,
+    target: Upstream,
+    authority: Authority,
+    base_settings: dict[str, str],
+    endpoints: Callable[..., Endpoint],
+) -> None:
+    """All at the same time, as each takes half a minute."""
+    app, imds = endpoints(dripping(DRIPPING_BODY, 8)), endpoints(dripping(DRIPPING_HEAD, 3))
+    arc, keys = (
+        endpoints(dripping(DRIPPING_BODY, 3)),
+        endpoints(dripping(DRIPPING_HEAD, 3), tls=True),
+    )
+    fabric = endpoints(dripping(b"", 1000), tls=True)
+    nowhere = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:1"}
+    homes: list[tuple[Endpoint, dict[str, str], str]] = [
+        (app, app_service(app), FAILED),
+        (imds, {"AZURE_POD_IDENTITY_AUTHORITY_HOST": imds.url}, FAILED),
+        (arc, {"IDENTITY_ENDPOINT": f"{arc.url}/t", "IMDS_ENDPOINT": arc.url, **nowhere}, FAILED),
+        (
+            fabric,
+            {
+                **app_service(fabric),
+                **nowhere,
+                "IDENTITY_SERVER_THUMBPRINT": fabric.thumbprint,
+                "HTTPS_PROXY": "http://127.0.0.1:1",
+                "TARGET_ALLOW_HTTP": "true",
+            },
+            FAILED,
+        ),
+        (
+            keys,
+            {
+                "INBOUND_JWKS_URL": f"{keys.url}/keys",
+                "INBOUND_JWKS_CA_FILE": str(authority.bundle),
+                "INBOUND_JWT_ISSUER": ISSUER,
+                "INBOUND_JWT_AUDIENCE": CALLERS,
+                "INBOUND_JWT_SUBJECTS": "**",
+            },
+            "Failed to fetch the keys of inbound tokens",
+        ),
+    ]
+    without = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+    proxies = [
+        launch(ready=False, without=without if endpoint is not keys else (), **settings)
+        for endpoint, settings, _ in homes
+    ]
+    for proxy, (endpoint, _, failed) in zip(proxies, homes, strict=True):
+        wait_until(
+            "it is given up", lambda proxy=proxy, failed=failed: failed in proxy.log, deadline=60
+        )
+        assert "timed out" in proxy.wait_for_event(failed)["Error"]
+        endpoint.wait_for_requests(2)
+        assert proxy.get("/health").status == 200
+        assert proxy.get("/ready").status == 503
+        assert json.loads(proxy.get("/ready").body)["status"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_former_token_is_sent_while_the_endpoint_drips(
+    launch: Launch, target: Upstream
+) -> None:
+    expires_on = int(time.time()) + 100
+    with Endpoint(lambda: iter([token(expires_on)])) as endpoint:
+        proxy = launch(**app_service(endpoint), AAD_TOKEN_REFRESH_INTERVAL_IN_PERCENTAGE="99")
+        endpoint.pieces = dripping(DRIPPING_BODY, 2)
+        # Due 30 s after the first, given up 30 s later.
+        wait_until("a refresh is given up", lambda: FAILED in proxy.log, deadline=90)
+        event = proxy.wait_for_event(FAILED)
+        assert event["level"] == "warning"
+        assert "IdentityTimeout" in event["Error"]
+        assert proxy.get("/x").status == 200
+        endpoint.wait_for_requests(3)  # a refresh that drips, and another attempt
+        endpoint.pieces = lambda: iter([token(int(time.time()) + HOUR)])
+    assert target.only().one("Authorization") == "Bearer the-token"
+
+
+# A thread that has ended all the same.
+
+#: Raises in the refresher's thread once a file is there: a fault in authproxy, as it were.
+BREAKS = """
+import os
+from authproxy.identity.refresher import Refresher
+
+turn = Refresher._turn
+
+def breaks(self):
+    if os.path.exists({path!r}):
+        raise ZeroDivisionError("a bug")
+    return min(0.2, turn(self))
+
+Refresher._turn = breaks
+"""
+
+
+def test_health_names_the_thread_that_has_ended(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    (tmp_path / "sitecustomize.py").write_text(BREAKS.format(path=str(broken)))
+    proxy = launch(tracebacks=True, PYTHONPATH=f"{tmp_path}:{SOURCE}")
+    assert proxy.get("/health").status == 200
+    broken.touch()
+    wait_until("/health tells", lambda: proxy.get("/health").status == 503)
+    body = json.loads(proxy.get("/health").body)
+    assert body["status"] == "a thread has ended: refresher"
+    assert proxy.wait_for_event("The refresher ended by an unexpected error")
+    assert proxy.get("/x").status == 200  # with the token that there is
