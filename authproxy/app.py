@@ -40,13 +40,13 @@ class Services:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.telemetry = telemetry_for(settings)
-        #: Whoever starts a thread that must not end has it watched here.
+        #: Each part that starts a thread which must not end registers it here.
         self.vital_threads = VitalThreads()
         self._resources = Resources(self.telemetry)
         self.vital_threads.watch("refresher", lambda: self._resources.refresher.alive)
         #: Those in force: read anew for each request, replaced as a whole.
         self.routes = RouteSet(settings, self._resources)
-        self._tell_in_force()
+        self._report_in_force()
         self.doorkeeper = Doorkeeper(self, self.telemetry)
         self._drained_by: float | None = None
 
@@ -75,11 +75,11 @@ class Services:
             new.stop()
             raise
         old, self.routes = self.routes, new
-        self._tell_in_force()
+        self._report_in_force()
         logs.set_level(new.settings)
         old.stop()
 
-    def _tell_in_force(self) -> None:
+    def _report_in_force(self) -> None:
         self.routes.in_force()
         self.telemetry.sole_target_host = self.routes.sole_target_host
 

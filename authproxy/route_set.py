@@ -128,7 +128,7 @@ class ServedRoute:
             self.admission.start()
 
     def in_force(self) -> None:
-        """Tell of it from now on: requests may take it."""
+        """Report it in metrics from now on: requests may take it."""
         self.tokens.in_force()
         self._telemetry.in_force()
 
@@ -216,7 +216,7 @@ class RouteSet:
             served.start()
 
     def in_force(self) -> None:
-        """Tell of its routes from now on: requests may take them."""
+        """Report its routes in metrics from now on: requests may take them."""
         for served in self.routes:
             served.in_force()
 

@@ -1,4 +1,4 @@
-"""The daemon threads that a process cannot do without: /health tells when one has ended."""
+"""The daemon threads that a process cannot do without: /health is 503 when one has ended."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ print(sorted(thread.name for thread in threading.enumerate()))
     assert result.stdout.splitlines() == [
         "ready",
         "401 401 200 200 400 403",
-        "['MainThread', 'jwks', 'token']",
+        "['MainThread', 'refresher']",
     ], result.stderr
     assert [request.target for request in target.wait_for_requests(3)] == [b"/allowed"] * 3
     assert result.stderr.count('msg="Request failed"') >= 4

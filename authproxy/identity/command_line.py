@@ -1,4 +1,4 @@
-"""Tokens of whoever has signed in to the Azure CLI or the Azure Developer CLI.
+"""Tokens of the user who has signed in to the Azure CLI or the Azure Developer CLI.
 
 azure-identity has credentials for both, which read whatever the tool prints, and end the
 tool but not what it has started (`az` is a script around Python). Here a run has
@@ -92,7 +92,7 @@ AZD = Tool(
 
 
 class CommandLineIdentity:
-    """A credential: whoever has signed in to the tool."""
+    """A credential: the user who has signed in to the tool."""
 
     def __init__(self, tool: Tool, budget: Budget, tenant: str = "") -> None:
         self._tool = tool

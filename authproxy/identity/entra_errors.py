@@ -208,7 +208,7 @@ _PATTERNS: list[tuple[re.Pattern[str], str, tuple[str, str]]] = [
             "IdentityResponseTooLarge",
             (
                 "The identity endpoint sent more than any token takes",
-                "Look what answers there: check AAD_AUTHORITY_HOST and HTTPS_PROXY",
+                "See what responds there: check AAD_AUTHORITY_HOST and HTTPS_PROXY",
             ),
         ),
         (

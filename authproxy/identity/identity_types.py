@@ -1,7 +1,7 @@
 """From settings to a credential: the one place that knows azure-identity's classes.
 
 Where a class asks outside of the session that it is given, a credential of our
-own stands in for it, so that the session's budget holds for whatever is asked.
+own stands in for it, so that the session's budget holds for every fetch.
 """
 
 from __future__ import annotations

@@ -83,9 +83,9 @@ class FetchedToken:
         """Return a token with times as an endpoint says them, whatever that is, at `now`.
 
         They may be texts, and milliseconds. A lifetime beyond Entra's longest
-        is cut to that; and where the expiry was nothing to rely on, the wish
-        for a refresh, which libraries work out from it, is none either. Raises
-        ValueError for what is no time at all.
+        is cut to that. Where the expiry was not as it should be, `refresh_on`
+        is dropped: libraries compute it from the expiry. Raises ValueError for
+        what is no time at all.
         """
         stated, expires = _finite(expires_on), _seconds(expires_on)
         if expires != stated or expires > now + LONGEST_LIFETIME:

@@ -49,7 +49,7 @@ class ServiceFabricIdentity:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Whoever made the session closes it."""
+        """Nothing to close: the session is its maker's."""
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
@@ -73,7 +73,7 @@ class ServiceFabricIdentity:
 
 
 class _PinnedAdapter(DirectAdapter):
-    """Trusts the certificate with this thumbprint, whoever signed it."""
+    """Trusts the certificate with this thumbprint, by whichever authority."""
 
     def __init__(self, session: IdentitySession, thumbprint: str) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -169,7 +169,7 @@ class TokenSource:
                     return
                 self._clock.wait(self._changed, remaining)
 
-    # For whoever keeps it.
+    # For the configurations that use it.
 
     def start(self) -> None:
         """Have it kept fresh from now on; harmless when repeated."""
@@ -187,7 +187,7 @@ class TokenSource:
         self._telemetry.ended()
 
     def in_force(self) -> None:
-        """Tell of it from now on: requests are sent with its tokens."""
+        """Report it in metrics from now on: requests are sent with its tokens."""
         self._telemetry.in_force()
 
     # For the refresher.

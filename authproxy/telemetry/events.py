@@ -87,7 +87,7 @@ class TargetTelemetry:
         """A request is sent again; the reason is one of a few words."""
 
     def in_force(self) -> None:
-        """Requests go there from now on: what has not happened yet is told as zero."""
+        """Requests go there from now on: report zero for what has not happened yet."""
 
 
 class TokenTelemetry:
@@ -98,7 +98,7 @@ class TokenTelemetry:
         return _NO_REFRESH
 
     def in_force(self) -> None:
-        """Its tokens are sent from now on: tell of it, and of what it did before."""
+        """Its tokens are sent from now on: report it, with what it did before."""
 
     def ended(self) -> None:
         """The source gives no more tokens: the one it had expires unused."""

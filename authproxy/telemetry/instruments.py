@@ -166,7 +166,7 @@ class Instruments:
                 self._retries.setdefault((target_host, reason), 0)
 
     def add_tokens(self, series: RefreshSeries) -> None:
-        """Tell of a source of tokens; it goes on from where others with its labels ended."""
+        """Report a source of tokens; it continues the counts of ended ones with its labels."""
         with self._lock:
             if series in self._refreshes:
                 return

@@ -119,30 +119,34 @@ def test_endpoints_that_drip_are_given_up_and_asked_again(
     launch: Launch,
     target: Upstream,
     authority: Authority,
-    base_settings: dict[str, str],
     endpoints: Callable[..., Endpoint],
 ) -> None:
     """All at the same time, as each takes half a minute."""
-    app, imds = endpoints(dripping(DRIPPING_BODY, 8)), endpoints(dripping(DRIPPING_HEAD, 3))
-    arc, keys = (
-        endpoints(dripping(DRIPPING_BODY, 3)),
-        endpoints(dripping(DRIPPING_HEAD, 3), tls=True),
-    )
-    fabric = endpoints(dripping(b"", 1000), tls=True)
-    nowhere = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:1"}
-    homes: list[tuple[Endpoint, dict[str, str], str]] = [
-        (app, app_service(app), FAILED),
-        (imds, {"AZURE_POD_IDENTITY_AUTHORITY_HOST": imds.url}, FAILED),
-        (arc, {"IDENTITY_ENDPOINT": f"{arc.url}/t", "IMDS_ENDPOINT": arc.url, **nowhere}, FAILED),
+    body, head = dripping(DRIPPING_BODY, 8), dripping(DRIPPING_HEAD, 3)
+    app, imds, arc = endpoints(body), endpoints(head), endpoints(body)
+    keys, fabric = endpoints(head, tls=True), endpoints(dripping(b"", 1000), tls=True)
+    homes: list[tuple[Endpoint, dict[str, str], tuple[str, ...], str]] = [
+        (app, app_service(app), (), FAILED),
+        (
+            imds,
+            {"AZURE_POD_IDENTITY_AUTHORITY_HOST": imds.url},
+            ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"),
+            FAILED,
+        ),
+        (
+            arc,
+            {"IDENTITY_ENDPOINT": f"{arc.url}/t", "IMDS_ENDPOINT": arc.url},
+            ("IDENTITY_HEADER",),
+            FAILED,
+        ),
         (
             fabric,
             {
                 **app_service(fabric),
-                **nowhere,
                 "IDENTITY_SERVER_THUMBPRINT": fabric.thumbprint,
                 "HTTPS_PROXY": "http://127.0.0.1:1",
-                "TARGET_ALLOW_HTTP": "true",
             },
+            (),
             FAILED,
         ),
         (
@@ -154,15 +158,16 @@ def test_endpoints_that_drip_are_given_up_and_asked_again(
                 "INBOUND_JWT_AUDIENCE": CALLERS,
                 "INBOUND_JWT_SUBJECTS": "**",
             },
+            (),
             "Failed to fetch the keys of inbound tokens",
         ),
     ]
-    without = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+    nowhere = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:1"}
     proxies = [
-        launch(ready=False, without=without if endpoint is not keys else (), **settings)
-        for endpoint, settings, _ in homes
+        launch(ready=False, without=without, **{**nowhere, **settings})
+        for _, settings, without, _ in homes
     ]
-    for proxy, (endpoint, _, failed) in zip(proxies, homes, strict=True):
+    for proxy, (endpoint, _, _, failed) in zip(proxies, homes, strict=True):
         wait_until(
             "it is given up", lambda proxy=proxy, failed=failed: failed in proxy.log, deadline=60
         )
