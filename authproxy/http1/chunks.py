@@ -23,6 +23,11 @@ _LENIENT_LINE_END = re.compile(rb"\r?\n")
 _LENIENT_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
+#: The end of a chunk, and the size of the next.
+_NEXT_SIZE = re.compile(_LINE_END.pattern + _SIZE.pattern)
+_LENIENT_NEXT_SIZE = re.compile(_LENIENT_LINE_END.pattern + _LENIENT_SIZE.pattern)
+
+
 class MalformedChunk(HTTPException):
     """The body is not chunked as it should be; where it ends, nobody knows."""
 
@@ -43,6 +48,7 @@ class ChunkDecoder:
         self.left = 0
         self._line_end = _LINE_END if strict else _LENIENT_LINE_END
         self._size = _SIZE if strict else _LENIENT_SIZE
+        self._next_size = _NEXT_SIZE if strict else _LENIENT_NEXT_SIZE
         self._within = False  # a chunk, whose line end is still to come
         self._last = False  # the last chunk has begun: trailers follow
         self._trailer_bytes = 0
@@ -59,6 +65,16 @@ class ChunkDecoder:
                     pieces.append(piece)
                     self.left -= len(piece)
                     at += len(piece)
+                elif (
+                    self._within
+                    and (match := self._next_size.match(data, at)) is not None
+                    and match.end() - at <= MAX_LINE_BYTES
+                ):
+                    # What most of a body of tiny chunks is, in one step; all else below.
+                    self.left = int(match[1], 16)
+                    self._last = self.left == 0
+                    self._within = not self._last
+                    at = match.end()
                 elif (after := self._line(data, at)) is None:
                     break
                 else:
