@@ -8,10 +8,14 @@ keeps it from getting a token (`CredentialError`), and what a client is told
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from math import ceil
+
+#: An X-Request-ID of a client that comes back.
+_ECHOED_ID = re.compile(r"[!-~]{1,128}")
 
 
 class AuthProxyError(Exception):
@@ -117,6 +121,11 @@ class Reply:
             return f"{int(self.status)} "
 
 
+def echoed_request_id(given: str | None) -> str | None:
+    """Return a client's own request id if it may come back: 128 printable characters at most."""
+    return given if given is not None and _ECHOED_ID.fullmatch(given) else None
+
+
 def error_reply(
     status: int,
     code: str,
@@ -124,13 +133,16 @@ def error_reply(
     retry_after: float | None = None,
     request_id: str | None = None,
 ) -> Reply:
-    """Return `{"code": ..., "message": ...}` with its header fields."""
+    """Return `{"code": ..., "message": ...}` with its header fields.
+
+    `request_id` is the client's, as it came: it is echoed if it may be.
+    """
     body = json.dumps({"code": code, "message": message}).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if retry_after is not None:
         headers.append(("Retry-After", str(max(1, ceil(retry_after)))))
-    if request_id is not None:
-        headers.append(("X-Request-ID", request_id))
+    if (echoed := echoed_request_id(request_id)) is not None:
+        headers.append(("X-Request-ID", echoed))
     return Reply(status, headers, body)
 
 

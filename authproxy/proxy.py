@@ -65,7 +65,9 @@ def proxy_blueprint(routing: Routing, lifecycle: Lifecycle, telemetry: Telemetry
     def answer_a_bug(_: InternalServerError) -> Response:
         # Flask has logged the traceback; the client gets none of it.
         message = "the proxy failed; its log says how"
-        return own_response(error_reply(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", message))
+        request_id = request.headers.get("X-Request-ID")
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        return own_response(error_reply(status, "InternalError", message, request_id=request_id))
 
     blueprint.record(add_catch_all)
     return blueprint
