@@ -10,8 +10,7 @@ from authproxy.errors import BadRequest, RequestBodyTooLarge
 from authproxy.http1.memory_body import not_kept
 from authproxy.upstream.request import RequestBody
 
-#: Bodies up to this size stay in memory, longer ones go to a temporary file
-#: (waitress keeps the same bound for what it receives).
+#: Bodies up to this size stay in memory, longer ones go to a temporary file.
 MEMORY_BYTES = 512 * 1024
 
 _READ_BYTES = 64 * 1024
@@ -20,7 +19,7 @@ _READ_BYTES = 64 * 1024
 def receive_body(environ: Mapping[str, Any], limit: int) -> RequestBody | None:
     """Return the request's body, or None where it has none.
 
-    waitress has received it already. Other servers stream it, chunked ones
+    Our own server has received it already. Other servers stream it, chunked ones
     without CONTENT_LENGTH (mod_wsgi): those are read to their end here.
     Raises RequestBodyTooLarge beyond `limit` bytes, and BadRequest where the
     client went away within its body.

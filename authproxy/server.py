@@ -8,11 +8,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from flask import Flask
 
+from authproxy.admission import VERDICT_KEY
 from authproxy.app import Services, create_app
+from authproxy.doorkeeper import Doorkeeper
+from authproxy.errors import RequestError
 from authproxy.metrics_port.port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
 from authproxy.probes import PATHS
 from authproxy.processes.orphans import OrphanReaper
@@ -21,7 +25,8 @@ from authproxy.processes.supervision import Supervisor, WorkerReports, condition
 from authproxy.processes.workers import Parent
 from authproxy.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
 from authproxy.serving.balance import ConnectionCounts, Share, keep_to_one_core
-from authproxy.serving.limits import Limits, forbid_core_dumps
+from authproxy.serving.hooks import AdmitHead, Hooks
+from authproxy.serving.limits import Limits, Timeouts, forbid_core_dumps
 from authproxy.serving.listening import (
     ListenError,
     address_of,
@@ -30,7 +35,9 @@ from authproxy.serving.listening import (
     take_passed_sockets,
 )
 from authproxy.serving.main_loop import Server, StopRequest
+from authproxy.serving.refusals import INTERNAL_ERROR, Refusal, RefusedRequest
 from authproxy.settings import Settings
+from authproxy.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -118,42 +125,89 @@ def serve_process(
     `share` this process's part where others accept from the same sockets.
     """
     services: Services = app.extensions["authproxy"]
-    settings = services.settings
-    limits = Limits(
-        threads=settings.threads,
-        queue=settings.queue_length,
-        body_bytes=settings.max_request_body_bytes,
-        header_bytes=settings.max_request_header_bytes,
-        shutdown_delay=settings.shutdown_delay_seconds,
-        shutdown_grace=settings.shutdown_grace_seconds,
-    )
     lifecycle = _Lifecycle(services, supervisor)
+    if share is not None:
+        share.begin_when(lambda: services.routes.tried)
+    periodic: list[Callable[[], None]] = []
+    if os.getpid() == 1:
+        periodic.append(OrphanReaper().look)
+    if supervisor.listens:
+        periodic.append(lifecycle.report)
     server = Server(
         app,
         sockets,
-        lifecycle,
         stop,
-        limits,
-        refused=services.telemetry.refused,
-        judge=services.doorkeeper,
-        urgent=PATHS,
+        _limits(services.settings),
+        timeouts=Timeouts(body=services.settings.request_body_timeout_seconds),
+        hooks=Hooks(
+            admit_head=_head_admission(services.doorkeeper),
+            on_refused=_refusals(services.telemetry),
+            is_probe=_is_probe,
+            refusal_of=_refusal_of,
+            begin_drain=lifecycle.begin_drain,
+            refuse=services.refuse,
+            periodic=tuple(periodic),
+        ),
         share=share,
+        lifeline=lifeline,
     )
-    if share is not None:
-        share.begin_when(lambda: services.routes.tried)
-    if lifeline is not None:
-        server.end_when_closed(lifeline)
-    if os.getpid() == 1:
-        server.add_chore(OrphanReaper().look)
     services.start()
     if supervisor.listens:
         lifecycle.report()
-        server.add_chore(lifecycle.report)
     try:
         with answering(services, metrics):
             server.run()
     finally:
         services.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        threads=settings.threads,
+        queue=settings.queue_length,
+        body_bytes=settings.max_request_body_bytes,
+        header_bytes=settings.max_request_header_bytes,
+        buffered_bytes=settings.buffered_bytes,
+        shutdown_delay=settings.shutdown_delay_seconds,
+        shutdown_grace=settings.shutdown_grace_seconds,
+    )
+
+
+def _is_probe(method: str, target: str) -> bool:
+    return target in PATHS and method in ("GET", "HEAD")
+
+
+def _refusal_of(error: Exception) -> Refusal | None:
+    """Return what a client is told of an error that the application raised on purpose."""
+    if not isinstance(error, RequestError):
+        return None
+    return Refusal(int(error.status), error.code, str(error), error.retry_after, error.fields)
+
+
+def _head_admission(doorkeeper: Doorkeeper) -> AdmitHead:
+    """Return what judges requests whose bodies are still to come."""
+
+    def admit(head: Mapping[str, Any]) -> Mapping[str, object] | Refusal:
+        if not doorkeeper.on_duty:
+            return {}
+        try:
+            return {VERDICT_KEY: doorkeeper(head)}
+        except RequestError as error:
+            return _refusal_of(error) or INTERNAL_ERROR
+
+    return admit
+
+
+def _refusals(telemetry: Telemetry) -> Callable[[RefusedRequest], None]:
+    """Return what has the server's own refusals counted."""
+
+    def count(request: RefusedRequest) -> None:
+        refusal, agent = request.refusal, request.headers.get("USER_AGENT", "")
+        telemetry.refused(
+            request.method, request.target, agent, refusal.status, refusal.code, refusal.message
+        )
+
+    return count
 
 
 class _Lifecycle:
@@ -171,9 +225,6 @@ class _Lifecycle:
     def begin_drain(self) -> None:
         self._supervisor.stopping()
         self._services.begin_drain()
-
-    def refuse(self) -> None:
-        self._services.refuse()
 
 
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:

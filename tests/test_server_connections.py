@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authproxy.serving.connection import Timeouts
-from authproxy.serving.limits import Limits, adjustments_for
+from authproxy.serving.limits import Limits, Timeouts, connection_limit
 from tests.support.serving import Serving
 from tests.support.wire import DEADLINE, Client, message
 
@@ -227,9 +226,9 @@ def test_more_connections_than_descriptors_allow_wait_their_turn() -> None:
 FEW_DESCRIPTORS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-from authproxy.serving.limits import Limits, adjustments_for
+from authproxy.serving.limits import Limits, connection_limit
 limits = Limits(threads=232)  # 1024 descriptors, less 4 for each thread, less 64: room for 16
-assert adjustments_for(limits).connection_limit == 16
+assert connection_limit(limits) == 16
 from tests.support.serving import Serving
 from tests.support.wire import message
 from tests.test_server_connections import Stalls
@@ -248,7 +247,7 @@ def test_the_soft_limit_of_descriptors_is_raised() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
-        limit = adjustments_for(Limits()).connection_limit
+        limit = connection_limit(Limits())
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         assert (soft, hard) == (min(65536, before[1]), before[1])
         assert limit == min(4096, (soft - 4 * 32 - 64) // 2)

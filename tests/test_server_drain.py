@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from authproxy.serving.hooks import Hooks
 from authproxy.serving.limits import Limits
 from authproxy.serving.main_loop import Server, StopRequest
 from tests.support.process import wait_until
@@ -180,9 +181,10 @@ def test_the_loss_of_the_parent_stops_the_server(held: Held) -> None:
 
     sockets = listen_tcp("127.0.0.1", 0)
     lifecycle = RecordedLifecycle()
-    server = Server(held, sockets, lifecycle, StopRequest(), Limits(threads=1))
     lifeline, alive = os.pipe()
-    server.end_when_closed(lifeline)
+    hooks = Hooks(begin_drain=lifecycle.begin_drain)
+    limits = Limits(threads=1)
+    server = Server(held, sockets, StopRequest(), limits, hooks=hooks, lifeline=lifeline)
     thread = threading.Thread(target=server.run)
     thread.start()
     with Client(sockets[0].getsockname()) as client:

@@ -107,3 +107,39 @@ def test_refusals_are_counted_and_the_log_says_so_once(
         server.ask(message("GET /more"))
     assert server.refused == [("GET", "/more", 503)] * 3
     assert caplog.text.count("Overloaded") == 1
+
+
+class Unread:
+    """`/large` is two pieces, of which the second goes past what may wait of one response."""
+
+    def __init__(self) -> None:
+        self.served: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        self.served.append(environ["REQUEST_URI"])
+        piece = bytes(4_000_000) if environ["REQUEST_URI"] == "/large" else b"o"
+        start_response("200 OK", [("Content-Length", str(2 * len(piece)))])
+        return [piece, piece]
+
+
+@pytest.mark.parametrize(
+    "behind", [message("GET /health"), b"garbage\r\n\r\n", message("GET /health") * 200]
+)
+def test_what_comes_behind_an_unread_response_waits_and_nobody_else_does(behind: bytes) -> None:
+    """Probes and refusals come at once, though one waits behind what its client does not take."""
+    application = Unread()
+    limits = Limits(threads=2, shutdown_grace=0)
+    with (
+        Serving(application, limits, urgent=frozenset({"/health"})) as server,
+        server.connect() as client,
+    ):
+        client.send(message("GET /large") + behind)
+        wait_until("it is served", lambda: "/large" in application.served)
+        for _ in range(3):
+            assert server.get("/health").body == b"oo"
+            assert server.ask(b"garbage\r\n\r\n").status == 400
+            assert server.get("/other").body == b"oo"
+        assert application.served.count("/health") == 3
+        # The client reads after all: what waited is served.
+        assert len(client.receive().body) == 8_000_000
+        assert client.receive().status in (200, 400)

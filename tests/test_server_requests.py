@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.http1.chunks import MAX_LINE_BYTES, MAX_TRAILER_BYTES
-from authproxy.http1.memory_body import BodyMemory
-from authproxy.serving.limits import Limits, adjustments_for
-from authproxy.serving.request_parser import RequestParser
+from authproxy.serving.limits import Limits
+from authproxy.serving.request_head import MAX_FIELDS
+from tests.support.parsed import Parsed
 from tests.support.serving import Serving
 from tests.support.wire import Response, chunks, message
 
@@ -271,6 +271,37 @@ def test_a_header_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(
     assert_refused(server.get("/", "X: " + (room + 1) * "x"), 431, "RequestHeaderTooLarge")
 
 
+def test_so_many_fields_are_taken_and_one_more_is_not(server: Serving) -> None:
+    most = [f"X-{n}: {n}" for n in range(MAX_FIELDS - 1)]
+    short = [f"{n:x}:" for n in range(MAX_FIELDS)]
+    assert_refused(server.get("/", *short), 431, "RequestHeaderTooLarge")
+    with Serving(echo) as roomy:
+        assert environ_of(roomy.get("/", *most))["HTTP_X_998"] == "998"
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_many_fields_are_all_there_also_where_the_body_comes_later(
+    server: Serving, framing: str
+) -> None:
+    lines = [f"X-{n}: {n}" for n in range(200)]
+    with server.connect() as client:
+        client.send(message("POST /", *lines, framing, "Expect: 100-continue"))
+        assert client.stream.until(b"\r\n\r\n", "the interim response").startswith(b"HTTP/1.1 100 ")
+        client.send(b"hello" if "Length" in framing else chunks(b"hello"))
+        environ = environ_of(client.receive())
+    assert [environ[f"HTTP_X_{n}"] for n in range(200)] == [str(n) for n in range(200)]
+    assert (environ["body_length"], environ["CONTENT_LENGTH"]) == (5, "5")
+    assert "HTTP_TRANSFER_ENCODING" not in environ
+
+
+def test_a_body_that_is_refused_behind_many_fields_gives_the_id_back(server: Serving) -> None:
+    lines = ["X-Request-ID: abc", *(f"X-{n}: {n}" for n in range(200))]
+    raw = message("POST /", *lines, "Transfer-Encoding: chunked", body=b"nonsense\r\n")
+    response = server.ask(raw)
+    assert_refused(response, 400, "BadRequest")
+    assert response.one("X-Request-ID") == "abc"
+
+
 def test_a_header_without_end_is_refused(server: Serving) -> None:
     with server.connect() as client:
         client.offer(b"GET / HTTP/1.1\r\nX: " + b"x" * HEADER_LIMIT)
@@ -363,12 +394,11 @@ def test_curl_reads_the_refusal_of_an_upload(server: Serving, tmp_path: Path) ->
 # The parser by itself.
 
 
-def parse(pieces: Iterable[bytes]) -> RequestParser:
-    parser = RequestParser(adjustments_for(LIMITS), BodyMemory())
+def parse(pieces: Iterable[bytes]) -> Parsed:
+    parsed = Parsed(BODY_LIMIT, HEADER_LIMIT)
     for piece in pieces:
-        while piece and not parser.completed:
-            piece = piece[parser.received(piece) :]
-    return parser
+        parsed.feed(piece)
+    return parsed
 
 
 ALPHABET = b"GETPOS /:%[]#?\r\n\t\0 HTTP1.0Content-LghrasfEdck;,aA_\xff"
@@ -390,8 +420,8 @@ ALPHABET = b"GETPOS /:%[]#?\r\n\t\0 HTTP1.0Content-LghrasfEdck;,aA_\xff"
     )
 )
 def test_no_bytes_upset_the_parser(parts: list[bytes]) -> None:
-    parse([b"".join(parts)])
-    parse([b"GET / HTTP/1.1\r\n" + b"".join(parts) + b"\r\n\r\n"])
+    parse([b"".join(parts)]).close()
+    parse([b"GET / HTTP/1.1\r\n" + b"".join(parts) + b"\r\n\r\n"]).close()
 
 
 @given(
@@ -405,8 +435,8 @@ def test_how_the_bytes_arrive_changes_nothing(parts: list[bytes], sizes: list[in
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(raw[at : at + size])
         at += size
-    parser = parse(pieces)
-    assert parser.completed
-    assert parser.error is None
-    assert parser.get_body_stream().read() == b"".join(parts)
-    parser.close()
+    parsed = parse(pieces)
+    ((request, body),) = parsed.requests
+    assert body == b"".join(parts)
+    assert request.headers["CONTENT_LENGTH"] == str(len(body))
+    assert not parsed.begun

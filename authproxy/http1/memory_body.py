@@ -1,16 +1,17 @@
-"""Request bodies of known length in memory: received there, and sent from there.
+"""Request bodies in memory: received there, and sent from there.
 
-waitress would read a body in pieces, append each to a buffer, and copy the
-buffer to a file beyond half a megabyte. Here the kernel writes into the memory
-from which TLS will read. What all bodies take together has a bound; beyond it,
-and for larger ones, waitress's way is taken.
+The kernel writes into the memory from which TLS will read. It is reserved as
+addresses only, so that a body costs what has arrived of it, whatever was announced.
+What all bodies take together has a bound; beyond it, and for larger ones, a body
+goes to a temporary file.
 """
 
 from __future__ import annotations
 
 import io
-import socket
+import mmap
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from authproxy.errors import RequestBodyNotKept
@@ -19,22 +20,41 @@ from authproxy.errors import RequestBodyNotKept
 LARGEST_BYTES = 1024 * 1024
 ALL_BYTES = 24 * 1024 * 1024
 
-#: After how long a sender may try again where no file could take its body.
-_NO_ROOM_RETRY_SECONDS = 5
+#: Bodies known to be smaller get a piece of the heap that is just large enough.
+_SMALL_BYTES = 64 * 1024
 
-#: Room comes in powers of two. So much of it is kept between requests: fresh
-#: memory has to be cleared and mapped, which takes longer than to fill it.
-_LEAST_KEPT = 64 * 1024
+#: So much memory is kept between requests: fresh memory has to be cleared and mapped,
+#: which takes longer than to fill it.
 _SPARE_BYTES = 4 * 1024 * 1024
 
+#: After how long a sender may try again where no file could take its body.
+NO_ROOM_RETRY_SECONDS = 5
 
-def not_kept(why: OSError) -> RequestBodyNotKept:
-    """Return the error for a body that memory is not for, where no file can take it either."""
-    reason = why.strerror or str(why)
-    return RequestBodyNotKept(
-        f"the temporary directory cannot take the request's body ({reason}); see to TMPDIR",
-        retry_after=_NO_ROOM_RETRY_SECONDS,
-    )
+
+def why_not_kept(problem: OSError) -> str:
+    """Return what to tell of a body that memory is not for, where no file can take it either."""
+    reason = problem.strerror or str(problem)
+    return f"the temporary directory cannot take the request's body ({reason}); see to TMPDIR"
+
+
+def not_kept(problem: OSError) -> RequestBodyNotKept:
+    """Return that as an error."""
+    return RequestBodyNotKept(why_not_kept(problem), retry_after=NO_ROOM_RETRY_SECONDS)
+
+
+class _Room:
+    """Memory for one body. So much of it was `touched`, and is the process's until it goes."""
+
+    def __init__(self, memory: bytearray | mmap.mmap) -> None:
+        self.memory = memory
+        self.touched = 0
+
+
+def _fresh_memory() -> mmap.mmap:
+    memory = mmap.mmap(-1, LARGEST_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # else the first byte may cost two megabytes
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 class BodyMemory:
@@ -43,45 +63,77 @@ class BodyMemory:
     def __init__(self, limit: int = ALL_BYTES) -> None:
         self._left = limit
         self._lock = threading.Lock()
-        self._spare: dict[int, list[bytearray]] = {}
+        self._spare: list[_Room] = []
         self._spare_bytes = 0
 
-    def receiver(self, length: int) -> MemoryBody | None:
-        """Return what receives a body of this length, or None where there is no room for it."""
-        if length > LARGEST_BYTES:
+    @property
+    def left(self) -> int:
+        """Bytes that bodies may still take."""
+        return self._left
+
+    def body(
+        self, length: int | None, on_close: Callable[[], None] | None = None
+    ) -> MemoryBody | None:
+        """Return a body to be received; None where it is too long, or there is no room for it.
+
+        `length` is None for a body of unknown length.
+        """
+        if length is not None and length > LARGEST_BYTES:
             return None
-        size = length if length < _LEAST_KEPT else 1 << (length - 1).bit_length()
+        size = LARGEST_BYTES if length is None else length
+        if size < _SMALL_BYTES:
+            if not self.take(size):
+                return None
+            room = _Room(bytearray(size))
+            room.touched = size
+        else:
+            room = self._kept_room() or _Room(_fresh_memory())
+        return MemoryBody(room, size, self, on_close or _no_op)
+
+    def _kept_room(self) -> _Room | None:
+        with self._lock:
+            if not self._spare or self._spare[-1].touched > self._left:
+                return None
+            room = self._spare.pop()
+            self._spare_bytes -= room.touched
+            self._left -= room.touched
+            return room
+
+    def take(self, size: int) -> bool:
+        """Take so much of the bound, if there is that much."""
         with self._lock:
             if size > self._left:
-                return None
+                return False
             self._left -= size
-            room = None
-            if kept := self._spare.get(size):
-                room = kept.pop()
-                self._spare_bytes -= size
-        return MemoryBody(bytearray(size) if room is None else room, length, self)
+            return True
 
-    def give_back(self, room: bytearray) -> None:
-        """Take the room of a body that is gone."""
-        size = len(room)
+    def give_back(self, size: int) -> None:
         with self._lock:
             self._left += size
-            if size >= _LEAST_KEPT and self._spare_bytes + size <= _SPARE_BYTES:
-                self._spare.setdefault(size, []).append(room)
-                self._spare_bytes += size
+
+    def keep(self, room: _Room) -> None:
+        """Take the room of a body that is gone."""
+        with self._lock:
+            self._left += room.touched
+            fits = self._spare_bytes + room.touched <= _SPARE_BYTES
+            if fits and isinstance(room.memory, mmap.mmap):
+                self._spare.append(room)
+                self._spare_bytes += room.touched
 
 
 class MemoryBody(io.RawIOBase):
-    """One body: first what waitress calls a receiver, then the file that it was received in."""
+    """One body: received first, then the file that it was received in."""
 
-    error: Any = None
-
-    def __init__(self, room: bytearray, length: int, memory: BodyMemory) -> None:
+    def __init__(
+        self, room: _Room, size: int, memory: BodyMemory, on_close: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._room = room
-        self._length = length
+        self._size = size
         self._memory = memory
+        self._on_close = on_close
         self._received = 0
+        self._fresh = 0
         self._position = 0
 
     # Receiving.
@@ -89,36 +141,42 @@ class MemoryBody(io.RawIOBase):
     def __len__(self) -> int:
         return self._received
 
-    @property
-    def completed(self) -> bool:
-        """Whether all of it is here."""
-        return self._received == self._length
+    def writable_part(self, most: int) -> memoryview | None:
+        """Return where the next bytes go, `most` of them; None where there is no room for them.
 
-    def received(self, data: bytes) -> int:
-        """Take what belongs to the body; return how many bytes that was."""
-        taken = data[: self._length - self._received]
-        self._room[self._received : self._received + len(taken)] = taken
-        self._received += len(taken)
-        return len(taken)
+        `filled` has to be told how many came, once the view is released.
+        """
+        end = self._received + most
+        fresh = max(0, end - self._room.touched)
+        if end > self._size or (fresh and not self._memory.take(fresh)):
+            return None
+        self._room.touched += fresh
+        self._fresh = fresh
+        return memoryview(self._room.memory)[self._received : end]
 
-    def receive_from(self, sock: socket.socket) -> int:
-        """Read from the socket what is there; raises what sockets raise."""
-        with memoryview(self._room) as whole, whole[self._received : self._length] as room:
-            count = sock.recv_into(room)
+    def filled(self, count: int) -> None:
+        """So many bytes have come; what else was taken for them is given back."""
         self._received += count
-        return count
+        used = max(self._room.touched - self._fresh, self._received)
+        if unused := self._room.touched - used:
+            self._room.touched = used
+            self._memory.give_back(unused)
 
-    def getfile(self) -> MemoryBody:
-        return self
-
-    def getbuf(self) -> MemoryBody:
-        return self
+    def append(self, data: bytes | memoryview) -> bool:
+        """Take all of `data`, or nothing of it where there is no room."""
+        part = self.writable_part(len(data))
+        if part is None:
+            return False
+        with part:
+            part[:] = data
+        self.filled(len(data))
+        return True
 
     # Reading.
 
     def getbuffer(self) -> memoryview:
         """Return the bytes themselves, which are another's after `close`."""
-        return memoryview(self._room)[: self._length]
+        return memoryview(self._room.memory)[: self._received]
 
     def readable(self) -> bool:
         return True
@@ -127,22 +185,33 @@ class MemoryBody(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._received}
         self._position = max(0, base[whence] + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
         if self.closed:
             raise ValueError("the body is closed")
-        piece = self._room[self._position : min(self._length, self._position + len(buffer))]
-        buffer[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
+        count = max(0, min(self._received - self._position, len(buffer)))
+        with memoryview(self._room.memory) as content:
+            buffer[:count] = content[self._position : self._position + count]
+        self._position += count
+        return count
+
+    def forget(self) -> None:
+        """Close it, but say nothing of that: its content goes on elsewhere."""
+        self._on_close = _no_op
+        self.close()
 
     def close(self) -> None:
         """Give the memory back."""
         if not self.closed:
             super().close()
-            self._memory.give_back(self._room)
-            self._room = bytearray()
-            self._length = self._received = 0
+            self._memory.keep(self._room)
+            self._room = _Room(bytearray())
+            self._received = 0
+            self._on_close()
+
+
+def _no_op() -> None:
+    """Takes the place of a callback that is over."""

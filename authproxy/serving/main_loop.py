@@ -1,4 +1,4 @@
-"""waitress in a main loop of our own, which can drain."""
+"""The server: listening sockets, connections and threads around one main loop, which can drain."""
 
 from __future__ import annotations
 
@@ -8,19 +8,33 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
 from authproxy.http1.memory_body import BodyMemory
-from authproxy.serving.acceptors import LEFT_SECONDS, Listener, Refused, TcpListener, UnixListener
 from authproxy.serving.balance import Share
-from authproxy.serving.connection import DEFAULT_TIMEOUTS, Connection, Timeouts
-from authproxy.serving.limits import Limits, adjustments_for
-from authproxy.serving.request_parser import Judge
-from authproxy.serving.threads import Threads
-from authproxy.serving.watched import Watched
+from authproxy.serving.budget import Budget, Pool
+from authproxy.serving.connection import Connection, Surroundings
+from authproxy.serving.connections import Connections
+from authproxy.serving.dispatch import Dispatcher, OverloadLog
+from authproxy.serving.exchange import Address, Site
+from authproxy.serving.hooks import Hooks
+from authproxy.serving.limits import (
+    BODY_MEMORY_BYTES,
+    DEFAULT_TIMEOUTS,
+    HEAD_MEMORY_BYTES,
+    RESPONSE_MEMORY_BYTES,
+    Limits,
+    Timeouts,
+    connection_limit,
+)
+from authproxy.serving.listener import LEFT_SECONDS, Listener
+from authproxy.serving.outbox import OutboxStore
+from authproxy.serving.poller import READ, Poller
+from authproxy.serving.request_body import BodyStore
+from authproxy.serving.request_reader import Intake
+from authproxy.serving.stages import Stage
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -30,6 +44,9 @@ log = logging.getLogger(__name__)
 #: Longest wait of the main loop, and the interval of looking after timeouts.
 _TICK_SECONDS = 1.0
 
+#: Longest wait where there is no room for further connections.
+_FULL_SECONDS = 0.1
+
 #: How long a new connection is given to send its request while draining.
 _FIRST_WORD_SECONDS = 1.0
 
@@ -38,24 +55,23 @@ _REFUSING_THREADS = 4
 _REFUSING_SECONDS = 2.0
 
 
-class Lifecycle(Protocol):
-    """What the application wants to know of the server's end."""
-
-    def begin_drain(self) -> None: ...
-
-    def refuse(self) -> None: ...
-
-
 class StopRequest:
     """Turns signals into a request to stop; a second one ends at once."""
 
     def __init__(self) -> None:
         self.requested = False
-        self.wake: Callable[[], None] = lambda: None
+        self._callbacks: list[Callable[[], None]] = []
 
     def __call__(self) -> None:
         self.requested = True
-        self.wake()
+        for callback in self._callbacks:
+            callback()
+
+    def when_requested(self, callback: Callable[[], None]) -> None:
+        """Have this called on a request, also from signal handlers and other threads."""
+        self._callbacks.append(callback)
+        if self.requested:
+            callback()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
@@ -74,92 +90,120 @@ class Server:
         self,
         application: WSGIApplication,
         sockets: Sequence[socket.socket],
-        lifecycle: Lifecycle,
         stop: StopRequest,
         limits: Limits,
+        *,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        refused: Refused | None = None,
-        urgent: frozenset[str] = frozenset(),
+        hooks: Hooks = Hooks(),  # noqa: B008 - it is frozen
         share: Share | None = None,
-        judge: Judge | None = None,
+        lifeline: int | None = None,
+        is_main: bool = True,
     ) -> None:
-        """`urgent` request targets are served also where all threads are taken."""
-        self._lifecycle = lifecycle
+        """`share` is this process's part where others accept from the same sockets.
+
+        `lifeline` is the descriptor of a pipe whose closing stops the server as well.
+        Of one that `is_main`, the log says how it ends.
+        """
         self._stop = stop
         self._limits = limits
+        self._hooks = hooks
         self._share = share
-        self._watched = Watched()
-        self._chores: list[Callable[[], None]] = []
-        self._next_chores = 0.0
-        self._threads = Threads(limits.threads)
-        self._spare = Threads(1)
-        adjustments = adjustments_for(limits)
-        body_memory = BodyMemory()
-        self._listeners = [self._listener(application, sock, adjustments) for sock in sockets]
-        for listener in self._listeners:
-            listener.timeouts = timeouts
-            listener.body_memory = body_memory
-            listener.limits = limits
-            listener.spare = self._spare
-            listener.urgent = urgent
-            listener.share = share
-            listener.refused = refused
-            listener.judge = judge
-        stop.wake = self._listeners[0].pull_trigger
-
-    def _listener(
-        self, application: WSGIApplication, sock: socket.socket, adjustments: Adjustments
-    ) -> Listener:
-        kind = UnixListener if sock.family == socket.AF_UNIX else TcpListener
-        return kind(
-            application,
-            map=self._watched,
-            _sock=sock,
-            dispatcher=self._threads,
-            adj=adjustments,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-            bind_socket=False,
+        self._is_main = is_main
+        self._draining = False
+        self._next_tick = 0.0
+        self._poller = Poller()
+        overload = OverloadLog()
+        self._dispatcher = Dispatcher(limits, hooks, overload)
+        buffered = Budget(limits.buffered_bytes, limits.body_bytes)
+        heads = Budget(HEAD_MEMORY_BYTES + limits.header_bytes, limits.header_bytes)
+        self._connections = Connections(
+            connection_limit(limits),
+            self._poller,
+            {"MAX_BUFFERED_BYTES": buffered, "The memory for headers": heads},
+            overload,
         )
+        # Nothing of our own in responses, and X-Forwarded-* pass on as they came.
+        adjustments = Adjustments(ident=None, clear_untrusted_proxy_headers=False)
+        bodies = BodyStore.of(limits.body_bytes, BodyMemory(BODY_MEMORY_BYTES), buffered)
+        self._surroundings = Surroundings(
+            timeouts=timeouts,
+            hooks=hooks,
+            poller=self._poller,
+            intake=Intake(adjustments, limits.header_bytes, bodies, heads),
+            outboxes=OutboxStore(Pool(RESPONSE_MEMORY_BYTES), buffered),
+            serve=self._dispatcher.serve,
+            receive_later=self._connections.receive_later,
+            forget=self._connections.forget,
+        )
+        self._listeners = [
+            Listener(
+                sock,
+                self._accepted,
+                self._connections.has_room,
+                share=share,
+                all_taken=self._dispatcher.all_taken,
+            )
+            for sock in sockets
+        ]
+        self._sites = {
+            listener: Site(
+                application,
+                adjustments,
+                adjustments.server_name,
+                listener.port,
+                hooks.refusal_of,
+                lambda: self._draining,
+            )
+            for listener in self._listeners
+        }
+        if lifeline is not None:
+            self._poller.add(_Lifeline(lifeline, self._poller, stop))
+        stop.when_requested(self._poller.wake)
 
     @property
     def queued(self) -> int:
         """Requests that wait for a thread."""
-        return self._threads.queued
+        return self._dispatcher.queued
 
-    def add_chore(self, chore: Callable[[], None]) -> None:
-        """Have the main loop call this about once a second."""
-        self._chores.append(chore)
-
-    def end_when_closed(self, descriptor: int) -> None:
-        """Also drain when the other end of this pipe closes."""
-        _Lifeline(descriptor, self._watched, self._stop)
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return list(self._connections)
 
     def run(self) -> None:
         """Serve until a stop is requested, then drain; returns when all is over."""
-        self._loop(lambda: self._stop.requested)
-        self._lifecycle.begin_drain()
         for listener in self._listeners:
-            listener.draining = True
-        log.info("Draining", extra={"fields": {"Connections": len(self._connections())}})
+            self._poller.add(listener)
+        self._loop(lambda: self._stop.requested)
+        self._hooks.begin_drain()
+        self._draining = True
+        for listener in self._listeners:
+            listener.drain()
+        if self._is_main:
+            log.info("Draining", extra={"fields": {"Connections": len(self._connections)}})
         self._loop(lambda: False, self._limits.shutdown_delay)
         for listener in self._listeners:
             listener.accept_waiting()
-            listener.stop_accepting()
+            self._poller.remove(listener)
+            listener.close()
+        self._listeners.clear()
         drained = self._loop(self._drained, self._limits.shutdown_grace)
         if not drained:
             # Threads may all be held by a silent target: a few more for the queue.
-            self._lifecycle.refuse()
-            self._threads.add(_REFUSING_THREADS)
+            self._hooks.refuse()
+            self._dispatcher.add_threads(_REFUSING_THREADS)
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut()
         # Let them log what they have to; the target may hold some.
-        self._threads.end(_TICK_SECONDS)
-        self._spare.end(_TICK_SECONDS)
-        for listener in self._listeners:
-            listener.close_trigger()
-        self._watched.close()
-        log.info("Stopped")
+        self._dispatcher.end(_TICK_SECONDS)
+        self._poller.close()
+        if self._is_main:
+            log.info("Stopped")
+
+    def _accepted(self, listener: Listener, sock: socket.socket, client: Address) -> None:
+        site = self._sites[listener]
+        self._connections.add(Connection(sock, client, site, self._surroundings))
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
         """Turn the main loop until the condition holds; False if time ran out first."""
@@ -170,59 +214,70 @@ class Server:
                 wait = min(wait, deadline - time.monotonic())
                 if wait <= 0:
                     return False
-            if any(listener.paused for listener in self._listeners):
-                wait = min(wait, LEFT_SECONDS)
-            self._watched.turn(wait)
-            self._listeners[0].make_room()
+            for listener in self._listeners:
+                self._poller.update(listener)
+                if listener.is_paused():
+                    wait = min(wait, LEFT_SECONDS)
+            if not self._connections.has_room():
+                wait = min(wait, _FULL_SECONDS)
+            self._poller.turn(0 if self._connections.has_due else wait)
+            self._connections.receive()
+            self._connections.make_room()
             if self._share is not None:
-                self._share.put(len(self._watched))
-            self._do_chores()
+                self._share.put(len(self._connections))
+            self._tick()
         return True
 
-    def _connections(self) -> list[Connection]:
-        return [held for held in self._watched.values() if isinstance(held, Connection)]
-
-    def _do_chores(self) -> None:
+    def _tick(self) -> None:
         now = time.monotonic()
-        if now >= self._next_chores:
-            self._next_chores = now + _TICK_SECONDS
-            for connection in self._connections():
-                connection.end_if_stuck(now)
-            for chore in self._chores:
-                chore()
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK_SECONDS
+            self._connections.check(now)
+            for act in self._hooks.periodic:
+                act()
 
     def _drained(self) -> bool:
         """Close what is idle; True when no connection is left."""
-        for connection in self._connections():
+        for connection in self._connections:
             new = not connection.has_spoken
-            expected = new and time.time() - connection.creation_time < _FIRST_WORD_SECONDS
-            if connection.idle and not expected and not connection.has_unread_bytes():
-                connection.handle_close()
-        return not self._connections()
+            expected = new and time.monotonic() - connection.made_at < _FIRST_WORD_SECONDS
+            idle = connection.stage is Stage.IDLE and not expected
+            if idle and not connection.has_unread_bytes():
+                connection.close()
+        return not len(self._connections)
 
     def _cut(self) -> None:
-        busy = [held for held in self._connections() if held.lingering_since is None]
+        busy = [each for each in self._connections if each.stage is not Stage.LINGERING]
         if busy:
             message = "Cut the requests that outlived the shutdown grace."
             log.warning(message, extra={"fields": {"Count": len(busy)}})
-        for connection in self._connections():
+        for connection in self._connections:
             connection.cut()
 
 
-class _Lifeline(wasyncore.file_dispatcher):
+class _Lifeline:
     """Watches a pipe that nobody writes to: when it closes, its holder is dead."""
 
-    def __init__(self, descriptor: int, map: dict[int, Any], stop: StopRequest) -> None:
-        super().__init__(descriptor, map)
+    interest = 0
+
+    def __init__(self, descriptor: int, poller: Poller, stop: StopRequest) -> None:
+        self._descriptor = descriptor
+        self._poller = poller
         self._stop = stop
 
-    def writable(self) -> bool:
-        return False
+    def fileno(self) -> int:
+        return self._descriptor
 
-    def handle_read(self) -> None:
-        self.handle_close()
+    def wants(self) -> int:
+        return READ
 
-    def handle_close(self) -> None:
-        self.close()
+    def on_events(self, events: int) -> None:
+        self._poller.remove(self)
         log.warning("The parent process is gone.")
         self._stop()
+
+    def attend(self) -> None:
+        """Nothing of it is changed by other threads."""
+
+    def fail(self) -> None:
+        """There is nothing to give up."""

@@ -1,4 +1,4 @@
-"""Writing responses: waitress's tasks, with a proxy's manners.
+"""Writing responses: waitress's WSGI task, with a proxy's manners.
 
 waitress closes the connection after every response without Content-Length,
 adds Via, sorts and re-cases the fields, and ends a HEAD with a last chunk.
@@ -8,67 +8,42 @@ Here what the application gave goes out as it was given.
 from __future__ import annotations
 
 import logging
-import re
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from waitress.channel import ClientDisconnected
-from waitress.task import ErrorTask, Task, WSGITask
-from waitress.utilities import InternalServerError, build_http_date
+from waitress.task import WSGITask
+from waitress.utilities import build_http_date
 
 from authproxy.abort import ABORT_KEY
-from authproxy.admission import VERDICT_KEY
-from authproxy.errors import (
-    AuthProxyError,
-    Overloaded,
-    Reply,
-    RequestBodyNotKept,
-    RequestError,
-    error_reply,
-)
 from authproxy.headers import list_members
-
-if TYPE_CHECKING:
-    from authproxy.serving.connection import Connection
-    from authproxy.serving.request_parser import RequestParser
+from authproxy.serving.exchange import Exchange
+from authproxy.serving.outbox import Disconnected
+from authproxy.serving.refusals import INTERNAL_ERROR, refusal_response
+from authproxy.serving.request_head import Request
 
 log = logging.getLogger(__name__)
-
-#: A client's own request id is given back if it is short and printable.
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 #: A piece up to this size is copied behind the head, which saves a call of the kernel.
 _JOINED_BYTES = 16 * 1024
 
-#: Errors of ours that come before the application sees the request.
-_UNSEEN = (Overloaded, RequestBodyNotKept)
 
-#: waitress's status for a request that it cannot take: code and message.
-_REFUSALS = {
-    400: ("BadRequest", "The request is not valid HTTP/1.1."),
-    413: ("RequestBodyTooLarge", "The request body is larger than MAX_REQUEST_BODY_BYTES allows."),
-    431: ("RequestHeaderTooLarge", "The header is larger than MAX_REQUEST_HEADER_BYTES allows."),
-    500: ("InternalError", "The proxy failed to serve this request; its log says why."),
-    501: ("NotImplemented", "The only Transfer-Encoding understood is chunked."),
-}
-
-
-class ResponseTask(Task):
-    """What all responses share: the header block, and how they fail."""
+class ApplicationTask(WSGITask):
+    """Runs the WSGI application for one request, and writes what it gives."""
 
     logger = log
-    channel: Connection
-    request: RequestParser
+    channel: Exchange
+    request: Request
 
     wrote_header: bool = False
 
     #: Only the end of the connection tells the client where the body ends.
     delimited_by_close = False
 
+    #: The end of the connection has to look like an accident.
+    cut = False
+
     @property
     def has_body(self) -> bool:
-        command = getattr(self.request, "command", "")  # unset where parsing failed
-        return command != "HEAD" and not self.status.startswith(("1", "204", "304"))
+        return self.request.command != "HEAD" and not self.status.startswith(("1", "204", "304"))
 
     @property
     def content_length(self) -> int | None:
@@ -86,6 +61,23 @@ class ResponseTask(Task):
 
     def set_close_on_finish(self) -> None:
         self.close_on_finish = True
+
+    def service(self) -> None:
+        """Serve the request, and hand the connection back; raises nothing."""
+        try:
+            if not self.channel.check_client_disconnected():
+                self.start()
+                self.execute()
+                self.finish()
+        except Disconnected:
+            self.close_on_finish = True
+            log.debug("The client went away before its response was complete.")
+        except Exception as error:  # noqa: BLE001  # whatever it was ends this request alone
+            self.close_on_finish = True
+            self._fail(error)
+        finally:
+            self.request.close()
+            self.channel.finished(close=self.close_on_finish, cut=self.cut)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body, the first one in one go with the head."""
@@ -120,7 +112,7 @@ class ResponseTask(Task):
                 self.chunked_response = True
             else:
                 self.delimited_by_close = True
-        if self.delimited_by_close or self.channel.server.draining or not self._client_stays():
+        if self.delimited_by_close or self.channel.server.is_draining() or not self._client_stays():
             self.close_on_finish = True
         if self.close_on_finish:
             fields.append(("Connection", "close"))
@@ -139,85 +131,37 @@ class ResponseTask(Task):
         options = list_members(self.request.headers.get("CONNECTION", ""))
         return "close" not in options and (self.version == "1.1" or "keep-alive" in options)
 
-    def service(self) -> None:
-        """Run the task; never raises, so that waitress has nothing to trace."""
-        try:
-            self.start()
-            self.execute()
-            self.finish()
-        except ClientDisconnected:
-            self.close_on_finish = True
-            log.debug("The client went away before its response was complete.")
-        except Exception as error:  # noqa: BLE001  # whatever it was ends this request alone
-            self.close_on_finish = True
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        if self.wrote_header:
-            self.channel.cut_when_flushed = self.delimited_by_close
-        path = getattr(self.request, "path", None)
-        fields = {"Path": path, "Client": self.channel.addr[0], "Cut": self.wrote_header}
-        if isinstance(error, AuthProxyError):  # the application has told of it
-            log.debug("A response failed: %s", error, extra={"fields": fields})
-        else:
-            message = "Unexpected error while serving a request."
-            log.error(message, exc_info=error, extra={"fields": fields})
-
-
-class ErrorReplyTask(ResponseTask, ErrorTask):
-    """Refuses a request that never reached the application, in JSON."""
-
-    def execute(self) -> None:
-        reply = self._reply()
-        self.status = reply.line
-        self.response_headers = list(reply.headers)
-        self.close_on_finish = True
-        self.write(reply.body)
-
-    def _reply(self) -> Reply:
-        error = self.request.error
-        if isinstance(error, RequestError):
-            code, message = error.code, str(error)
-        else:
-            code, message = _REFUSALS[error.code]
-            message = self.request.problem or message
-        self._tell(code, message)
-        given = _REQUEST_ID.fullmatch(self.request.headers.get("X_REQUEST_ID", ""))
-        request_id = given[0] if given else None
-        if isinstance(error, RequestError):
-            return error.reply(request_id)
-        return error_reply(HTTPStatus(error.code), code, message, request_id=request_id)
-
-    def _tell(self, code: str, message: str) -> None:
-        """Have the refusal counted, unless the application has counted the request."""
-        request, refused = self.request, self.channel.server.refused
-        error = request.error
-        seen = isinstance(error, RequestError | InternalServerError)
-        if refused is None or (seen and not isinstance(error, _UNSEEN)):
-            return
-        agent = request.headers.get("USER_AGENT", "")
-        # Both are unset where the request line could not be read.
-        method, target = getattr(request, "command", ""), getattr(request, "request_uri", "")
-        status = int(error.status) if isinstance(error, _UNSEEN) else error.code
-        refused(method, target, agent, status, code, message)
-
-
-class ApplicationTask(ResponseTask, WSGITask):
-    """Runs the WSGI application for one request."""
-
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         environ["SERVER_SOFTWARE"] = "waitress"  # None, as no Server field is wanted
         if self.channel.addr[1] is None:  # a Unix socket's client has no port
             del environ["REMOTE_PORT"]
-        if self.request.verdict is not None:
-            environ[VERDICT_KEY] = self.request.verdict
+        del environ["wsgi.file_wrapper"]  # a connection takes bytes alone
+        environ.update(self.request.admitted)
         environ[ABORT_KEY] = self.channel.abort_signal
         return environ
 
     def _fail(self, error: Exception) -> None:
-        super()._fail(error)
-        if not self.wrote_header:
-            known = isinstance(error, RequestError)
-            self.request.error = error if known else InternalServerError("")
-            self.channel.error_task_class(self.channel, self.request).service()
+        """Tell the client of an error, if nothing else was sent yet; else the response is cut."""
+        refusal = self.channel.server.refusal_of(error)
+        path, client = self.request.path, self.channel.addr[0]
+        fields = {"Path": path, "Client": client, "Cut": self.wrote_header}
+        if refusal is not None:  # the application has logged it
+            log.debug("A response failed: %s", error, extra={"fields": fields})
+        else:
+            message = "Unexpected error while serving a request."
+            log.error(message, exc_info=error, extra={"fields": fields})
+        if self.wrote_header:
+            self.cut = self.delimited_by_close
+            return
+        response = refusal_response(
+            refusal or INTERNAL_ERROR,
+            self.request.headers,
+            self.start_time,
+            version=self.version,
+            has_body=self.request.command != "HEAD",
+        )
+        try:
+            self.channel.write_soon(response)
+        except Disconnected:
+            log.debug("The client went away before an error could be sent to it.")

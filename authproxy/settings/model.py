@@ -22,6 +22,7 @@ from authproxy.settings.target import (
     Seconds,
     TargetSettings,
     Text,
+    Timeout,
     about,
     setting,
 )
@@ -50,6 +51,10 @@ PER_ROUTE = frozenset({TARGET, IDENTITY, ADMISSION, HEADERS})
 
 #: Of the other settings, those that a reload changes.
 _RELOADED = ("log_level", "trace_logging")
+
+
+#: Kept of bodies and waiting responses, besides the room for one largest body.
+_BUFFERED_BYTES = 192 * 1024 * 1024
 
 
 class Settings(TargetSettings):
@@ -155,6 +160,21 @@ class Settings(TargetSettings):
     )
     max_request_header_bytes: Annotated[int, Field(ge=1024, le=2**24)] = setting(
         LIMITS, 64 * 1024, "A request with a larger header is answered with 431."
+    )
+    max_buffered_bytes: Annotated[int, Field(ge=1, le=2**44)] | None = setting(
+        LIMITS,
+        None,
+        "Bytes of request bodies and of responses that wait for slow clients, in memory and in "
+        "the temporary directory, that each process keeps at the same time. Past it no body is "
+        "read until there is room. MAX_REQUEST_BODY_BYTES of it are kept for the body that has "
+        "waited longest, so it has to be at least that.",
+        shown="MAX_REQUEST_BODY_BYTES and 192 MiB",
+    )
+    request_body_timeout_seconds: Timeout = setting(
+        LIMITS,
+        300.0,
+        "How long a client may take to send a request's body, from the end of its header on, "
+        "before it is disconnected. Time in which there was no room for the body does not count.",
     )
     max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] | None = setting(
         LIMITS,
@@ -290,6 +310,11 @@ class Settings(TargetSettings):
         return 4 * self.threads if self.max_queued_requests is None else self.max_queued_requests
 
     @property
+    def buffered_bytes(self) -> int:
+        """Bytes of bodies and of waiting responses that a process keeps at the same time."""
+        return self.max_buffered_bytes or self.max_request_body_bytes + _BUFFERED_BYTES
+
+    @property
     def pool_size(self) -> int:
         """Connections to the target that each worker keeps."""
         return self.target_pool_size or self.threads
@@ -323,6 +348,7 @@ class Settings(TargetSettings):
             shown["AUDIENCE"] = self.scope
             shown["AAD_AUTHORITY_HOST"] = self.authority_host or ""
         shown["TARGET_POOL_SIZE"] = str(self.pool_size)
+        shown["MAX_BUFFERED_BYTES"] = str(self.buffered_bytes)
         shown["MAX_QUEUED_REQUESTS"] = str(self.queue_length)
         return shown
 

@@ -95,6 +95,8 @@ def load_settings(
     for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
         if variable not in given:
             origins[variable] = "default (from THREADS)"
+    if "MAX_BUFFERED_BYTES" not in given:
+        origins["MAX_BUFFERED_BYTES"] = "default (from MAX_REQUEST_BODY_BYTES)"
     return Loaded(settings, origins, path, _holds_secrets(file))
 
 

@@ -140,6 +140,18 @@ def target_in_the_routes(draft: Draft) -> Iterator[Fault]:
             )
 
 
+def room_for_a_body(draft: Draft) -> Iterator[Fault]:
+    """What may be kept in all is enough for one largest body, or that one could never be read."""
+    settings = draft.settings
+    if settings.buffered_bytes < settings.max_request_body_bytes:
+        yield Fault(
+            "MAX_BUFFERED_BYTES",
+            draft.value("MAX_BUFFERED_BYTES"),
+            f"it is less than MAX_REQUEST_BODY_BYTES ({settings.max_request_body_bytes})",
+            "Raise it, or lower MAX_REQUEST_BODY_BYTES.",
+        )
+
+
 def _is_http_proxy(value: str) -> bool:
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
@@ -163,4 +175,5 @@ _RULES: tuple[Rule, ...] = (
     usable_otel_variables,
     usable_forward_proxy,
     target_in_the_routes,
+    room_for_a_body,
 )

@@ -13,7 +13,7 @@ import pytest
 
 from authproxy import errors
 from authproxy.identity.entra_errors import _AADSTS, _PATTERNS
-from authproxy.serving.response_tasks import _REFUSALS
+from authproxy.serving import refusals
 from tests.docs.log_messages import GRAVE, QUIET, Message, messages
 from tests.support.pages import ROOT
 from tests.support.source import MODULES
@@ -44,7 +44,8 @@ GRAVE_ONES = messages(GRAVE)
 def codes_in_the_source() -> dict[str, int]:
     """Return each code that a reply of the proxy's own can have, with its status."""
     found = {kind.__name__: int(kind.status) for kind in errors.RequestError.__subclasses__()}
-    found |= {code: status for status, (code, _) in _REFUSALS.items()}
+    own = [each for each in vars(refusals).values() if isinstance(each, refusals.Refusal)]
+    found |= {each.code: each.status for each in [*own, refusals.malformed()]}
     for text in MODULES.values():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "error_reply":

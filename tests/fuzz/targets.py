@@ -26,20 +26,17 @@ from authproxy.headers import (
     returnable,
 )
 from authproxy.http1.chunks import ChunkDecoder
-from authproxy.http1.memory_body import BodyMemory
 from authproxy.http1.response_head import MalformedResponse, parse_head, split_head
 from authproxy.path_readings import oddity
 from authproxy.path_rules import PathRules
 from authproxy.routes import Match, RouteTable
-from authproxy.serving.limits import Limits, adjustments_for
-from authproxy.serving.request_parser import RequestParser
 from authproxy.urls import TargetURL, path_of, request_target
 from tests.fuzz.settings import fuzz_settings, fuzz_values
 from tests.support.hostile.judge import forwarded_target
 from tests.support.hostile.reading import End, read
+from tests.support.parsed import Parsed
 from tests.support.paths import readings
 
-_ADJUSTMENTS = adjustments_for(Limits(threads=1, body_bytes=100_000, header_bytes=100_000))
 _CREDENTIALS = {"Authorization", "Proxy-Authorization", "X-Authproxy-Token"}
 
 
@@ -69,28 +66,16 @@ def fuzz_request(data: bytes) -> None:
 
 def _parsed(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes, bytes]], str, bool]:
     """Return the requests, why the next was refused, and whether another has begun."""
-    requests: list[tuple[bytes, bytes, bytes]] = []
-    parser = RequestParser(_ADJUSTMENTS, BodyMemory())
+    parsed = Parsed(body_limit=100_000, header_limit=100_000)
     for piece in pieces:
-        while piece:
-            consumed = parser.received(piece)
-            assert 0 <= consumed <= len(piece)
-            assert consumed or parser.completed
-            piece = piece[consumed:]
-            if parser.completed:
-                if parser.error:
-                    parser.close()
-                    return requests, parser.problem or str(parser.error), False
-                if not parser.empty:
-                    with parser.get_body_stream() as stream:
-                        body = stream.read()
-                    method, target = parser.command, parser.request_uri
-                    requests.append((method.encode(), target.encode("latin-1"), body))
-                parser.close()
-                parser = RequestParser(_ADJUSTMENTS, BodyMemory())
-    begun = bool(parser.header_plus.strip(b"\r\n")) or parser.body_rcv is not None
-    parser.close()
-    return requests, "", begun
+        parsed.feed(piece)
+    requests = [
+        (request.command.encode(), request.request_uri.encode("latin-1"), body)
+        for request, body in parsed.requests
+    ]
+    parsed.close()
+    refused = "" if parsed.refusal is None else parsed.refusal.message
+    return requests, refused, not refused and parsed.begun
 
 
 def fuzz_response(data: bytes) -> None:

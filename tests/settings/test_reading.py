@@ -246,6 +246,12 @@ def test_as_many_connections_as_threads_are_pooled_unless_told_otherwise():
     assert settings(THREADS="7", TARGET_POOL_SIZE="9").pool_size == 9
 
 
+def test_what_is_kept_has_room_for_one_largest_body_and_more_unless_told_otherwise():
+    assert settings().buffered_bytes == 256 * 1024 * 1024
+    assert settings(MAX_REQUEST_BODY_BYTES="400000000").buffered_bytes > 400_000_000
+    assert settings(MAX_BUFFERED_BYTES="67108864").buffered_bytes == 67_108_864
+
+
 def test_lists_are_separated_by_commas_or_are_lists_of_the_file(tmp_path):
     loaded = settings(ALLOWED_METHODS=" get, POST,get ", ALLOWED_PATHS="/a, /b/*")
     assert loaded.allowed_methods == ("GET", "POST")

@@ -6,14 +6,24 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from authproxy.serving.connection import Connection, Timeouts
-from authproxy.serving.limits import Limits
+from authproxy.errors import RequestError
+from authproxy.serving.connection import Connection
+from authproxy.serving.hooks import Hooks
+from authproxy.serving.limits import Limits, Timeouts
 from authproxy.serving.listening import listen_tcp
 from authproxy.serving.main_loop import Server, StopRequest
+from authproxy.serving.refusals import Refusal, RefusedRequest
 from tests.support.wire import DEADLINE, Client, Response, exchange, message
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """Take each RequestError for one that the application raised on purpose."""
+    if not isinstance(error, RequestError):
+        return None
+    return Refusal(int(error.status), error.code, str(error), error.retry_after, error.fields)
 
 
 class RecordedLifecycle:
@@ -50,19 +60,21 @@ class Serving:
         self._server = server = Server(
             application,
             self._sockets,
-            self.lifecycle,
             self.stop,
             limits or Limits(threads=4, shutdown_grace=DEADLINE),
-            timeouts or Timeouts(),
-            refused=self._note_refusal,
-            urgent=urgent,
+            timeouts=timeouts or Timeouts(),
+            hooks=Hooks(
+                on_refused=self._note_refusal,
+                is_probe=lambda method, target: method == "GET" and target in urgent,
+                refusal_of=refusal_of,
+                begin_drain=self.lifecycle.begin_drain,
+                refuse=self.lifecycle.refuse,
+            ),
         )
         self._thread = threading.Thread(target=server.run)
 
-    def _note_refusal(
-        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
-    ) -> None:
-        self.refused.append((method, target, status))
+    def _note_refusal(self, request: RefusedRequest) -> None:
+        self.refused.append((request.method, request.target, request.refusal.status))
 
     @property
     def queued(self) -> int:
@@ -72,7 +84,7 @@ class Serving:
     @property
     def connections(self) -> list[Connection]:
         """The connections that are open."""
-        return self._server._connections()
+        return self._server.connections
 
     def __enter__(self) -> Serving:
         self._thread.start()

@@ -1,0 +1,87 @@
+"""Refusals: requests that the server turns away by itself, as data, and their responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from waitress.utilities import build_http_date
+
+from authproxy.errors import error_reply
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is turned away, as its client sees it; `retry_after` is in seconds."""
+
+    status: int
+    code: str
+    message: str
+    retry_after: float | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RefusedRequest:
+    """A request that never reached the application.
+
+    Method and target are empty where the request line could not be read.
+    """
+
+    refusal: Refusal
+    method: str = ""
+    target: str = ""
+    #: By WSGI's names without `HTTP_`; none where the head was too large.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    client: str = ""
+
+
+def malformed(message: str = "The request is not valid HTTP/1.1.") -> Refusal:
+    return Refusal(400, "BadRequest", message)
+
+
+BODY_TOO_LARGE = Refusal(
+    413,
+    "RequestBodyTooLarge",
+    "The request body is larger than MAX_REQUEST_BODY_BYTES allows.",
+)
+HEADER_TOO_LARGE = Refusal(
+    431, "RequestHeaderTooLarge", "The header is larger than MAX_REQUEST_HEADER_BYTES allows."
+)
+INTERNAL_ERROR = Refusal(
+    500, "InternalError", "The proxy failed to serve this request; its log says why."
+)
+CODING_NOT_IMPLEMENTED = Refusal(
+    501, "NotImplemented", "The only Transfer-Encoding understood is chunked."
+)
+
+
+def refusal_response(
+    refusal: Refusal,
+    headers: Mapping[str, str],
+    now: float,
+    *,
+    version: str = "1.1",
+    has_body: bool = True,
+) -> bytes:
+    """Return the whole response, after which the connection ends.
+
+    `headers` are the request's; `now` is the time of Date, in seconds since the epoch.
+    Without body it is the response to HEAD.
+    """
+    reply = error_reply(
+        refusal.status,
+        refusal.code,
+        refusal.message,
+        refusal.retry_after,
+        headers.get("X_REQUEST_ID"),
+    )
+    fields = [
+        *reply.headers,
+        *refusal.fields,
+        ("Connection", "close"),
+        ("Date", build_http_date(now)),
+    ]
+    lines = [f"HTTP/{version} {reply.line}", *(f"{name}: {value}" for name, value in fields)]
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    return head + reply.body if has_body else head

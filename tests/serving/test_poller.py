@@ -1,0 +1,167 @@
+"""The kernel's list of connections follows what they wait for."""
+
+import logging
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from authproxy.serving.poller import READ, WRITE, Poller
+
+
+class Peer:
+    """A connection that waits for what a test tells it to, and notes what happens."""
+
+    interest = 0
+
+    def __init__(self, sock: socket.socket, poller: Poller) -> None:
+        self.wanted = READ
+        self.events: list[str] = []
+        self.closed = False
+        self._socket = sock
+        self._poller = poller
+        poller.add(self)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def wants(self) -> int:
+        return 0 if self.closed else self.wanted
+
+    def on_events(self, events: int) -> None:
+        if events & READ:
+            self.events.append("read")
+        if events & WRITE:
+            self.events.append("write")
+            self.wanted = READ
+
+    def attend(self) -> None:
+        self.events.append("attend")
+
+    def fail(self) -> None:
+        self.events.append("fail")
+        self.close()
+
+    def close(self) -> None:
+        self.closed = True
+        self._poller.remove(self)
+        self._socket.close()
+
+
+@pytest.fixture
+def poller() -> Iterator[Poller]:
+    made = Poller()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair(poller: Poller) -> Iterator[tuple[Peer, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        peer = Peer(ours, poller)
+        yield peer, theirs
+        peer.close()
+
+
+def test_a_new_connection_is_watched(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
+    peer, theirs = pair
+    poller.turn(0)
+    assert peer.events == []
+    theirs.send(b"x")
+    poller.turn(1)
+    assert peer.events == ["read"]
+
+
+def test_a_change_counts_once_it_is_told(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
+    peer, _ = pair
+    peer.wanted = WRITE
+    poller.turn(0)
+    assert peer.events == []
+    poller.touch(peer)
+    poller.turn(1)
+    poller.turn(1)
+    poller.turn(0)  # it changed its mind in the event, which needs no telling
+    assert peer.events == ["attend", "write"]
+
+
+def test_one_that_waits_for_nothing_wakes_nobody(
+    poller: Poller, pair: tuple[Peer, socket.socket]
+) -> None:
+    peer, theirs = pair
+    peer.wanted = 0
+    poller.touch(peer)
+    poller.turn(1)
+    theirs.send(b"x")
+    poller.turn(0)
+    assert (peer.events, peer.interest) == (["attend"], 0)
+    peer.wanted = READ
+    poller.touch(peer)
+    poller.turn(1)
+    poller.turn(1)
+    assert (peer.events, peer.interest) == (["attend", "attend", "read"], READ)
+
+
+def test_each_touch_ends_a_wait(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
+    peer, _ = pair
+    for _ in range(3):
+        poller.touch(peer)
+        poller.touch(peer)
+        poller.turn(60)
+    assert peer.events == ["attend"] * 6
+
+
+def test_a_closed_one_is_forgotten_also_if_its_descriptor_is_anothers(
+    poller: Poller, pair: tuple[Peer, socket.socket]
+) -> None:
+    peer, _ = pair
+    poller.touch(peer)
+    descriptor = peer.fileno()
+    peer.close()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        other = Peer(ours, poller)
+        assert other.fileno() == descriptor
+        theirs.send(b"x")
+        poller.turn(1)
+        assert (peer.events, other.events) == ([], ["read"])
+        other.close()
+
+
+def test_one_closed_by_another_in_the_same_turn_is_left_alone(poller: Poller) -> None:
+    peers = []
+    for _ in range(2):
+        ours, theirs = socket.socketpair()
+        theirs.send(b"x")
+        peers.append((Peer(ours, poller), theirs))
+    (first, _), (second, _) = peers
+
+    def close_other(one: Peer, other: Peer) -> None:
+        one.on_events = lambda events: (one.events.append("read"), other.close())  # type: ignore
+
+    close_other(first, second)
+    close_other(second, first)
+    poller.turn(1)
+    assert sorted((first.events, second.events)) == [[], ["read"]]
+    for peer, theirs in peers:
+        peer.close()
+        theirs.close()
+
+
+def test_a_bug_with_one_ends_that_one_alone(
+    poller: Poller, pair: tuple[Peer, socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    peer, theirs = pair
+
+    def stumble(_: int) -> None:
+        raise RuntimeError("a bug")
+
+    peer.on_events = stumble  # type: ignore[method-assign]
+    theirs.send(b"x")
+    poller.turn(1)
+    assert (peer.events, peer.closed) == (["fail"], True)
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (
+        logging.ERROR,
+        "Unexpected error with a connection.",
+    )
