@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import ask_metrics_port, scrape, settled
 from tests.support.upstream import Upstream
-from tests.support.wire import message
+from tests.support.wire import Client, message
 
 REQUESTS = "aad_auth_proxy_requests_total"
 LEGACY = ["target_host", "method", "path", "user_agent", "status_code"]
@@ -263,6 +264,56 @@ def test_a_flood_on_the_proxied_port_leaves_scrapes_answered(
     gate.open()
     for thread in threads:
         thread.join()
+
+
+def metrics_client(port: int) -> Client:
+    return Client(("127.0.0.1", port))
+
+
+def test_it_is_as_strict_as_the_proxied_port_and_says_so_in_the_same_form(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    launch(METRICS_PORT=str(port))
+    blanks = b"GET /metrics HTTP/1.1\r\nHost: a\r\nX:" + b" " * 15_900 + b"\x01\r\n\r\n"
+    for raw, status in {
+        blanks: 400,
+        b"GET /metrics HTTP/1.1\r\n\r\n": 400,
+        b"\x16\x03\x01\x02\x00\x01\x00": 400,
+        message("GET /metrics", "X: " + "x" * 20_000): 431,
+        message("POST /metrics", "Content-Length: 2000"): 413,
+        message("POST /metrics", "Transfer-Encoding: gzip"): 501,
+    }.items():
+        with metrics_client(port) as client:
+            client.offer(raw)
+            response = client.receive()
+            assert (response.status, response.one("Connection")) == (status, "close")
+            assert set(json.loads(response.body)) == {"code", "message"}
+    assert ask_metrics_port(port)[0] == 200
+
+
+def test_no_target_and_no_version_is_too_odd_for_a_response(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    launch(METRICS_PORT=str(port))
+    for odd in ("http://[", "http://[::1/x", "//[", "nonsense", "*", "/\xff%zz"):
+        with metrics_client(port) as client:
+            assert client.ask(message(f"GET {odd}")).status in (400, 404), odd
+    for version in ("x", "1.0.0.x", "1..0", "\xb2", "-1", '"1.0.0"', "1.0.0", "", "9" * 500):
+        for kind in ("application/openmetrics-text", "text/plain"):
+            with metrics_client(port) as client:
+                response = client.ask(message("GET /metrics", f"Accept: {kind}; version={version}"))
+                assert (response.status, b"# TYPE" in response.body) == (200, True), version
+
+
+def test_a_crowd_of_idle_connections_keeps_no_scrape_out(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    launch(METRICS_PORT=str(port))
+    with ExitStack() as stack:
+        for _ in range(110):
+            stack.enter_context(metrics_client(port))
+        for _ in range(3):
+            assert ask_metrics_port(port)[0] == 200
 
 
 def test_requests_on_a_unix_socket_are_counted(
