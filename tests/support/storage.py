@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings
 
 MEBIBYTE = 1024 * 1024
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1024, "Mi": MEBIBYTE, "Gi": 1024**3}
@@ -24,5 +24,4 @@ def memory_bytes(workers: int) -> int:
 
 def buffered_bytes() -> int:
     """Return what bodies and waiting responses may take in each worker (MAX_BUFFERED_BYTES)."""
-    declared = {one.variable: one.field.default for one in declarations()}
-    return int(declared.get("MAX_BUFFERED_BYTES", 256 * MEBIBYTE))
+    return Settings.model_construct().buffered_bytes

@@ -5,7 +5,7 @@
 {{- $variable := index . 1 }}
 {{- $number := index . 2 }}
 {{- range ((index . 0).Files.Get "files/values.json" | fromJson).settings }}
-{{- if eq .variable $variable }}
+{{- if and (eq .variable $variable) (regexMatch "^[0-9]+$" .default) }}
 {{- $number = .default }}
 {{- end }}
 {{- end }}
@@ -13,10 +13,14 @@
 {{- regexMatch "^[0-9]+$" ($given | toString) | ternary $given $number }}
 {{- end }}
 
-{{/* Bytes that bodies and waiting responses may take in all workers together. */}}
+{{/*
+Bytes that bodies and waiting responses may take in all workers together. Where it is not said, each keeps one
+body and 192 MiB.
+*/}}
 {{- define "authproxy.bufferedBytes" -}}
-{{- $workers := include "authproxy.number" (list . "WORKERS" "1") | int64 }}
-{{- mul $workers (include "authproxy.number" (list . "MAX_BUFFERED_BYTES" "268435456") | int64) }}
+{{- $body := include "authproxy.number" (list . "MAX_REQUEST_BODY_BYTES" "") | int64 }}
+{{- $each := include "authproxy.number" (list . "MAX_BUFFERED_BYTES" (add $body 201326592 | toString)) | int64 }}
+{{- mul (include "authproxy.number" (list . "WORKERS" "1") | int64) $each }}
 {{- end }}
 
 {{/* A quantity such as 512Mi in bytes; empty where it is none. */}}
