@@ -7,7 +7,6 @@ reported before anything heavy is loaded.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import signal
@@ -78,11 +77,9 @@ def _tell(error: SettingsError) -> None:
 
 
 def _complain(*lines: str) -> None:
-    from authproxy.logs import journal_prefix, writes_to_journal
+    from authproxy.logs import complain
 
-    prefix = journal_prefix(logging.ERROR) if writes_to_journal() else ""
-    for line in lines:
-        click.echo(f"{prefix}{line}", err=True)
+    complain(lines)
 
 
 @click.group(
@@ -122,10 +119,12 @@ def serve(**options: str | None) -> None:
     # Until the server takes over: the kernel drops what process 1 has no handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     loaded = _load(options, serving=True)
+    from authproxy.logs import log_uncaught
     from authproxy.server import serve as run
     from authproxy.startup import announce
 
     announce(loaded)
+    log_uncaught()
     # Not for serving: what it listens on is no question any more.
     sys.exit(run(loaded.settings, lambda: _load(options, serving=False)))
 
@@ -306,6 +305,20 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(made_by(cli, {}, _PROGRAM, _COMPLETION_VARIABLE).source())
 
 
+def _open_standard_descriptors() -> None:
+    """Open those of the descriptors 0 to 2 that the caller closed.
+
+    Else the next socket gets such a number, and with it whatever is printed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The system gives the lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def main() -> None:
     """Run the command line; the entry point `authproxy`."""
+    _open_standard_descriptors()
     cli(prog_name=_PROGRAM, complete_var=_COMPLETION_VARIABLE)

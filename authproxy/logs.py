@@ -7,17 +7,24 @@ text form): time, level and msg first, values quoted where they need it.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from traceback import TracebackException
+from types import TracebackType
+from typing import Any, TextIO
 
+from authproxy.log_writer import LogWriter, Sink, descriptor_sink, stream_sink
 from authproxy.redaction import masked
 from authproxy.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
 
@@ -33,6 +40,14 @@ _JOURNAL_PREFIXES = (
 #: Most characters of one value in a line. What a client, a target or an identity endpoint says may
 #: be as long as they like.
 MAX_VALUE_CHARACTERS = 2048
+
+#: What cannot change between the call and the line.
+_FIXED = (str, int, float, type(None))
+_NO_FIELDS: Mapping[str, Any] = {}
+
+#: What a record takes in memory besides its texts, and what a traceback adds.
+_RECORD_BYTES = 1000
+_TRACEBACK_BYTES = 4000
 
 #: Libraries whose debug output shows request headers, or that warn of what is
 #: ordinary here (a full pool or queue).
@@ -58,9 +73,10 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
     for key in ("trace_id", "span_id"):  # where the record belongs to a sampled span
         if (value := getattr(record, key, None)) is not None:
             event[key] = value
-    if record.exc_info:
-        traceback = logging.Formatter().formatException(record.exc_info)
-        event["Traceback"] = masked(traceback)
+    if (traceback := getattr(record, "traceback", None)) is not None:
+        event["Traceback"] = masked("".join(traceback.format()).rstrip())
+    elif record.exc_info:
+        event["Traceback"] = masked(logging.Formatter().formatException(record.exc_info))
     return event
 
 
@@ -111,19 +127,145 @@ def journal_prefix(level: int) -> str:
 
 def writes_to_journal() -> bool:
     """Tell whether standard error is the journal (JOURNAL_STREAM of systemd.exec(5))."""
+    stream: TextIO | None = sys.stderr
     try:
-        status = os.fstat(sys.stderr.fileno())
+        status = os.fstat(stream.fileno() if stream else -1)
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
+class WriterHandler(logging.Handler):
+    """Hands records to a `LogWriter`, as they are when they are logged."""
+
+    def __init__(self, sink: Sink, form: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(form)
+        self.writer: LogWriter[logging.LogRecord] = LogWriter(sink, self._line, _of_loss)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(*captured(record))
+        except Exception as error:  # noqa: BLE001  # a caller's arguments may raise anything
+            self.writer.put(_of_fault(record, error), len(record.name))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:  # noqa: BLE001  # likewise; it would end the thread
+            return self.format(_of_fault(record, error))
+
+    def flush(self) -> None:
+        """Wait until all lines are written, a second or two at most."""
+        self.writer.flush()
+
+    def close(self) -> None:
+        """End the writer; what is logged from now on is dropped."""
+        self.writer.close()
+        super().close()
+
+
+def captured(record: logging.LogRecord) -> tuple[logging.LogRecord, int]:
+    """Return a record that can be formed later in another thread, and its size in bytes.
+
+    It is the same one, unless it refers to what may have changed by then. Of an
+    exception it keeps what a traceback shows, not the frames and their values.
+    """
+    message, fields = record.msg, getattr(record, "fields", _NO_FIELDS)
+    args = record.args if isinstance(record.args, tuple) else (record.args,)
+    fixed = type(message) is str and record.exc_info is None
+    size = _RECORD_BYTES
+    for value in (message, *args, *fields.values()):
+        if type(value) is str:
+            size += len(value)
+        elif not isinstance(value, _FIXED):
+            fixed = False
+    if fixed:
+        return record, size
+    record = copy.copy(record)
+    record.msg, record.args = record.getMessage(), None
+    record.fields = {
+        key: value if isinstance(value, _FIXED) else str(value) for key, value in fields.items()
+    }
+    size = _RECORD_BYTES + len(record.msg) + sum(len(str(value)) for value in fields.values())
+    if record.exc_info and record.exc_info[0]:
+        record.traceback = TracebackException(*record.exc_info, lookup_lines=False)
+        record.exc_info = None
+        size += _TRACEBACK_BYTES
+    return record, size
+
+
+def _record(level: int, message: str, fields: Mapping[str, Any]) -> logging.LogRecord:
+    made = logging.LogRecord(__name__, level, __file__, 0, message, None, None)
+    made.fields = fields
+    return made
+
+
+def _of_loss(count: int) -> logging.LogRecord:
+    message = "Log lines were lost, as nobody read standard error"
+    return _record(logging.WARNING, message, {"Count": count})
+
+
+def _of_fault(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    fields = {"Logger": record.name, "Line": record.lineno, "Error": type(error).__name__}
+    return _record(logging.ERROR, "A log line could not be formed", fields)
+
+
+def standard_error() -> Sink:
+    """Return what writes to standard error."""
+    stream: TextIO | None = sys.stderr
+    if stream is None:  # the process began without, and descriptor 2 may be a client's socket
+        return len
+    try:
+        # Another descriptor than the usual one is the stream's to close.
+        if stream.fileno() == 2:
+            return descriptor_sink(2)
+    except (OSError, ValueError):
+        pass  # it has none
+    return stream_sink(stream)
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Write lines for the operator to standard error; return once they are there.
+
+    Waits no longer than `LogWriter.flush`, and does not mind if nobody reads them.
+    """
+    prefix = journal_prefix(logging.ERROR) if writes_to_journal() else ""
+    for handler in logging.getLogger().handlers:  # what has been logged comes first
+        handler.flush()
+    writer: LogWriter[str] = LogWriter(standard_error(), str, "{} lines were lost".format)
+    for line in lines:
+        writer.put(f"{prefix}{line}", len(line))
+    writer.flush()
+    writer.close()
+
+
+def log_uncaught() -> None:
+    """Have what Python itself would write to standard error, and wait for, logged instead."""
+    logging.captureWarnings(True)
+
+    def report(
+        kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not SystemExit:
+            log.critical("Unexpected error", exc_info=(kind, error or kind(), trace))
+
+    sys.excepthook = report
+    threading.excepthook = lambda args: report(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: report(args.exc_type, args.exc_value, args.exc_traceback)
+
+
 def configure(settings: Settings) -> None:
     """Send every log line of this process to standard error in the form asked for."""
     form = JSONFormatter() if settings.log_format == "json" else LogfmtFormatter()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JournalFormatter(form) if writes_to_journal() else form)
+    handler = WriterHandler(
+        standard_error(), JournalFormatter(form) if writes_to_journal() else form
+    )
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, WriterHandler):
+            before.flush()
+            before.close()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     set_level(settings)

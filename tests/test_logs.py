@@ -2,17 +2,27 @@
 
 import json
 import logging
+import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.logs import MAX_VALUE_CHARACTERS, JSONFormatter, LogfmtFormatter
+from authproxy.logs import (
+    MAX_VALUE_CHARACTERS,
+    JSONFormatter,
+    LogfmtFormatter,
+    WriterHandler,
+    captured,
+)
 from authproxy.redaction import masked
 from authproxy.request_log import shown_url
+from tests.support.logfmt import parse_line
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
 
@@ -146,3 +156,156 @@ def test_a_traceback_stays_on_its_line() -> None:
     line = LogfmtFormatter().format(made)
     assert "\n" not in line
     assert "ValueError: boom" in line
+
+
+# -- lines that are formed later ----------------------------------------------------------
+
+
+class Refusing:
+    """Something whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.fixture
+def logged() -> Iterator[tuple[logging.Logger, Callable[[], list[str]]]]:
+    """A logger, and what gives the lines that it has written so far."""
+    taken = bytearray()
+
+    def take(data: bytes) -> int:
+        taken.extend(data)
+        return len(data)
+
+    handler = WriterHandler(take, LogfmtFormatter())
+    logger = logging.Logger("authproxy.x")
+    logger.addHandler(handler)
+
+    def lines() -> list[str]:
+        handler.flush()
+        return taken.decode().splitlines()
+
+    yield logger, lines
+    handler.close()
+
+
+Logged = tuple[logging.Logger, Callable[[], list[str]]]
+
+
+def test_a_line_tells_what_was_there_when_it_was_logged(logged: Logged) -> None:
+    logger, lines = logged
+    changing: list[int] = []
+    logger.info("%s", changing, extra={"fields": {"List": changing}})
+    changing.append(1)
+    (line,) = lines()
+    assert line.endswith('msg="[]" List="[]"')
+
+
+def test_arguments_of_every_kind_make_a_line(logged: Logged) -> None:
+    logger, lines = logged
+    logger.info("%d%%", 5)
+    logger.info("%(a)s", {"a": "b"})
+    logger.info(ValueError("as a message"))
+    logger.info("100%", extra={"fields": {"None": None, "True": True, "Float": 0.5}})
+    assert [line.partition("msg=")[2] for line in lines()] == [
+        '"5%"',
+        '"b"',
+        '"as a message"',
+        '"100%" True=true Float=0.5',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "fields"),
+    [
+        ("%d", ("x",), {}),
+        ("%s %s", ("x",), {}),
+        ("%s", (Refusing(),), {}),
+        ("m", (), {"K": Refusing()}),
+    ],
+    ids=["type", "count", "argument", "field"],
+)
+def test_a_line_that_cannot_be_formed_is_told_of(
+    logged: Logged, message: str, args: tuple[object, ...], fields: dict[str, object]
+) -> None:
+    logger, lines = logged
+    logger.info(message, *args, extra={"fields": fields})
+    logger.info("next")
+    first, second = lines()
+    assert 'level=error msg="A log line could not be formed" Logger=authproxy.x Line=' in first
+    assert 'msg="next"' in second
+
+
+def test_a_waiting_line_keeps_no_values_of_an_exception_alive() -> None:
+    class Local:
+        pass
+
+    def fail() -> None:
+        local = Local()
+        alive.append(weakref.ref(local))
+        raise ValueError("boom")
+
+    alive: list[weakref.ref[Local]] = []
+    try:
+        fail()
+    except ValueError:
+        made = record("Failed")
+        made.exc_info = sys.exc_info()
+        kept, _ = captured(made)
+        made.exc_info = None
+    assert alive[0]() is None
+    line = LogfmtFormatter().format(kept)
+    assert "ValueError: boom" in line
+    assert "in fail" in line
+    assert "raise ValueError" in line
+
+
+@given(
+    st.text(),
+    st.lists(st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.lists(st.text()))),
+)
+def test_a_line_is_the_same_whenever_it_is_formed(message: str, values: list[object]) -> None:
+    fields = {f"K{number}": value for number, value in enumerate(values)}
+    made = record("%s", message, **fields)
+    kept, size = captured(made)
+    line = LogfmtFormatter().format(made)
+    assert LogfmtFormatter().format(kept) == line
+    assert size >= len(message)
+
+
+UNCAUGHT = """
+import logging, threading, warnings
+from authproxy.logs import configure, log_uncaught
+from authproxy.settings import load_settings
+environ = {"TARGET_HOST": "x.metrics.ingest.monitor.azure.com"}
+configure(load_settings(environ=environ, serving=False).settings)
+log_uncaught()
+class Broken:
+    def __del__(self):
+        raise ValueError("in a finalizer")
+def fail():
+    raise ValueError("in a thread")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Broken()
+warnings.warn("mind this")
+raise ValueError("at the end")
+"""
+
+
+def test_what_python_itself_would_print_is_logged() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert [parse_line(line)["level"] for line in lines] == [
+        *["critical"] * 2,
+        "warning",
+        "critical",
+    ]
+    for line, text in zip(
+        lines, ("in a thread", "in a finalizer", "mind this", "at the end"), strict=True
+    ):
+        assert text in line

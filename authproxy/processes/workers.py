@@ -212,6 +212,7 @@ class Parent:
             if number := self._stop_signal(self._tick()):
                 log.warning("Second signal: ending at once.", extra={"fields": {"Signal": number}})
                 self._kill(signal.SIGKILL)
+                logging.shutdown()
                 os._exit(128 + number)
         log.info("Stopped")
         return 1 if self._failed else 0

@@ -79,6 +79,7 @@ class StopRequest:
             return
         try:
             log.warning("Second signal: ending at once.", extra={"fields": {"Signal": number}})
+            logging.shutdown()
         finally:
             os._exit(128 + number)
 

@@ -14,7 +14,8 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -80,6 +81,9 @@ class ProxyProcess:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
+        #: Cleared while nobody reads its standard error.
+        self._reads = threading.Event()
+        self._reads.set()
         self._home = tempfile.TemporaryDirectory(prefix="authproxy-test-")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -153,6 +157,7 @@ class ProxyProcess:
             wait.register(stderr, select.POLLIN)
             while not self._ended:
                 wait.poll()
+                self._reads.wait()
                 with self._changed:  # What has left the pipe is in `lines`: see `mark`.
                     data = os.read(stderr.fileno(), 65536)
                     *whole, begun = (begun + data).split(b"\n")
@@ -241,6 +246,18 @@ class ProxyProcess:
         return status
 
     # -- its log -------------------------------------------------------------
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Leave standard error unread, and its pipe as short as the system lets one be."""
+        assert self._process is not None
+        assert self._process.stderr is not None
+        fcntl.fcntl(self._process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        self._reads.clear()
+        try:
+            yield
+        finally:
+            self._reads.set()
 
     @property
     def log(self) -> str:
