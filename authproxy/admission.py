@@ -16,7 +16,7 @@ from authproxy.errors import (
     RequestError,
     Unauthorized,
 )
-from authproxy.files.inbound_tokens import watched_tokens
+from authproxy.files.inbound_tokens import TokenDigests, watched_tokens
 from authproxy.files.jwks import FileKeys, KeySource
 from authproxy.identity.refresher import Refresher
 from authproxy.path_readings import oddity
@@ -52,10 +52,14 @@ class Admission:
 
     def start(self) -> None:
         """Begin to get what callers are judged by; harmless when repeated."""
+        if self._tokens is not None:
+            self._tokens.start()
         if self._callers is not None:
             self._callers.keys.start()
 
     def stop(self) -> None:
+        if self._tokens is not None:
+            self._tokens.stop()
         if self._callers is not None:
             self._callers.keys.stop()
 
@@ -93,9 +97,7 @@ class Admission:
                 "a token is required, as `Authorization: Bearer` or X-Authproxy-Token",
                 fields=[("WWW-Authenticate", "Bearer")],
             )
-        known = None if self._tokens is None else self._tokens.current()
-        # All of them, so that it takes no less time if the first is right.
-        if known is not None and any([token in known for token in given]):  # noqa: C419
+        if self._knows(given):
             return None
         error: RequestError = invalid("it is not one of those known here")
         if self._callers is not None:
@@ -104,11 +106,19 @@ class Admission:
                     return self._callers.identify(token)
                 except RequestError as refusal:
                     error = refusal
-        if self._tokens is not None and known is None:
+        if self._tokens is not None and self._tokens.current() is None:
             raise AdmissionUnavailable(
                 "the tokens of callers cannot be read", retry_after=_RETRY_SECONDS
             )
         raise error
+
+    def _knows(self, given: list[str]) -> bool:
+        """Tell whether one of these is in the token file; before it says no, as that is now."""
+        if self._tokens is None:
+            return False
+        return _any_in(given, self._tokens.current()) or (
+            self._tokens.renewed() and _any_in(given, self._tokens.current())
+        )
 
     @staticmethod
     def _require_method(method: str, allowed: tuple[str, ...]) -> None:
@@ -129,6 +139,11 @@ def _require_path(environ: Mapping[str, Any], rules: PathRules) -> None:
         )
     if not rules.admit(path):
         raise PathNotAllowed("the path is none of those that are allowed here")
+
+
+def _any_in(given: list[str], known: TokenDigests | None) -> bool:
+    """Compare all of them, so that it takes no less time if the first is right."""
+    return known is not None and any([token in known for token in given])  # noqa: C419
 
 
 def bearer_tokens(environ: Mapping[str, Any]) -> list[str]:

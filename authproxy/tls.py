@@ -13,6 +13,13 @@ from requests.utils import get_environ_proxies
 
 from authproxy.errors import Fault, SettingsError
 from authproxy.file_state import FileState, state_of
+from authproxy.files.regular_file import UnreadableFile, require_regular_file
+
+#: Ten times what certifi has.
+MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+
+_BUNDLE = "REQUESTS_CA_BUNDLE"
+_NAME_A_BUNDLE = "Name a readable PEM file with CA certificates"
 
 
 def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
@@ -22,6 +29,7 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
     certifi's, those of REQUESTS_CA_BUNDLE and of `extra_ca_file`. Raises
     SettingsError where a bundle cannot be read.
     """
+    _refuse_endless_files(extra_ca_file)
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     # An end without close_notify is a cut. Python before 3.10.11 and 3.11.3 (Debian 12's
@@ -29,7 +37,7 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     bundles = {
         "certifi": certifi.where(),
-        "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE"),
+        _BUNDLE: os.environ.get(_BUNDLE),
         "TARGET_CA_FILE": extra_ca_file,
     }
     for setting, path in bundles.items():
@@ -41,11 +49,22 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
             else:
                 context.load_verify_locations(cafile=path)
         except OSError as error:
-            mend = "Name a readable PEM file with CA certificates"
-            raise SettingsError(
-                [Fault(setting, path, f"cannot be loaded ({error})", mend)]
-            ) from error
+            problem = f"cannot be loaded ({error})"
+            raise SettingsError([Fault(setting, path, problem, _NAME_A_BUNDLE)]) from error
     return context
+
+
+def _refuse_endless_files(extra_ca_file: str | None) -> None:
+    """Raise SettingsError where OpenSSL would wait for a pipe, or read a device for ever."""
+    named = {variable: os.environ.get(variable) for variable in ("SSL_CERT_FILE", _BUNDLE)}
+    for setting, path in {**named, "TARGET_CA_FILE": extra_ca_file}.items():
+        if not path or os.path.isdir(path):
+            continue
+        try:
+            require_regular_file(path, MAX_BUNDLE_BYTES)
+        except UnreadableFile as error:
+            if not error.regular or error.too_large:
+                raise SettingsError([Fault(setting, path, str(error), _NAME_A_BUNDLE)]) from None
 
 
 class KeptContexts:
@@ -79,7 +98,7 @@ def _state_of_bundles(extra_ca_file: str | None) -> FileState:
             usual.cafile,
             usual.capath,
             certifi.where(),
-            os.environ.get("REQUESTS_CA_BUNDLE"),
+            os.environ.get(_BUNDLE),
             extra_ca_file,
         )
     )

@@ -21,10 +21,11 @@ from authproxy.bounded_fetch import BoundedAdapter, Budget
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthProxyError, SettingsError
 from authproxy.files.jwks import parse_jwks
+from authproxy.files.regular_file import UnreadableFile, require_regular_file
 from authproxy.identity.lifetimes import backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.settings.values import Unusable, read_secret
-from authproxy.tls import client_context, forward_proxy
+from authproxy.tls import MAX_BUNDLE_BYTES, client_context, forward_proxy
 
 if TYPE_CHECKING:
     from authproxy.files.jwks import Keys
@@ -64,6 +65,8 @@ class Endpoint:
             return parse_jwks(self._fetch(budget))
         except (RequestException, HTTPError, OSError) as error:
             raise KeysError(budget.exceeded or f"{type(error).__name__}: {error}") from error
+        except UnreadableFile as error:
+            raise KeysError(f"INBOUND_JWKS_CA_FILE={self._ca_file!r}: {error}") from error
         except Unusable as error:
             raise KeysError(f"INBOUND_JWKS_TOKEN_FILE={self._token_file!r}: {error}") from error
         except SettingsError as error:
@@ -96,6 +99,7 @@ class Endpoint:
         """With a CA file, trust that alone: a cluster's own authority is nobody else's."""
         if self._ca_file is None:
             return client_context()
+        require_regular_file(self._ca_file, MAX_BUNDLE_BYTES)
         return ssl.create_default_context(cafile=self._ca_file)
 
 

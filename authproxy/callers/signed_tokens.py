@@ -118,6 +118,9 @@ class TokenCallers:
             # Only for what claims to be from our issuer: others' keys are never there.
             self._require_issuer(token)
             seconds = self.keys.look_for(key_id)
+            key = self._keys_now().get(key_id)
+            if key is not None:
+                return key
             if seconds is None:
                 raise invalid("its key is not known")
             raise AdmissionUnavailable("the token's key is not known yet", retry_after=seconds)

@@ -24,6 +24,7 @@ from authproxy.checking.token_claims import (
 )
 from authproxy.errors import CertificateError, CredentialError
 from authproxy.files.certificates import load_certificate
+from authproxy.files.regular_file import read_regular_file
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, Explanation, commands_for, explain
 from authproxy.identity.lifetimes import FetchedToken
@@ -218,8 +219,8 @@ def _explained(
 def _assertion() -> dict[str, str]:
     """Return what the service account's token says, as a federated credential compares it."""
     try:
-        with open(os.environ.get("AZURE_FEDERATED_TOKEN_FILE", ""), encoding="ascii") as file:
-            claims = claims_of(file.read().strip())
-    except (OSError, ValueError):
+        data = read_regular_file(os.environ.get("AZURE_FEDERATED_TOKEN_FILE", ""))
+        claims = claims_of(data.decode("ascii").strip())
+    except ValueError:
         return {}
     return shown(claims or {}, ("iss", "sub", "aud"))

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -31,13 +29,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate
 
 from authproxy.errors import CertificateError
+from authproxy.files.regular_file import UnreadableFile, read_regular_file
 
 #: One armoured block (RFC 7468); the text around blocks means nothing.
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
 _CERTIFICATE_LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
-
-#: Far above any chain, far below what hurts when the path is a mistake.
-_MAX_FILE_BYTES = 1024 * 1024
 
 _EXPORT = (
     "Export the certificate again together with its private key, as .pem or .pfx, "
@@ -98,7 +94,7 @@ def load_certificate(path: str | os.PathLike[str], password: str | None) -> Clie
     Raises UnusableCertificate, a CertificateError, whose message names neither
     the password nor anything of the key.
     """
-    data = _read(Path(path))
+    data = _read(path)
     secret = password.encode() if password else None
     if b"-----BEGIN" in data:
         key, certificates = _from_pem(data, secret)
@@ -122,29 +118,23 @@ def load_certificate(path: str | os.PathLike[str], password: str | None) -> Clie
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise UnusableCertificate("it is a directory", "Name the .pem or .pfx file in it")
-        if not stat.S_ISREG(mode):
-            raise UnusableCertificate("it is not a regular file", "Name a .pem or .pfx file")
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise UnusableCertificate(
-            "there is no such file", "Correct the path, or mount the file there"
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UnusableCertificate(
-            f"it cannot be read ({reason})",
-            f"Let user id {os.geteuid()}, which authproxy runs as, read the file",
-        ) from None
+        data = read_regular_file(path)
+    except UnreadableFile as error:
+        if error.missing:
+            raise UnusableCertificate(
+                "there is no such file", "Correct the path, or mount the file there"
+            ) from None
+        if not error.regular:
+            mend = "Name a .pem or .pfx file"
+        elif error.too_large:
+            mend = _EXPORT
+        else:
+            mend = f"Let user id {os.geteuid()}, which authproxy runs as, read the file"
+        raise UnusableCertificate(f"it {error.problem}", mend) from None
     if not data:
         raise UnusableCertificate("the file is empty", _EXPORT)
-    if len(data) > _MAX_FILE_BYTES:
-        raise UnusableCertificate("the file is larger than 1 MiB", _EXPORT)
     return data
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import operator
 import re
 import secrets
+from collections.abc import Iterable
 
 from authproxy.clock import Clock
 from authproxy.files.watched_file import WatchedFile
@@ -48,9 +50,9 @@ class TokenDigests:
     of equal length are compared whole, and always all of them.
     """
 
-    def __init__(self, tokens: list[str]) -> None:
-        self._key = secrets.token_bytes(32)
-        self._digests = [self._digest(token) for token in tokens]
+    def __init__(self, tokens: Iterable[str], *, key: bytes | None = None) -> None:
+        self._key = key or secrets.token_bytes(32)
+        self._digests = frozenset(map(self._digest, tokens))
 
     def __contains__(self, token: str) -> bool:
         digest = self._digest(token)
@@ -59,16 +61,24 @@ class TokenDigests:
             found |= hmac.compare_digest(known, digest)
         return found
 
+    def __or__(self, other: TokenDigests) -> TokenDigests:
+        """Return the tokens of both, which have the same key."""
+        both = TokenDigests((), key=self._key)
+        both._digests = self._digests | other._digests
+        return both
+
     def _digest(self, token: str) -> bytes:
         return hmac.digest(self._key, token.encode("utf-8", "surrogatepass"), "sha256")
 
 
 def watched_tokens(path: str, clock: Clock | None = None) -> WatchedFile[TokenDigests]:
     """Return the tokens of a file, read anew when it changes."""
+    key = secrets.token_bytes(32)
     return WatchedFile(
         "INBOUND_TOKEN_FILE",
         path,
-        lambda data: TokenDigests(parse_tokens(data)),
+        lambda data: TokenDigests(parse_tokens(data), key=key),
+        both=operator.or_,
         what="inbound tokens",
         clock=clock,
     )

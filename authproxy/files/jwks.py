@@ -69,7 +69,8 @@ class KeySource(Protocol):
     def look_for(self, key_id: str) -> float | None:
         """Ask for a key that is not there.
 
-        Returns the seconds after which it may be, None where there is no such key.
+        It may be there at once then. If not: returns the seconds after which it
+        may be, None where there is no such key.
         """
 
     def start(self) -> None:
@@ -84,17 +85,23 @@ class FileKeys:
 
     def __init__(self, path: str, clock: Clock | None = None) -> None:
         self._file: WatchedFile[Keys] = WatchedFile(
-            "INBOUND_JWKS_FILE", path, parse_jwks, what="keys of inbound tokens", clock=clock
+            "INBOUND_JWKS_FILE",
+            path,
+            parse_jwks,
+            both=lambda older, newer: {**older, **newer},
+            what="keys of inbound tokens",
+            clock=clock,
         )
 
     def current(self) -> Keys | None:
         return self._file.current()
 
     def look_for(self, key_id: str) -> float | None:
+        self._file.renewed()
         return None
 
     def start(self) -> None:
-        """Nothing runs."""
+        self._file.start()
 
     def stop(self) -> None:
-        """Nothing runs."""
+        self._file.stop()

@@ -1,49 +1,48 @@
 """A file that may be replaced while the program runs.
 
-Whoever writes it may do so in place, or write nonsense, or take it away for a
-moment. What cannot be used is logged once, and what was there before stays in
-force.
+Whoever writes it may do so in place, piece by piece, or write nonsense, or take
+it away for a moment. So a new content counts at once, but the one before does so
+too until the file has been still for a while: whoever is in either of them is
+known meanwhile. What cannot be used is logged once, and what was there before
+stays in force.
+
+A thread looks at the file. Whoever asks for the content never waits for the file
+system, which may be another machine's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from authproxy.clock import Clock, SystemClock
+from authproxy.files.regular_file import UnreadableFile, read_regular_file
 
 log = logging.getLogger(__name__)
 
-#: The file is looked at this often at most, and only when somebody asks for it.
+#: How often the thread looks.
 LOOK_SECONDS = 1.0
 
-#: Nobody needs more; a path that leads elsewhere by mistake ends here.
-MAX_BYTES = 1024 * 1024
+#: A file is whole when it has been still for so long; one that never is still, after the second.
+STILL_SECONDS = 1.0
+RESTLESS_SECONDS = 10.0
+
+#: Whoever is about to be refused waits for so long at most.
+REFUSAL_SECONDS = 0.2
 
 Content = TypeVar("Content")
-
-
-def read_bounded(path: str, limit: int = MAX_BYTES) -> bytes:
-    """Return what a file holds. Raises ValueError, with a sentence for the operator."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise ValueError(f"the file cannot be read ({error.strerror})") from None
-    if len(data) > limit:
-        raise ValueError(f"the file is larger than {limit // 1024} KiB")
-    return data
 
 
 class WatchedFile(Generic[Content]):
     """What a file holds, as `read` makes it of its bytes.
 
-    `read` raises ValueError with a sentence for the operator. `what` names the
-    content in the log, in the plural.
+    `read` raises ValueError with a sentence for the operator. `both` makes of
+    an older and a newer content what holds for either. `what` names the content
+    in the log, in the plural.
     """
 
     def __init__(
@@ -52,57 +51,165 @@ class WatchedFile(Generic[Content]):
         path: str,
         read: Callable[[bytes], Content],
         *,
+        both: Callable[[Content, Content], Content],
         what: str,
         clock: Clock | None = None,
     ) -> None:
         self._setting = setting
         self._path = path
         self._read = read
+        self._both = both
         self._what = what
         self._clock: Clock = clock or SystemClock()
-        self._lock = threading.Lock()
+        #: In force; and the last content that was whole.
         self._content: Content | None = None
-        #: What was found last: a digest of the bytes, or the fault.
+        self._whole: Content | None = None
+        #: By a digest of the bytes or a fault: what was settled on, and what the last look found.
+        self._settled: bytes | str | None = None
         self._found: bytes | str | None = None
-        self._look_at = 0.0
-        with self._lock:
-            self._look()
+        #: What the latter means, or why it means nothing; and since when it is there.
+        self._newest: Content | None = None
+        self._fault = ""
+        self._found_at = 0.0
+        #: Since when the file has not been still, if it has not.
+        self._restless_since: float | None = None
+        #: Which file the last look saw, and when the look began that has not ended.
+        self._seen: object = None
+        self._look_began: float | None = None
+        #: Guards the rest: looks that were asked for, and how many of them are done.
+        self._changed = threading.Condition()
+        self._wanted = self._done = 0
+        self._stopped = False
+        self._pid: int | None = None
+        self._thread: threading.Thread | None = None
+        self.look()
+        self._settle()
 
     def current(self) -> Content | None:
-        """Return the content in force; None if there never was any of use."""
-        # One thread looks; the others go on with what there is.
-        if self._clock.monotonic() >= self._look_at and self._lock.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
+        """Return the content in force, at once; None if there never was any of use."""
         return self._content
 
-    def _look(self) -> None:
-        self._look_at = self._clock.monotonic() + LOOK_SECONDS
-        try:
-            data = read_bounded(self._path)
-        except ValueError as error:
-            if str(error) != self._found:
-                self._found = str(error)
-                self._complain(error)
-            return
-        before = self._found
-        self._found = hashlib.sha256(data).digest()  # not the bytes: there may be secrets in them
-        if self._found == before:
-            return
-        try:
-            self._content = self._read(data)
-        except ValueError as error:
-            self._complain(error)
-            return
-        if before is not None:
-            log.info(f"New {self._what} in use", extra={"fields": self._fields()})
+    def renewed(self) -> bool:
+        """Look again where the file has changed; True if another content is in force then.
 
-    def _complain(self, error: ValueError) -> None:
-        still = "nothing is in use instead" if self._content is None else "the old stay in use"
-        fields = {"Error": str(error), **self._fields()}
-        log.error(f"New {self._what} cannot be used, {still}", extra={"fields": fields})
+        To be asked before somebody is refused, who may be in the file by now.
+        Waits only for a file that is another one than at the last look, and for
+        a fraction of a second at most.
+        """
+        before, began = self._content, self._look_began
+        if began is not None and self._clock.monotonic() - began > REFUSAL_SECONDS:
+            return False  # the thread waits for the file system: nobody else must
+        # Asked for within the last second, this comes from the kernel's memory, also where the
+        # file system is another machine's.
+        if _identity(self._path) == self._seen:
+            return False
+        with self._changed:
+            if self._pid != os.getpid():
+                self.look()
+            else:
+                self._wanted += 1
+                number = self._wanted
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._done >= number, REFUSAL_SECONDS)
+        return self._content is not before
 
-    def _fields(self) -> dict[str, str]:
-        return {"Setting": self._setting, "Path": self._path}
+    @property
+    def alive(self) -> bool:
+        """Whether changes are noticed: False where a bug has ended the thread."""
+        mine = self._pid == os.getpid() and not self._stopped
+        return not mine or self._thread is None or self._thread.is_alive()
+
+    def start(self) -> None:
+        """Have a thread look; harmless when repeated, from any thread."""
+        with self._changed:
+            if self._stopped or self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            self._thread = threading.Thread(target=self._run, name="watched file", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end, without waiting for it."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._wanted == self._done and not self._stopped:
+                    self._clock.wait(self._changed, LOOK_SECONDS)
+                if self._stopped:
+                    return
+                wanted = self._wanted
+            self.look()
+            with self._changed:
+                self._done = wanted
+                self._changed.notify_all()
+
+    def look(self) -> None:
+        """Read the file, and put in force what is new there; for one thread at a time."""
+        now = self._look_began = self._clock.monotonic()
+        seen = _identity(self._path)  # before it is read: a change since then is another one
+        data = b""
+        try:
+            data = read_regular_file(self._path)
+            found: bytes | str = hashlib.sha256(data).digest()  # not the bytes: they may be secret
+        except UnreadableFile as error:
+            found = str(error)
+        if found != self._found:
+            self._found, self._found_at = found, now
+            if self._restless_since is None:
+                self._restless_since = now
+            self._take(data)
+        if self._restless_since is not None and (
+            now - self._found_at >= STILL_SECONDS or now - self._restless_since >= RESTLESS_SECONDS
+        ):
+            self._settle()
+        self._seen, self._look_began = seen, None
+
+    def _take(self, data: bytes) -> None:
+        """Put what was found in force, besides what is in force already."""
+        self._newest = None
+        if isinstance(self._found, str):
+            self._fault = self._found
+            return
+        try:
+            self._newest = self._read(data)
+        except ValueError as error:
+            self._fault = str(error)
+            return
+        before = self._content
+        self._content = self._newest if before is None else self._both(before, self._newest)
+
+    def _settle(self) -> None:
+        """Put in force what was found, alone; keep what was whole before if it is of no use."""
+        before, self._settled = self._settled, self._found
+        self._restless_since = None
+        if self._newest is not None:
+            self._whole = self._newest
+        self._content = self._whole
+        if before == self._settled:
+            return
+        fields = {"Setting": self._setting, "Path": self._path}
+        if self._newest is None:
+            still = "nothing is in use instead" if self._whole is None else "the old stay in use"
+            fields = {"Error": self._fault, **fields}
+            log.error(f"New {self._what} cannot be used, {still}", extra={"fields": fields})
+        elif before is not None:
+            log.info(f"New {self._what} in use", extra={"fields": fields})
+
+
+def _identity(path: str) -> object:
+    """Return what differs where a file is another one, or another content; None without a file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

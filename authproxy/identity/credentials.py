@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from authproxy.bounded_fetch import Budget
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import CredentialError, SettingsError
+from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
 from authproxy.identity.entra_errors import Explanation, explain
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import RotatingCertificate
@@ -40,6 +41,9 @@ for _library in ("azure", "msal"):
 
 #: Of an error's own text, what is passed on: enough for Entra's longest message.
 _DETAIL_LIMIT = 1500
+
+#: Variables of the platform that name files which azure-identity opens by itself.
+_OPENED_INSIDE = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH")
 
 #: What may stand behind "Bearer " (RFC 6750 says less, but some issuers are loose).
 _FIELD_CONTENT = re.compile(r"[!-~]+")
@@ -98,6 +102,7 @@ class TokenFetcher:
         endpoints take none, and may go on giving out a token from their own
         cache. Raises FetchError, whatever went wrong.
         """
+        _refuse_endless_files()
         with _importing:
             from authproxy.identity.http_transport import IdentitySession, retry_after_seconds
             from authproxy.identity.identity_types import CredentialMaker
@@ -163,6 +168,19 @@ def _sendable(value: object) -> str:
     if not _FIELD_CONTENT.fullmatch(str(value)):
         raise FetchError("The identity endpoint sent a token that no header can carry")
     return str(value)
+
+
+def _refuse_endless_files() -> None:
+    """Raise FetchError where a fetch would wait for a pipe, or read a device for ever."""
+    for variable in _OPENED_INSIDE:
+        path = os.environ.get(variable)
+        try:
+            if path:
+                require_regular_file(path, MAX_BYTES)
+        except UnreadableFile as error:
+            # What else may be wrong azure-identity tells better, where it needs the file.
+            if not error.regular or error.too_large:
+                raise FetchError(f"{variable}={path}: {error}") from None
 
 
 def _one_line(text: str) -> str:

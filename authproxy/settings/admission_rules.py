@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from authproxy.errors import Fault
 from authproxy.files.inbound_tokens import parse_tokens
 from authproxy.files.jwks import parse_jwks
-from authproxy.files.watched_file import read_bounded
+from authproxy.files.regular_file import read_regular_file
 from authproxy.path_rules import PathRules
 from authproxy.settings.draft import Draft, Rule
 from authproxy.urls import REMOTE_WRITE_PATH
@@ -29,7 +29,7 @@ def usable_token_file(draft: Draft) -> Iterator[Fault]:
     if path is None:
         return
     try:
-        parse_tokens(read_bounded(path))
+        parse_tokens(read_regular_file(path))
     except ValueError as error:
         mend = "Write one token a line into it, such as `openssl rand -hex 32` makes."
         yield Fault("INBOUND_TOKEN_FILE", path, str(error), mend)
@@ -52,7 +52,7 @@ def usable_key_file(draft: Draft) -> Iterator[Fault]:
     if path is None:
         return
     try:
-        parse_jwks(read_bounded(path))
+        parse_jwks(read_regular_file(path))
     except ValueError as error:
         mend = "Store the key set there, as `kubectl get --raw /openid/v1/jwks` prints it."
         yield Fault("INBOUND_JWKS_FILE", path, str(error), mend)

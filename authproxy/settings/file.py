@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from authproxy.errors import Fault
+from authproxy.files.regular_file import UnreadableFile, read_regular_file
 from authproxy.routes import Match
+from authproxy.settings.bounded_yaml import NotYAML, compose
 from authproxy.settings.declarations import declarations
 from authproxy.settings.values import Pairs
 
@@ -21,8 +22,8 @@ CONFIG = "AUTHPROXY_CONFIG"
 #: The file's one key that is no setting.
 ROUTES = "ROUTES"
 
-#: Far above any settings file, far below what hurts when the path is a mistake.
-_MAX_FILE_BYTES = 1024 * 1024
+_KNOWN = [one.variable for one in declarations()]
+_OF_EACH_ROUTE = [one.variable for one in declarations() if one.per_route]
 
 #: What a route says of itself, besides settings of its own.
 _OF_ROUTES = ("NAME", "HOST", "PATH", "STRIP_PATH")
@@ -59,20 +60,11 @@ def read_file(path: str) -> SettingsFile:
     `0123` is not the number 83. No fault quotes a value.
     """
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-        if len(data) > _MAX_FILE_BYTES:
-            return _unusable(path, "it is larger than 1 MiB")
-        root = yaml.compose(data, Loader=yaml.SafeLoader)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its path or encoding is invalid"
-        return _unusable(path, f"the settings file cannot be read ({reason})")
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        return _unusable(path, f"it is not YAML{where}")
-    except (yaml.YAMLError, RecursionError):
-        return _unusable(path, "it is not YAML text")
+        root = compose(read_regular_file(path))
+    except UnreadableFile as error:
+        return _unusable(path, f"the settings file {error.problem}")
+    except NotYAML as error:
+        return _unusable(path, str(error))
     if root is None:
         return SettingsFile()
     if not isinstance(root, yaml.MappingNode):
@@ -90,13 +82,12 @@ def unknown(name: str, place: str = "", known: Iterable[str] = ()) -> Fault:
 
 
 def _contents(root: yaml.MappingNode) -> SettingsFile:
-    known = {one.variable for one in declarations()}
     found = SettingsFile()
     for variable, name, node, place in _entries(root, found.faults):
         if variable == ROUTES:
             _read_routes(node, found)
-        elif variable not in known:
-            found.faults.append(unknown(name, place, [*known, ROUTES]))
+        elif variable not in _KNOWN:
+            found.faults.append(unknown(name, place, [*_KNOWN, ROUTES]))
         else:
             found.values[variable] = _plain(node)
     return found
@@ -127,32 +118,34 @@ def _read_routes(node: yaml.Node, found: SettingsFile) -> None:
     if not isinstance(node, yaml.SequenceNode) or not node.value:
         found.faults.append(Fault("routes", None, "it is no list of routes", mend))
         return
+    taken: dict[tuple[str | None, str], GivenRoute] = {}
+    names: set[str] = set()
     for item in node.value:
         if not isinstance(item, yaml.MappingNode):
             place = f" (line {item.start_mark.line + 1} of the settings file)"
             found.faults.append(Fault("routes", None, f"one of them is no mapping{place}", mend))
         elif (route := _route(item, found.faults)) is not None:
-            found.faults.extend(_clashes(route, found.routes))
+            found.faults.extend(_clashes(route, taken, names))
+            taken.setdefault((route.match.host, route.match.path), route)
+            names.add(route.name)
             found.routes.append(route)
 
 
 def _route(item: yaml.MappingNode, faults: list[Fault]) -> GivenRoute | None:
     """Return a route, None where it cannot even be told which requests take it."""
-    per_route = {one.variable for one in declarations() if one.per_route}
-    everywhere = {one.variable for one in declarations()}
     itself: dict[str, Any] = {}
     values: dict[str, Any] = {}
     own_faults: list[Fault] = []
     for variable, name, node, place in _entries(item, own_faults):
         if variable in _OF_ROUTES:
             itself[variable] = _plain(node)
-        elif variable in per_route:
+        elif variable in _OF_EACH_ROUTE:
             values[variable] = _plain(node)
-        elif variable in everywhere:
+        elif variable in _KNOWN:
             problem = f"it is a setting of the whole process{place}"
             own_faults.append(Fault(variable, None, problem, "Move it out of the route."))
         else:
-            own_faults.append(unknown(name, place, [*per_route, *_OF_ROUTES]))
+            own_faults.append(unknown(name, place, [*_OF_EACH_ROUTE, *_OF_ROUTES]))
     line = item.start_mark.line + 1
     match = _match(itself, own_faults, f" (in the route at line {line} of the settings file)")
     called = str(itself.get("NAME") or (match.label if match else f"at line {line}"))
@@ -182,16 +175,18 @@ def _match(itself: dict[str, Any], faults: list[Fault], place: str) -> Match | N
         return None
 
 
-def _clashes(route: GivenRoute, others: Iterable[GivenRoute]) -> Iterator[Fault]:
+def _clashes(
+    route: GivenRoute, taken: Mapping[tuple[str | None, str], GivenRoute], names: Container[str]
+) -> Iterator[Fault]:
+    """Yield what keeps a route from being told from those before it."""
     mend = "Give each a host, path and name of its own."
-    host, path = route.match.host, route.match.path.lower()
-    for other in others:
-        # Case alone does not tell them apart: not every server sees it.
-        if (host, path) == (other.match.host, other.match.path.lower()):
-            problem = f"the requests of this route are those of route {other.name} already"
-            yield Fault("path", route.match.path, problem, mend).of_route(route.name)
-        elif route.name == other.name:
-            yield Fault("name", route.name, "two routes have this name", mend)
+    # Case alone does not tell them apart: not every server sees it.
+    other = taken.get((route.match.host, route.match.path.lower()))
+    if other is not None:
+        problem = f"the requests of this route are those of route {other.name} already"
+        yield Fault("path", route.match.path, problem, mend).of_route(route.name)
+    elif route.name in names:
+        yield Fault("name", route.name, "two routes have this name", mend)
 
 
 def _plain(node: yaml.Node, depth: int = 0) -> Any:

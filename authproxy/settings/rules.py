@@ -13,16 +13,24 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from authproxy.errors import Fault
+from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
 from authproxy.redaction import MASK
 from authproxy.settings.admission_rules import ADMISSION_RULES
 from authproxy.settings.draft import Draft, Rule
 from authproxy.settings.socket_activation import passed_descriptors
 from authproxy.settings.target_rules import TARGET_RULES
-from authproxy.settings.telemetry_rules import unusable_variables
+from authproxy.settings.telemetry_rules import SIGNALS, unusable_variables
 from authproxy.settings.values import group_number
 
 #: Bytes of a Unix socket's path: sun_path without its final NUL (unix(7)).
 _MAX_SOCKET_PATH = 107
+
+#: Those of OpenTelemetry's variables that name files, for all signals and for each.
+_OTEL_FILES = tuple(
+    f"OTEL_EXPORTER_OTLP_{signal}{what}"
+    for signal in ("", *(f"{signal.upper()}_" for signal in SIGNALS))
+    for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+)
 
 _FORWARD_PROXY = ("https_proxy", "HTTPS_PROXY")
 
@@ -110,6 +118,19 @@ def usable_otel_variables(draft: Draft) -> Iterator[Fault]:
         yield Fault(wrong.variable, wrong.value, wrong.problem, wrong.mend)
 
 
+def otel_files(draft: Draft) -> Iterator[Fault]:
+    """Files of OpenTelemetry's own variables, which its exporters open, are files."""
+    for variable in _OTEL_FILES:
+        path = draft.environ.get(variable, "").strip()
+        try:
+            if path:
+                require_regular_file(path, MAX_BYTES)
+        except UnreadableFile as error:
+            # Of one that is missing the exporters tell.
+            if not error.regular or error.too_large:
+                yield Fault(variable, path, str(error), "Name a PEM file.")
+
+
 def usable_forward_proxy(draft: Draft) -> Iterator[Fault]:
     """HTTPS_PROXY, if there is one, is a proxy that can be tunnelled through.
 
@@ -173,6 +194,7 @@ _RULES: tuple[Rule, ...] = (
     socket_of_a_group,
     metrics_port_of_its_own,
     usable_otel_variables,
+    otel_files,
     usable_forward_proxy,
     target_in_the_routes,
     room_for_a_body,

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from authproxy.errors import Fault
+from authproxy.files.regular_file import UnreadableFile, require_regular_file
 from authproxy.redaction import MASK
 from authproxy.settings import audiences
 from authproxy.settings.draft import Draft, Rule
 from authproxy.settings.values import Unusable, read_secret
+from authproxy.tls import MAX_BUNDLE_BYTES
 
 _REQUIRED_IDS = {
     "userassigned": ("AAD_CLIENT_ID",),
@@ -174,12 +176,13 @@ def usable_ca_files(draft: Draft) -> Iterator[Fault]:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
+            require_regular_file(path, MAX_BUNDLE_BYTES)
             context.load_verify_locations(cafile=path)
             problem = "" if context.cert_store_stats()["x509"] else "it holds no certificate"
         except ssl.SSLError:
             problem = "it holds no PEM certificate, or a damaged one"
-        except OSError as error:
-            problem = f"it cannot be read ({error.strerror})"
+        except UnreadableFile as error:
+            problem = f"it {error.problem}"
         if problem:
             mend = "Name a readable PEM file with the authority's certificate."
             yield Fault(variable, path, problem, mend)

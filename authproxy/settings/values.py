@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Mapping
 from grp import getgrnam
-from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from authproxy.files.regular_file import UnreadableFile, read_regular_file
 from authproxy.headers import HOP_BY_HOP, is_token
 from authproxy.redaction import MASK
 from authproxy.settings import audiences
@@ -208,11 +208,13 @@ def header_overrides(value: Any) -> dict[str, SecretStr]:
     if not isinstance(pairs, Pairs):
         raise Unusable("it is no object of fields", mend)
     overrides: dict[str, SecretStr] = {}
+    lowered_names: set[str] = set()
     for number, (name, given) in enumerate(pairs, start=1):
         plain = given.get_secret_value() if isinstance(given, SecretStr) else given
         _check_field(number, name, plain)
-        if name.lower() in map(str.lower, overrides):
+        if name.lower() in lowered_names:
             raise Unusable(f"it names {name} twice", "Keep one of them; case does not matter.")
+        lowered_names.add(name.lower())
         overrides[name] = SecretStr(plain)
     return overrides
 
@@ -242,23 +244,19 @@ def read_secret(path: str) -> str:
 
     Raises Unusable, also where the file is empty.
     """
+    store = "Store nothing but the secret."
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_SECRET_BYTES + 1)
-    except OSError as error:
-        raise Unusable(
-            f"the file cannot be read ({error.strerror})",
-            "Correct the path, or let the user that authproxy runs as read the file.",
-        ) from None
+        data = read_regular_file(path, _MAX_SECRET_BYTES)
+    except UnreadableFile as error:
+        mend = "Correct the path, or let the user that authproxy runs as read the file."
+        raise Unusable(str(error), store if error.too_large else mend) from None
     try:
         # utf-8-sig: editors on Windows put a byte order mark in front.
         content = data.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise Unusable("the file is not UTF-8 text", "Store nothing but the secret.") from None
+        raise Unusable("the file is not UTF-8 text", store) from None
     if not content:
         raise Unusable("the file is empty", "Store the secret in it.")
-    if len(data) > _MAX_SECRET_BYTES:
-        raise Unusable("the file is larger than 64 KiB", "Store nothing but the secret.")
     secret(content)
     return content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,8 +294,9 @@ def test_tokens_are_exchanged_while_running(
 
     assert (status(TOKEN), status(OTHER)) == (200, 401)
     token_file(tmp_path, OTHER)
-    wait_until("the new token is taken", lambda: status(OTHER) == 200)
-    assert status(TOKEN) == 401
+    assert status(OTHER) == 200  # at once
+    wait_until("the old token is refused", lambda: status(TOKEN) == 401)
+    assert status(OTHER) == 200
     proxy.wait_for_event("New inbound tokens in use")
 
     complaint = "New inbound tokens cannot be used, the old stay in use"
@@ -309,11 +311,50 @@ def test_tokens_are_exchanged_while_running(
     assert event["level"] == "error"
     assert (event["Setting"], event["Path"]) == ("INBOUND_TOKEN_FILE", str(path))
     token_file(tmp_path, TOKEN)
-    wait_until("it recovers", lambda: status(TOKEN) == 200)
-    assert status(OTHER) == 401
+    assert status(TOKEN) == 200
+    wait_until("it is alone again", lambda: status(OTHER) == 401)
     assert proxy.log.count(complaint) == 1
     assert TOKEN not in proxy.log
     assert OTHER not in proxy.log
+
+
+def test_a_token_file_that_is_half_written_turns_no_caller_away(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    path = token_file(tmp_path, TOKEN)
+    proxy = launch(INBOUND_TOKEN_FILE=str(path))
+
+    def status(token: str) -> int:
+        return proxy.ask(message("POST /x", f"X-Authproxy-Token: {token}", body=b"x")).status
+
+    with path.open("w") as writer:
+        assert status(TOKEN) == 200
+        for number in range(10):
+            new = f"{OTHER}-{number}"
+            writer.write(f"{new}\n")
+            writer.flush()
+            assert status(new) == 200  # so this piece has been read
+            assert status(TOKEN) == 200
+        writer.write(f"{TOKEN}\n")
+    wait_until("it is whole", lambda: "New inbound tokens in use" in proxy.log)
+    assert status(TOKEN) == status(f"{OTHER}-0") == 200
+    assert "cannot be used" not in proxy.log
+
+
+def test_a_pipe_in_place_of_the_token_file_holds_nobody_up(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    path = token_file(tmp_path, TOKEN)
+    proxy = launch(INBOUND_TOKEN_FILE=str(path))
+    os.mkfifo(tmp_path / "pipe")
+    os.replace(tmp_path / "pipe", path)
+    event = proxy.wait_for_event("New inbound tokens cannot be used, the old stay in use")
+    assert event["Error"] == "the file is a named pipe"
+    for token, status in ((TOKEN, 200), (OTHER, 401)):
+        field = f"X-Authproxy-Token: {token}"
+        assert proxy.ask(message("POST /x", field, body=b"x")).status == status
+        assert proxy.get("/x", field).status == status
+    assert proxy.get("/health").status == 200
 
 
 # -- methods -----------------------------------------------------------------------------------

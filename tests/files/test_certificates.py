@@ -215,7 +215,7 @@ def test_a_directory_is_refused(tmp_path):
 
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnusableCertificate, match="not a regular file"):
+    with pytest.raises(UnusableCertificate, match="it is a named pipe"):
         load_certificate(tmp_path / "pipe", None)
 
 

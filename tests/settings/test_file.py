@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,7 @@ VALID = "target_host: a.example.com\naudience: https://a\nlistening_port: 1\n"
         (b"\xff\xfe\xfa", "it is not YAML"),
         (b"a: \x00\n", "it is not YAML"),
         ("a: 1\n---\nb: 2\n", "it is not YAML (line"),
-        ("[" * 5000, "it is not YAML"),
+        ("[" * 5000, "nested in more than 20 levels"),
         ("#" * (1024 * 1024 + 1), "larger than 1 MiB"),
     ],
 )
@@ -55,7 +57,73 @@ def test_a_missing_file_is_a_fault(tmp_path):
 
 def test_a_directory_is_a_fault(tmp_path):
     (fault,) = faults_of({"AUTHPROXY_CONFIG": str(tmp_path)})
-    assert "Is a directory" in fault.problem
+    assert fault.problem == "the settings file is a directory"
+
+
+# -- bounds -----------------------------------------------------------------------------------
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 100))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (BOMB, "it holds more than 50000 values, with those that aliases stand for (line 14,"),
+        (f"target_host: [{'x,' * 50_000}]", "it holds more than 50000 values"),
+        (f"target_host: {'[' * 100}", "it is nested in more than 20 levels (line 1, column 33)"),
+        ("\n".join(f"{' ' * n}a:" for n in range(100)), "more than 20 levels (line 20,"),
+        ("a: &a [1, *a]\n", "an alias stands for what it is in (line 1, column 11)"),
+        ("a: &a {b: *a}\n", "an alias stands for what it is in (line 1, column 11)"),
+        (f"%YAML 1.{'9' * 5000}\n---\na: b\n", "it is not YAML text"),
+    ],
+    ids=["bomb", "values", "deep", "deep-lines", "itself", "in-itself", "number"],
+)
+def test_what_is_beyond_all_measure_is_told_with_its_place(tmp_path, content, problem):
+    (fault,) = faults_of_file(tmp_path, content)
+    assert fault.setting == "AUTHPROXY_CONFIG"
+    assert fault.value == str(tmp_path / "settings.yaml")
+    assert problem in fault.problem
+
+
+def test_an_alias_is_as_good_as_what_it_stands_for(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"{VALID}ingestion_url: &empty ''\nlistening_host: *empty\n")
+    assert load_settings({}, {"AUTHPROXY_CONFIG": str(path)}, serving=True).settings
+
+
+ROUTE = "{path: /q, target_host: a.example.com, audience: 'https://a'}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda count: f"routes:\n- &r {ROUTE}\n" + "- *r\n" * count,
+        lambda count: (
+            "routes:\n" + "".join(f"- {ROUTE.replace('/q', f'/q{n}')}\n" for n in range(count))
+        ),
+        lambda count: (
+            f"{VALID}override_request_headers:\n" + "".join(f"  X-{n}: a\n" for n in range(count))
+        ),
+        lambda count: "".join(f"k{n}: &k{n} a\n" for n in range(count)),
+    ],
+    ids=["aliases", "routes", "fields", "anchors"],
+)
+def test_twice_as_much_costs_twice_the_work(tmp_path, content):
+    def calls(count: int) -> int:
+        path = tmp_path / "settings.yaml"
+        path.write_text(content(count))
+        counted = itertools.count()
+        sys.setprofile(lambda *_: next(counted))
+        try:
+            load_settings({}, {"AUTHPROXY_CONFIG": str(path)}, serving=True)
+        except SettingsError:
+            pass  # all of them at once, which is work as well
+        finally:
+            sys.setprofile(None)
+        return next(counted)
+
+    calls(10)  # what is done but once
+    assert calls(200) < 2.5 * calls(100)
 
 
 @pytest.mark.parametrize(
