@@ -13,10 +13,7 @@ from requests.utils import get_environ_proxies
 
 from authproxy.errors import Fault, SettingsError
 from authproxy.file_state import FileState, state_of
-from authproxy.files.regular_file import UnreadableFile, require_regular_file
-
-#: Ten times what certifi has.
-MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
 
 _BUNDLE = "REQUESTS_CA_BUNDLE"
 _NAME_A_BUNDLE = "Name a readable PEM file with CA certificates"

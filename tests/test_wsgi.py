@@ -14,7 +14,7 @@ from tests.support.callers import Cluster
 from tests.support.collector import Collector
 from tests.support.upstream import Upstream
 
-#: Calls the application as a WSGI server would; prints the status and the threads.
+#: Calls the application as a WSGI server would, and names its threads.
 CALL = """
 import io, threading
 def call(target, **more):
@@ -34,6 +34,8 @@ def ready():
             return "ready"
         pause.wait(0.02)
     return "never ready"
+def names():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name != "MainThread")
 """
 
 
@@ -55,11 +57,11 @@ def test_requests_are_served_without_anything_to_listen_on(
     result = run(
         """
 from authproxy.wsgi import application
-print(threading.active_count(), ready(), *call("/a%2Fb"))
+print(names(), ready(), *call("/a%2Fb"))
 """,
         base_settings,
     )
-    assert result.stdout == "1 ready 200 OK b'ok'\n", result.stderr
+    assert result.stdout == "['log'] ready 200 OK b'ok'\n", result.stderr
     assert target.only().target == b"/a%2Fb"
     assert "Configuration settings loaded:" in result.stderr
 
@@ -80,14 +82,15 @@ for _ in range(2):
             caller.start()
         for caller in callers:
             caller.join()
-        print(ready(), threading.active_count() - 1, flush=True)
+        print(ready(), names(), flush=True)
         os._exit(0)
     os.waitpid(child, 0)
-print("parent", threading.active_count() - 1)
+print("parent", names())
 """,
         base_settings,
     )
-    assert result.stdout == "ready 1\nready 1\nparent 0\n", result.stderr
+    child = "ready ['log', 'token']\n"
+    assert result.stdout == f"{child}{child}parent ['log']\n", result.stderr
 
 
 def test_faulty_settings_stop_the_server_at_its_start(base_settings: dict[str, str]) -> None:
@@ -182,7 +185,7 @@ print(
     status(), status(**body), status(HTTP_X_AUTHPROXY_TOKEN="a-token-of-the-file"),
     status(**signed), status("/a/../allowed", **signed), status("/secret", **signed, **body),
 )
-print(sorted(thread.name for thread in threading.enumerate()))
+print(names())
 """,
             {
                 **base_settings,
@@ -195,7 +198,7 @@ print(sorted(thread.name for thread in threading.enumerate()))
     assert result.stdout.splitlines() == [
         "ready",
         "401 401 200 200 400 403",
-        "['MainThread', 'refresher']",
+        "['log', 'refresher', 'watched file']",
     ], result.stderr
     assert [request.target for request in target.wait_for_requests(3)] == [b"/allowed"] * 3
     assert result.stderr.count('msg="Request failed"') >= 4

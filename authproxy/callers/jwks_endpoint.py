@@ -21,11 +21,11 @@ from authproxy.bounded_fetch import BoundedAdapter, Budget
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthProxyError, SettingsError
 from authproxy.files.jwks import parse_jwks
-from authproxy.files.regular_file import UnreadableFile, require_regular_file
+from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
 from authproxy.identity.lifetimes import backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.settings.values import Unusable, read_secret
-from authproxy.tls import MAX_BUNDLE_BYTES, client_context, forward_proxy
+from authproxy.tls import client_context, forward_proxy
 
 if TYPE_CHECKING:
     from authproxy.files.jwks import Keys

@@ -15,6 +15,9 @@ from contextlib import contextmanager
 #: Far above any file that is read here, far below what hurts where a path is a mistake.
 MAX_BYTES = 1024 * 1024
 
+#: The same for files with the certificates of authorities: certifi's has 300 KiB.
+MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",

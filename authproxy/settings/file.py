@@ -126,7 +126,7 @@ def _read_routes(node: yaml.Node, found: SettingsFile) -> None:
             found.faults.append(Fault("routes", None, f"one of them is no mapping{place}", mend))
         elif (route := _route(item, found.faults)) is not None:
             found.faults.extend(_clashes(route, taken, names))
-            taken.setdefault((route.match.host, route.match.path), route)
+            taken.setdefault((route.match.host, route.match.path.lower()), route)
             names.add(route.name)
             found.routes.append(route)
 

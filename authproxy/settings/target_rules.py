@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from authproxy.errors import Fault
-from authproxy.files.regular_file import UnreadableFile, require_regular_file
+from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
 from authproxy.redaction import MASK
 from authproxy.settings import audiences
 from authproxy.settings.draft import Draft, Rule
 from authproxy.settings.values import Unusable, read_secret
-from authproxy.tls import MAX_BUNDLE_BYTES
 
 _REQUIRED_IDS = {
     "userassigned": ("AAD_CLIENT_ID",),

@@ -27,6 +27,7 @@ from tests.support.callers import (
     write_keys,
 )
 from tests.support.expect import assert_own_error
+from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until
 from tests.support.upstream import Upstream
 from tests.support.wire import Response, message
@@ -142,7 +143,8 @@ def test_a_caller_who_is_not_on_the_list_gets_403(
     mark = guarded.mark()
     assert_own_error(ask(guarded, cluster.token(sub=subject)), 403, "CallerNotAllowed")
     assert target.requests == []
-    assert subject in guarded.wait_for_event("Request failed", after=mark)["Error"]
+    line = guarded.wait_for_line("CallerNotAllowed", after=mark)
+    assert subject in parse_line(line)["Error"]
 
 
 # -- who does not ------------------------------------------------------------------------

@@ -331,7 +331,7 @@ def test_log_lines_are_exported_as_they_are_written(
     assert line.attributes["StatusCode"] == 200
     assert line.attributes["RequestID"] == "id-1"
     assert "trace_id" not in line.attributes
-    written = next(each for each in proxy.log.splitlines() if "Successfully sent" in each)
+    written = proxy.wait_for_line("Successfully sent")
     if form == "json":
         event = json.loads(written)
         assert (event["trace_id"], event["span_id"]) == (TRACE, span.span_id)

@@ -272,7 +272,10 @@ class ProxyProcess:
         return "\n".join(line for at, line in enumerate(lines) if at in near)
 
     def mark(self) -> int:
-        """Return the place in the log behind all that has been written, for `after`."""
+        """Return the place in the log behind all that has been logged, for `after`.
+
+        Lines are written a hundredth of a second after they are logged, or soon after.
+        """
         assert self._process is not None
         assert self._process.stderr is not None
         stderr, waiting = self._process.stderr, bytearray(4)
@@ -283,8 +286,11 @@ class ProxyProcess:
             return self._ended or not any(waiting)
 
         with self._changed:
-            self._changed.wait_for(all_read, timeout=DEADLINE)
-            return len(self.lines)
+            while True:
+                self._changed.wait_for(all_read, timeout=DEADLINE)
+                before = len(self.lines)
+                if not self._changed.wait_for(lambda: len(self.lines) > before, timeout=0.1):
+                    return before
 
     def wait_for_line(self, pattern: str, *, after: int = 0) -> str:
         """Return the first line that `pattern` is found in, once there is one."""
