@@ -289,7 +289,7 @@ class ProxyProcess:
             while True:
                 self._changed.wait_for(all_read, timeout=DEADLINE)
                 before = len(self.lines)
-                if not self._changed.wait_for(lambda: len(self.lines) > before, timeout=0.1):
+                if not self._changed.wait_for(lambda n=before: len(self.lines) > n, timeout=0.1):
                     return before
 
     def wait_for_line(self, pattern: str, *, after: int = 0) -> str:
