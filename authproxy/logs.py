@@ -195,20 +195,18 @@ def captured(record: logging.LogRecord) -> tuple[logging.LogRecord, int]:
     return record, size
 
 
-def _record(level: int, message: str, fields: Mapping[str, Any]) -> logging.LogRecord:
-    made = logging.LogRecord(__name__, level, __file__, 0, message, None, None)
-    made.fields = fields
-    return made
-
-
 def _of_loss(count: int) -> logging.LogRecord:
     message = "Log lines were lost, as nobody read standard error"
-    return _record(logging.WARNING, message, {"Count": count})
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
+    record.fields = {"Count": count}
+    return record
 
 
-def _of_fault(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
-    fields = {"Logger": record.name, "Line": record.lineno, "Error": type(error).__name__}
-    return _record(logging.ERROR, "A log line could not be formed", fields)
+def _of_fault(faulty: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    message = "A log line could not be formed"
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, None)
+    record.fields = {"Logger": faulty.name, "Line": faulty.lineno, "Error": type(error).__name__}
+    return record
 
 
 def standard_error() -> Sink:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,10 @@ from authproxy.app import Services, create_app
 from authproxy.doorkeeper import Doorkeeper
 from authproxy.errors import RequestError
 from authproxy.metrics_port.port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
+from authproxy.metrics_port.siblings import METRICS, Siblings
+from authproxy.metrics_port.sums import fold
 from authproxy.probes import PATHS
+from authproxy.processes.channel import ParentLink
 from authproxy.processes.orphans import OrphanReaper
 from authproxy.processes.service_manager import ServiceManager
 from authproxy.processes.supervision import Supervisor, WorkerReports, condition_of
@@ -79,23 +83,26 @@ def serve(settings: Settings, reread: Reread) -> int:
                 serve_process(app, sockets, stop, manager, metrics=metrics)
             return 0
         in_force = [settings]
+        refused: list[dict[str, object]] = []
         counts = ConnectionCounts(settings.workers)
-        reports = resources.enter_context(contextlib.closing(WorkerReports(manager)))
 
-        def serve_worker(number: int, stop: StopRequest, lifeline: int) -> None:
+        def serve_worker(number: int, stop: StopRequest, parent: ParentLink) -> None:
             requests.listen()
             keep_to_one_core(number, settings.workers)
             share = Share(counts, number)
             app = create_app(in_force[-1])
             reload_on_request(requests, reread, app.extensions["authproxy"])
-            serve_process(app, sockets, stop, reports, lifeline, metrics, share)
+            serve_process(app, sockets, stop, parent, metrics, share, siblings=parent)
 
         def reload() -> bool:
             """Have workers that are forked from now on begin with the settings as they are now."""
-            loaded = settings_anew(reread, metrics.reload_refused)
+            loaded = settings_anew(reread, reload_refused)
             if loaded is not None:
                 in_force[:] = [loaded.settings.within(settings)]
             return loaded is not None
+
+        def reload_refused(error: str) -> None:
+            refused[:] = [{"done_at": time.time(), "error": error}]
 
         parent = Parent(
             settings.workers,
@@ -103,9 +110,12 @@ def serve(settings: Settings, reread: Reread) -> int:
             serve_worker,
             delay=settings.shutdown_delay_seconds,
             grace=settings.shutdown_grace_seconds,
-            overseer=reports,
+            overseer=WorkerReports(manager),
             reload=reload,
             ended=counts.withdraw,
+            folds={METRICS: fold},
+            # The workers hear nothing of a reload that came to nothing before they were told.
+            notes=lambda: {"refused_reload": refused[0] if refused else None},
         )
         return parent.run()
 
@@ -115,14 +125,14 @@ def serve_process(
     sockets: Sequence[socket.socket],
     stop: StopRequest,
     supervisor: Supervisor,
-    lifeline: int | None = None,
     metrics: MetricsPort = NO_METRICS_PORT,
     share: Share | None = None,
+    siblings: Siblings | None = None,
 ) -> None:
     """Serve the application in this process until stopped.
 
-    `lifeline` is the descriptor of a pipe whose closing stops as well,
-    `share` this process's part where others accept from the same sockets.
+    `share` is this process's part where others accept from the same sockets,
+    `siblings` what gathers their reports.
     """
     services: Services = app.extensions["authproxy"]
     lifecycle = _Lifecycle(services, supervisor)
@@ -149,13 +159,12 @@ def serve_process(
             periodic=tuple(periodic),
         ),
         share=share,
-        lifeline=lifeline,
     )
     services.start()
     if supervisor.listens:
         lifecycle.report()
     try:
-        with answering(services, metrics):
+        with answering(services, metrics, siblings):
             server.run()
     finally:
         services.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ import pytest
 
 from authproxy.serving.hooks import Hooks
 from authproxy.serving.limits import Limits
-from authproxy.serving.main_loop import Server, StopRequest
 from tests.support.process import wait_until
 from tests.support.serving import RecordedLifecycle, Serving
-from tests.support.wire import DEADLINE, Client, Truncated, WireError, message
+from tests.support.wire import DEADLINE, Truncated, WireError, message
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -174,26 +172,6 @@ def test_a_client_that_does_not_read_cannot_hold_the_end_beyond_the_grace() -> N
         server.stop()
         server.wait_until_ended()
         client.close()
-
-
-def test_the_loss_of_the_parent_stops_the_server(held: Held) -> None:
-    from authproxy.serving.listening import listen_tcp
-
-    sockets = listen_tcp("127.0.0.1", 0)
-    lifecycle = RecordedLifecycle()
-    lifeline, alive = os.pipe()
-    hooks = Hooks(begin_drain=lifecycle.begin_drain)
-    limits = Limits(threads=1)
-    server = Server(held, sockets, StopRequest(), limits, hooks=hooks, lifeline=lifeline)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    with Client(sockets[0].getsockname()) as client:
-        assert client.ask(message("GET /quick")).body == b"ok"
-    assert not lifecycle.draining.is_set()
-    os.close(alive)
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-    os.close(lifeline)
 
 
 def test_nothing_is_sent_after_the_last_response(held: Held) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from authproxy.errors import BadRequest, Reply, error_reply
-from authproxy.metrics_port.shared_metrics import LockTimeout
+from authproxy.errors import AuthProxyError, BadRequest, Reply, error_reply
 from authproxy.urls import path_of, request_target
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def metrics_page(collector: Collector) -> Page:
         encode, content_type = encoder_for(environ.get("HTTP_ACCEPT", ""))
         try:
             body = encode(collector)
-        except LockTimeout as error:
+        except AuthProxyError as error:
             return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "MetricsUnavailable", str(error))
         return Reply(HTTPStatus.OK, [("Content-Type", content_type)], body)
 

@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import os
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from authproxy.app import Services
-from authproxy.serving.listening import ListenError, listen_tcp
+from authproxy.metrics_port.siblings import Siblings
+from authproxy.serving.listening import listen_tcp
 from authproxy.settings import Settings
-
-log = logging.getLogger(__name__)
-
-#: Bytes of the path that Unix sockets with names of 17 can stand in (unix(7)).
-_LONGEST_DIRECTORY = 107 - 18
-
-_LAST_RELOAD = "reload.json"
 
 
 @dataclass(frozen=True)
 class MetricsPort:
-    """Opened before the fork: sockets, and where several workers meet."""
+    """Opened before the fork."""
 
     sockets: Sequence[socket.socket] = ()
-    directory: Path | None = None
     #: When that was (monotonic).
     opened: float = field(default_factory=time.monotonic)
-
-    def reload_refused(self, error: str) -> None:
-        """Note, in the parent, that a reload came to nothing: the workers do not hear of it."""
-        if self.directory is None:
-            return
-        unfinished = self.directory / "reload.new"
-        try:
-            unfinished.write_text(json.dumps({"done_at": time.time(), "error": error}))
-            os.replace(unfinished, self.directory / _LAST_RELOAD)
-        except OSError as problem:  # a full disk must not end the parent
-            log.debug("/status will not tell of the reload: %s", problem)
-
-    def last_refused_reload(self) -> dict[str, Any] | None:
-        """Return what the parent noted, if anything."""
-        if self.directory is None:
-            return None
-        try:
-            noted: dict[str, Any] = json.loads((self.directory / _LAST_RELOAD).read_text())
-        except FileNotFoundError:
-            return None
-        return noted
 
 
 NO_METRICS_PORT = MetricsPort()
@@ -69,21 +35,17 @@ def listen_for_metrics(settings: Settings, resources: contextlib.ExitStack) -> M
     )
     for sock in sockets:
         resources.callback(sock.close)
-    if settings.workers == 1:
-        return MetricsPort(sockets)
-    try:
-        directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="authproxy-"))
-    except OSError as error:
-        problem = f"METRICS_PORT: several WORKERS need a temporary directory: {error.strerror}"
-        raise ListenError(problem) from error
-    if len(os.fsencode(directory)) > _LONGEST_DIRECTORY:
-        raise ListenError(f"METRICS_PORT: {directory} is too long a path: set TMPDIR to another")
-    return MetricsPort(sockets, Path(directory))
+    return MetricsPort(sockets)
 
 
 @contextlib.contextmanager
-def answering(services: Services, port: MetricsPort) -> Iterator[None]:
-    """Answer on the port, in this process, as long as the context lasts."""
+def answering(
+    services: Services, port: MetricsPort, siblings: Siblings | None = None
+) -> Iterator[None]:
+    """Answer on the port, in this process, as long as the context lasts.
+
+    With `siblings`, for all of them.
+    """
     collector = services.telemetry.collector
     if collector is None or not port.sockets:
         yield
@@ -95,16 +57,9 @@ def answering(services: Services, port: MetricsPort) -> Iterator[None]:
     from authproxy.metrics_port.shared_status import SharedStatus
     from authproxy.metrics_port.status_page import StatusPages
 
-    resources = contextlib.ExitStack()
-    siblings = None
-    if port.directory is not None:
-        collector = shared = SharedMetrics(collector, port.directory)
-        siblings = shared.siblings
-    status = SharedStatus(services, port.opened, siblings)
     if siblings is not None:
-        shared.start()
-        resources.callback(shared.stop)
-    status_pages = StatusPages(lambda: status.gather(port.last_refused_reload()))
+        collector = SharedMetrics(collector, siblings)
+    status_pages = StatusPages(SharedStatus(services, port.opened, siblings).gather)
     pages = {
         "/metrics": metrics_page(collector),
         "/status": status_pages.html,
@@ -112,8 +67,11 @@ def answering(services: Services, port: MetricsPort) -> Iterator[None]:
     }
     server = MetricsServer(Pages(pages), port.sockets)
     server.start()
-    resources.callback(server.stop)
     services.vital_threads.watch("metrics-port", lambda: server.alive)
-    resources.callback(services.vital_threads.forget, "metrics-port")
-    with resources:
+    try:
         yield
+    finally:
+        services.vital_threads.forget("metrics-port")
+        server.stop()
+        if siblings is not None:
+            siblings.report_last()

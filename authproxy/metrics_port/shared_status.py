@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 
 from authproxy.app import Services
-from authproxy.metrics_port.siblings import Siblings
+from authproxy.errors import AuthProxyError
+from authproxy.metrics_port.siblings import STATUS, Siblings
 from authproxy.metrics_port.status_data import Data, of_worker, together
+
+log = logging.getLogger(__name__)
 
 
 class SharedStatus:
@@ -20,20 +24,26 @@ class SharedStatus:
         self._began = time.monotonic()
         self._siblings = siblings
         if siblings is not None:
-            siblings.answer_with("status", lambda: json.dumps(self._own()).encode())
+            siblings.report_on(STATUS, lambda: json.dumps(self._own()).encode())
 
     def _own(self) -> Data:
         return of_worker(self._services, self._began)
 
-    def gather(self, reload: Data | None = None) -> Data:
-        """Return what there is to tell now; `reload` is the last one that the parent refused."""
-        workers, silent = [self._own()], []
-        for sibling in self._siblings.ask("status") if self._siblings else ():
-            if sibling.dead:
-                continue
-            try:
-                workers.append(json.loads(sibling.answer or b""))
-            except ValueError:
-                silent.append(sibling.pid)
+    def gather(self) -> Data:
+        """Return what there is to tell now."""
+        workers, silent, refused = self._reports()
         now = time.time()
-        return together(workers, silent, now - (time.monotonic() - self._opened), reload, now)
+        return together(workers, silent, now - (time.monotonic() - self._opened), refused, now)
+
+    def _reports(self) -> tuple[list[Data], list[int | None], Data | None]:
+        """Return what workers report, which are silent, and the last reload that was refused."""
+        if self._siblings is None:
+            return [self._own()], [], None
+        try:
+            gathered = self._siblings.gather(STATUS)
+        except AuthProxyError as error:
+            log.debug("Only this worker's status: %s", error)
+            return [self._own()], [None], None
+        reported = [worker["report"] for worker in gathered["workers"] if worker["report"]]
+        silent = [worker["pid"] for worker in gathered["workers"] if not worker["report"]]
+        return reported, silent, gathered["notes"]["refused_reload"]

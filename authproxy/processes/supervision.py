@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -59,61 +56,33 @@ def _of_token(tokens: TokenSource) -> str:
 
 
 class WorkerReports:
-    """Gathers what the workers report, since only their parent may speak to the manager.
-
-    Made before the fork: `report` is for a worker, the rest for the parent.
-    """
+    """Sums up how the workers fare, for their parent, who alone may speak to the manager."""
 
     def __init__(self, manager: ServiceManager) -> None:
         self._manager = manager
-        self._inbox, self._outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._inbox.setblocking(False)
-        self._outbox.setblocking(False)
         #: By pid: the last report, and when it came (monotonic).
         self._latest: dict[int, tuple[Condition, float]] = {}
 
     @property
     def listens(self) -> bool:
-        """Whether anybody hears what a worker reports."""
+        """Whether anybody hears of it."""
         return self._manager.listens
 
-    def report(self, condition: Condition) -> None:
-        """Tell the parent how this worker fares."""
-        message = json.dumps([os.getpid(), condition.serves, condition.ready, condition.text])
-        try:
-            self._outbox.send(message.encode())
-        except BlockingIOError:
-            pass  # the parent does not read; the next report is due in a second
-
-    def stopping(self) -> None:
-        """Say nothing: a worker that ends while others serve is replaced."""
+    def take(self, worker: int, condition: Condition) -> None:
+        """Note how a worker, given by its pid, fares at the moment."""
+        self._latest[worker] = condition, time.monotonic()
 
     def look(self, living: Iterable[int]) -> None:
         """Tell the service manager how the living workers fare, by pid, taken together."""
         if not self.listens:
             return
-        now = time.monotonic()
-        while (message := self._received()) is not None:
-            pid, serves, ready, text = json.loads(message)
-            self._latest[pid] = Condition(serves, ready, text), now
         # One that has not reported yet takes no requests either: nobody waits for it.
         self._latest = {pid: self._latest[pid] for pid in living if pid in self._latest}
-        self._manager.report(self._together(now))
+        self._manager.report(self._together(time.monotonic()))
 
     def begin_drain(self) -> None:
         """Tell the service manager that all drain."""
         self._manager.stopping()
-
-    def close(self) -> None:
-        """Close the sockets."""
-        self._inbox.close()
-        self._outbox.close()
-
-    def _received(self) -> bytes | None:
-        try:
-            return self._inbox.recv(65536)
-        except BlockingIOError:
-            return None
 
     def _together(self, now: float) -> Condition:
         """One that is stuck or cannot serve is enough: it would go on taking connections."""

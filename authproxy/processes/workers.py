@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
-import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
+from authproxy.processes.channel import ParentLink, channel
+from authproxy.processes.gathering import Fold, Gatherings
+from authproxy.processes.links import WorkerLinks
+from authproxy.processes.service_manager import Condition
 from authproxy.serving.main_loop import StopRequest
 
 log = logging.getLogger(__name__)
 
 #: Serves in a worker until stopped; gets the worker's number, the request to
-#: stop, and the read end of a pipe that closes when the parent dies.
-ServeWorker = Callable[[int, StopRequest, int], None]
+#: stop, which the parent's death makes as well, and the link to the parent.
+ServeWorker = Callable[[int, StopRequest, ParentLink], None]
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP})
 
@@ -40,7 +44,12 @@ _RELOAD_PAUSE_SECONDS = 1.0
 
 
 class Overseer(Protocol):
-    """Who hears of the workers: which of them live, once a second, and that they drain."""
+    """Who hears of the workers: how each fares, which of them live, and that they drain."""
+
+    @property
+    def listens(self) -> bool: ...
+
+    def take(self, worker: int, condition: Condition) -> None: ...
 
     def look(self, living: Iterable[int]) -> None: ...
 
@@ -71,10 +80,13 @@ class Parent:
         overseer: Overseer | None = None,
         reload: Callable[[], bool] = lambda: True,
         ended: Callable[[int], None] = lambda number: None,
+        folds: Mapping[str, Fold] | None = None,
+        notes: Callable[[], object] = lambda: None,
     ) -> None:
         """`reload` tells on SIGHUP whether the workers are to reload too.
 
-        `ended` is told the number of a worker that has died.
+        `ended` is told the number of a worker that has died. For `folds` and
+        `notes` see `Gatherings`.
         """
         self._overseer = overseer
         self._reload = reload
@@ -87,14 +99,16 @@ class Parent:
         self._failed = False
         self._reload_wanted = False
         self._reload_at = 0.0
+        self._gatherings = Gatherings(folds or {}, notes)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; 0 if all workers drained, else 1.
 
         A second signal kills the workers and ends at once.
         """
-        with _signals_as_bytes() as self._signals, _pipe() as (self._lifeline, self._alive):
-            while not self._stop_signal(signals := self._tick()):
+        with _signals_as_bytes() as self._signals:
+            self._links = WorkerLinks(self._gatherings, self._fares, wake=self._signals)
+            while not self._stop_signal(signals := self._wait(self._next_start())):
                 self._reload_if_wanted(signals)
                 self._reap(draining=False)
                 self._fill()
@@ -111,12 +125,22 @@ class Parent:
                 self._kill(signal.SIGHUP)
             self._reload_at = time.monotonic() + _RELOAD_PAUSE_SECONDS
 
-    def _tick(self, longest: float = _TICK_SECONDS) -> bytes:
-        """Wait for signals; returns their numbers."""
-        now = time.monotonic()
-        waits = [slot.start_at - now for slot in self._slots if slot.pid is None]
-        readable, _, _ = select.select([self._signals], [], [], max(0.0, min([longest, *waits])))
-        return os.read(self._signals, 1024) if readable else b""
+    def _fares(self, worker: int, condition: Condition) -> None:
+        if self._overseer:
+            self._overseer.take(worker, condition)
+
+    def _next_start(self) -> float:
+        """Return when the next worker is to be started (monotonic)."""
+        return min((slot.start_at for slot in self._slots if slot.pid is None), default=math.inf)
+
+    def _wait(self, until: float) -> bytes:
+        """Wait for signals, a second and up to that time (monotonic) at most; return their numbers.
+
+        Meanwhile workers are listened to.
+        """
+        if self._links.wait(min(_TICK_SECONDS, until - time.monotonic())):
+            return os.read(self._signals, 1024)
+        return b""
 
     @staticmethod
     def _stop_signal(numbers: bytes) -> int | None:
@@ -131,20 +155,26 @@ class Parent:
                 log.info("Worker started", extra={"fields": {"WorkerPID": slot.pid}})
 
     def _fork(self, number: int) -> int:
+        ours, theirs = channel()
         # No signal may come between the fork and the worker's own handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
-            self._be_worker(number, before)
+            ours.close()
+            self._be_worker(number, before, theirs)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self._links.add(pid, ours)
         return pid
 
-    def _be_worker(self, worker: int, mask: set[int | signal.Signals]) -> None:
+    def _be_worker(
+        self, worker: int, mask: set[int | signal.Signals], to_parent: socket.socket
+    ) -> None:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             os.close(self._signals)
-            os.close(self._alive)
+            self._links.close()
             stop = StopRequest()
             # A second signal is the parent's to act on: service managers and
             # terminals send one to each process besides the parent's own.
@@ -153,7 +183,11 @@ class Parent:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # What serves has a handler for SIGHUP, and lets it in then.
             signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})
-            self._serve_worker(worker, stop, self._lifeline)
+            listens = self._overseer is not None and self._overseer.listens
+            link = ParentLink(to_parent, stop, listens=listens)
+            link.start()
+            self._serve_worker(worker, stop, link)
+            link.close()
             status = 0
         except BaseException:  # the end of this process, whatever it was
             log.exception("Worker failed")
@@ -167,6 +201,7 @@ class Parent:
             pid, status = ended
             for number, slot in enumerate(self._slots):
                 if slot.pid == pid:
+                    self._links.end(pid)
                     self._tell_ended(number)
                     self._ended(slot, os.waitstatus_to_exitcode(status), draining)
 
@@ -203,13 +238,14 @@ class Parent:
                 # As the workers do: open here, they would go on taking connections.
                 for sock in self._sockets:
                     sock.close()
+                close_at = math.inf
             if not any(True for _ in self._living()):
                 break
             if now >= kill_at:
                 log.warning("Killing the workers that did not drain.")
                 self._kill(signal.SIGKILL)
-                kill_at = float("inf")
-            if number := self._stop_signal(self._tick()):
+                kill_at = math.inf
+            if number := self._stop_signal(self._wait(min(close_at, kill_at))):
                 log.warning("Second signal: ending at once.", extra={"fields": {"Signal": number}})
                 self._kill(signal.SIGKILL)
                 logging.shutdown()
@@ -234,16 +270,6 @@ def _next_ended_child() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-@contextlib.contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    ends = os.pipe()
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            os.close(end)
-
-
 def _note(number: int, frame: FrameType | None) -> None:
     """A handler must exist for Python to write the number to the wake-up pipe."""
 
@@ -251,16 +277,18 @@ def _note(number: int, frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def _signals_as_bytes() -> Iterator[int]:
     """Give a descriptor on which each signal arrives as a byte, its number."""
-    with _pipe() as (read_end, write_end):
-        for end in (read_end, write_end):
-            os.set_blocking(end, False)
-        before = {number: signal.signal(number, _note) for number in _SIGNALS}
-        wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        # Held back since the start, so that none was lost or ended the process.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        try:
-            yield read_end
-        finally:
-            signal.set_wakeup_fd(wakeup_before)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    read_end, write_end = os.pipe()
+    for end in (read_end, write_end):
+        os.set_blocking(end, False)
+    before = {number: signal.signal(number, _note) for number in _SIGNALS}
+    wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    # Held back since the start, so that none was lost or ended the process.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    try:
+        yield read_end
+    finally:
+        signal.set_wakeup_fd(wakeup_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(read_end)
+        os.close(write_end)

@@ -97,12 +97,10 @@ class Server:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         hooks: Hooks = Hooks(),  # noqa: B008 - it is frozen
         share: Share | None = None,
-        lifeline: int | None = None,
         is_main: bool = True,
     ) -> None:
         """`share` is this process's part where others accept from the same sockets.
 
-        `lifeline` is the descriptor of a pipe whose closing stops the server as well.
         Of one that `is_main`, the log says how it ends.
         """
         self._stop = stop
@@ -157,8 +155,6 @@ class Server:
             )
             for listener in self._listeners
         }
-        if lifeline is not None:
-            self._poller.add(_Lifeline(lifeline, self._poller, stop))
         stop.when_requested(self._poller.wake)
 
     @property
@@ -254,31 +250,3 @@ class Server:
             log.warning(message, extra={"fields": {"Count": len(busy)}})
         for connection in self._connections:
             connection.cut()
-
-
-class _Lifeline:
-    """Watches a pipe that nobody writes to: when it closes, its holder is dead."""
-
-    interest = 0
-
-    def __init__(self, descriptor: int, poller: Poller, stop: StopRequest) -> None:
-        self._descriptor = descriptor
-        self._poller = poller
-        self._stop = stop
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def wants(self) -> int:
-        return READ
-
-    def on_events(self, events: int) -> None:
-        self._poller.remove(self)
-        log.warning("The parent process is gone.")
-        self._stop()
-
-    def attend(self) -> None:
-        """Nothing of it is changed by other threads."""
-
-    def fail(self) -> None:
-        """There is nothing to give up."""

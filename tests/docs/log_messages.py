@@ -35,6 +35,11 @@ class _Module:
 
     def messages(self, methods: frozenset[str]) -> Iterator[Message]:
         for function, call in self._calls(self._tree, None):
+            if ast.unparse(call.func) == "logging.LogRecord":  # logged later, by a handler
+                if (ast.unparse(call.args[1]) in QUIET_LEVELS) == (methods is QUIET):
+                    for text in self._texts(call.args[4], function, call):
+                        yield Message(f"{self._name}:{call.lineno}", text)
+                continue
             if not _is_logger(call.func) or call.func.attr not in methods:
                 continue
             level, *rest = call.args if call.func.attr == "log" else (None, *call.args)

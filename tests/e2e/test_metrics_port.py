@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
-import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -386,14 +386,68 @@ def test_a_worker_that_hangs_counts_with_its_last_word(
         os.kill(hanging, signal.SIGCONT)
 
 
-def test_nothing_of_the_workers_stays_behind(launch: Launch, target: Upstream, port: int) -> None:
-    # Not tmp_path: the path of a Unix socket has to be short.
-    with tempfile.TemporaryDirectory(prefix="authproxy-") as name:
-        folder = Path(name)
-        proxy = launch(METRICS_PORT=str(port), WORKERS="2", TMPDIR=name)
-        settled(port)
-        (directory,) = folder.iterdir()
-        assert directory.stat().st_mode & 0o077 == 0
-        proxy.signal(signal.SIGTERM)
-        assert proxy.wait() == 0
-        assert list(folder.iterdir()) == []
+def test_sums_do_not_fall_while_a_worker_drains(
+    launch: Launch, target: Upstream, port: int
+) -> None:
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2", SHUTDOWN_GRACE_SECONDS="20")
+    wait_until("every worker is ready", lambda: proxy.log.count("Token refreshed") == 2)
+    serve_with_both(proxy, 10)
+    first, second = proxy.workers()
+    gate = target.gate()
+    target.respond(actions.raw(gate, actions.answer(200)))
+    os.kill(second, signal.SIGSTOP)
+    try:
+        with proxy.connect() as client:
+            client.send(message("GET /held"))
+            target.wait_for("it is held", lambda: target.requests[-1].target == b"/held")
+            os.kill(second, signal.SIGCONT)
+            os.kill(first, signal.SIGTERM)
+            proxy.wait_for_event("Draining")
+            for _ in range(5):
+                page = scrape(port)
+                assert page.sum(REQUESTS) == 20
+                assert page.sum("aad_auth_proxy_requests_in_flight") == 1
+            gate.open()
+            assert client.receive().status == 200
+    finally:
+        os.kill(second, signal.SIGCONT)
+    totals: list[float] = []
+    while "Worker died" not in proxy.log:
+        totals.append(scrape(port).sum(REQUESTS))
+    totals.append(scrape(port).sum(REQUESTS))
+    assert totals == sorted(totals)
+    assert totals[0] >= 20
+    assert totals[-1] == 21
+
+
+def test_workers_need_no_disk(launch: Launch, target: Upstream, port: int, tmp_path: Path) -> None:
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2", TMPDIR=str(tmp_path))
+    wait_until("every worker is ready", lambda: proxy.log.count("Token refreshed") == 2)
+    for pid in (proxy.pid, *proxy.workers()):  # as on a full disk
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
+    serve_with_both(proxy, 5)
+    assert settled(port).sum(REQUESTS) == 10
+    os.kill(proxy.workers()[0], signal.SIGTERM)
+    proxy.wait_for_line("Worker died")
+    assert settled(port).sum(REQUESTS) == 10
+    assert list(tmp_path.iterdir()) == []
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+
+
+def test_a_parent_that_hangs_costs_the_sums_and_no_request(
+    two_workers: ProxyProcess, target: Upstream, port: int
+) -> None:
+    os.kill(two_workers.pid, signal.SIGSTOP)
+    try:
+        ask_quietly(two_workers, 5)
+        assert two_workers.get("/health").status == 200
+        status, _, body = ask_metrics_port(port)
+        assert (status, json.loads(body)["code"]) == (503, "MetricsUnavailable")
+        status, _, body = ask_metrics_port(port, "/status.json")
+        assert status == 200
+        assert json.loads(body)["silent_workers"] == [None]
+        assert len(json.loads(body)["workers"]) == 1
+    finally:
+        os.kill(two_workers.pid, signal.SIGCONT)
+    assert settled(port).sum(REQUESTS) == 5

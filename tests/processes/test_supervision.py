@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 
 import pytest
 
@@ -123,19 +121,8 @@ def manager() -> Manager:
 
 
 @pytest.fixture
-def reports(manager: Manager) -> Iterator[WorkerReports]:
-    with closing(WorkerReports(manager)) as made:
-        yield made
-
-
-def as_worker(do: Callable[[], None]) -> int:
-    """Do this in a forked process; return its pid once it has ended."""
-    pid = os.fork()
-    if pid == 0:
-        do()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return pid
+def reports(manager: Manager) -> WorkerReports:
+    return WorkerReports(manager)
 
 
 READY = Condition(serves=True, ready=True, text="Ready.")
@@ -155,21 +142,16 @@ BROKEN = Condition(serves=False, ready=False, text="Cannot serve.")
 def test_workers_are_as_well_as_the_one_that_is_worst(
     reports: WorkerReports, manager: Manager, said: list[Condition], together: Condition
 ) -> None:
-    pids = [as_worker(lambda one=one: reports.report(one)) for one in said]
-    reports.look(pids)
+    for pid, condition in enumerate(said):
+        reports.take(pid, condition)
+    reports.look(range(len(said)))
     assert manager.last == together
 
 
 def test_a_worker_that_has_gone_counts_no_more(reports: WorkerReports, manager: Manager) -> None:
-    well = as_worker(lambda: reports.report(READY))
-    broken = as_worker(lambda: reports.report(BROKEN))
-    reports.look([well, broken])
+    reports.take(1, READY)
+    reports.take(2, BROKEN)
+    reports.look([1, 2])
     assert not manager.last.serves
-    reports.look([well])
+    reports.look([1])
     assert manager.last == Condition(True, True, "1 of 1 workers are ready. Ready.")
-
-
-def test_a_parent_that_does_not_listen_holds_up_no_worker(reports: WorkerReports) -> None:
-    for _ in range(10_000):
-        reports.report(READY)
-    reports.look([os.getpid()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def test_a_worker_that_ends_leaves_the_unix_socket(tmp_path: Path) -> None:
 from authproxy.serving.listening import listen_unix
 from authproxy.processes.workers import Parent
 with listen_unix({str(path)!r}) as sock:
-    Parent(2, [sock], lambda number, stop, lifeline: None, delay=0, grace=1).run()
+    Parent(2, [sock], lambda number, stop, link: None, delay=0, grace=1).run()
 """
     with running(program) as parent:
         assert parent.stderr is not None
@@ -219,7 +220,7 @@ def test_a_worker_that_dies_at_once_is_replaced_ever_more_slowly() -> None:
     program = """
 from authproxy.processes import workers
 workers._FIRST_PAUSE_SECONDS = 0.1
-def fail(number, stop, lifeline):
+def fail(number, stop, link):
     raise RuntimeError("no use")
 workers.Parent(1, [], fail, delay=0, grace=1).run()
 """
@@ -243,7 +244,7 @@ def test_the_status_tells_whether_the_workers_drained(ends: str, status: int) ->
 import sys, time
 from authproxy.processes import workers
 workers._SPARE_SECONDS = 0.1
-def serve(number, stop, lifeline):
+def serve(number, stop, link):
     sys.stderr.write("serving\\n")
     sys.stderr.flush()
     while not {ends}:
@@ -256,3 +257,82 @@ sys.exit(workers.Parent(1, [], serve, delay=0, grace=0.4).run())
         parent.terminate()
         parent.communicate(timeout=DEADLINE)
         assert parent.returncode == status
+
+
+def test_a_parent_that_drains_sleeps_until_a_worker_ends() -> None:
+    """Of two workers one ends at once; meanwhile the parent spun, at the price of a core."""
+    program = """
+import sys, time
+from authproxy.processes import workers
+waits = []
+wait = workers.WorkerLinks.wait
+workers.WorkerLinks.wait = lambda links, seconds: waits.append(seconds) or wait(links, seconds)
+def serve(number, stop, link):
+    while not stop.requested:
+        time.sleep(0.01)
+    if number == 0:
+        time.sleep(2.5)
+parent = workers.Parent(2, [], serve, delay=0, grace=20)
+started = parent._fill
+def fill():
+    started()
+    sys.stderr.write("serving\\n")
+    sys.stderr.flush()
+parent._fill = fill
+drain = parent._drain
+parent._drain = lambda: waits.clear() or drain()
+status = parent.run()
+sys.stderr.write(f"waits: {len(waits)}\\n")
+sys.exit(status)
+"""
+    with running(program) as parent:
+        assert parent.stderr is not None
+        assert any("serving" in line for line in parent.stderr)
+        parent.terminate()
+        _, log = parent.communicate(timeout=DEADLINE)
+        assert parent.returncode == 0
+    (count,) = re.findall(r"^waits: (\d+)$", log, re.MULTILINE)
+    assert int(count) < 20
+
+
+def test_sums_never_fall_while_workers_end_die_and_are_replaced() -> None:
+    program = """
+import json, os, signal, sys, threading, time
+from authproxy.processes.workers import Parent
+def add(ended, report):
+    return json.dumps(json.loads(ended or "0") + json.loads(report)).encode()
+def total(gathered):
+    return (gathered["ended"] or 0) + sum(worker["report"] or 0 for worker in gathered["workers"])
+def serve(number, stop, link):
+    link.report_on("count", lambda: b"5", lasting=True)
+    def ask():
+        while not stop.requested:
+            gathered = link.gather("count")
+            living = len(gathered["workers"])
+            sys.stderr.write(f"{number} {living} {total(gathered)}\\n")
+            sys.stderr.flush()
+            time.sleep(0.01)
+    threading.Thread(target=ask, daemon=True).start()
+    while not stop.requested:
+        time.sleep(0.01)
+    link.report_last()
+sys.exit(Parent(2, [], serve, delay=0, grace=5, folds={"count": add}).run())
+"""
+    with running(program) as parent:
+        assert parent.stderr is not None
+        kills = {10: signal.SIGTERM, 15: signal.SIGKILL}
+        pids: list[int] = []
+        totals: list[int] = []
+        for line in parent.stderr:
+            if "Worker started" in line:
+                pids.append(int(parse_line(line.rstrip())["WorkerPID"]))
+            elif re.fullmatch(r"\d \d \d+\n", line):
+                totals.append(int(line.split()[2]))
+                if totals[-1] in kills:
+                    os.kill(pids[-1], kills.pop(totals[-1]))
+                if totals[-1] == 20:
+                    break
+        parent.terminate()
+        parent.communicate(timeout=DEADLINE)
+        assert parent.returncode == 0
+    assert totals == sorted(totals)

@@ -285,12 +285,14 @@ class ProxyProcess:
                 fcntl.ioctl(stderr, termios.FIONREAD, waiting)
             return self._ended or not any(waiting)
 
+        give_up = time.monotonic() + 1  # under load there is always more
         with self._changed:
             while True:
                 self._changed.wait_for(all_read, timeout=DEADLINE)
-                before = len(self.lines)
-                if not self._changed.wait_for(lambda n=before: len(self.lines) > n, timeout=0.1):
-                    return before
+                place = len(self.lines)
+                more = self._changed.wait_for(lambda n=place: len(self.lines) > n, timeout=0.1)
+                if not more or time.monotonic() > give_up:
+                    return place
 
     def wait_for_line(self, pattern: str, *, after: int = 0) -> str:
         """Return the first line that `pattern` is found in, once there is one."""
