@@ -223,6 +223,21 @@ def standard_error() -> Sink:
     return stream_sink(stream)
 
 
+def lost_lines() -> int:
+    """Return how many lines this process has lost as nobody read them."""
+    return sum(writer.lost for writer in _writers())
+
+
+def alive() -> bool:
+    """Tell whether the lines of this process are being written."""
+    return all(writer.alive for writer in _writers())
+
+
+def _writers() -> list[LogWriter[logging.LogRecord]]:
+    handlers = logging.getLogger().handlers
+    return [handler.writer for handler in handlers if isinstance(handler, WriterHandler)]
+
+
 def complain(lines: Iterable[str]) -> None:
     """Write lines for the operator to standard error; return once they are there.
 

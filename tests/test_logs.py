@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from authproxy.logs import (
     JSONFormatter,
     LogfmtFormatter,
     WriterHandler,
+    alive,
     captured,
 )
 from authproxy.redaction import masked
@@ -309,3 +311,22 @@ def test_what_python_itself_would_print_is_logged() -> None:
         lines, ("in a thread", "in a finalizer", "mind this", "at the end"), strict=True
     ):
         assert text in line
+
+
+def test_the_end_of_the_thread_is_noticed(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, lines = logged
+    (handler,) = logger.handlers
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    logger.info("well")
+    assert lines() != []
+    assert alive()
+
+    def fail(data: bytes) -> int:
+        raise RuntimeError("a bug")
+
+    assert isinstance(handler, WriterHandler)
+    handler.writer._sink = fail
+    logger.info("ill")
+    handler.flush()
+    assert not alive()

@@ -87,7 +87,8 @@ def test_a_second_signal_ends_it_without_a_reader(launch: Launch, target: Upstre
 def test_lost_lines_are_counted_and_told_when_somebody_reads_again(
     launch: Launch, target: Upstream
 ) -> None:
-    proxy = launch()
+    port = free_port()
+    proxy = launch(METRICS_PORT=str(port))
     mark = proxy.mark()
     with proxy.unread():
         ask_often(proxy, MANY)
@@ -96,6 +97,7 @@ def test_lost_lines_are_counted_and_told_when_somebody_reads_again(
     kept = sum(SENT in line for line in proxy.lines[mark:])
     assert int(lost["Count"]) > 0
     assert kept + int(lost["Count"]) == MANY
+    assert scrape(port).sum("aad_auth_proxy_log_lines_lost_total") == int(lost["Count"])
     assert proxy.get("/afterwards").status == 200
     proxy.wait_for_line(f"{SENT}.*/afterwards", after=mark)
     assert proxy.log.count(LOST) == 1

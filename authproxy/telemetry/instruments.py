@@ -10,6 +10,7 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from authproxy.logs import lost_lines
 from authproxy.telemetry.metric_labels import BoundedLabels, ClientLabels, known_method
 from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
 
@@ -139,6 +140,11 @@ class Instruments:
             "aad_auth_proxy_target_retries_total",
             [self._count_retries],
             description="Requests that were sent to the target a second time.",
+        )
+        counter(
+            "aad_auth_proxy_log_lines_lost_total",
+            [lambda _: [Observation(lost_lines())]],
+            description="Log lines that were lost, as nobody read standard error.",
         )
         gauge(
             "aad_auth_proxy_token_expiry_timestamp_seconds",
