@@ -156,6 +156,7 @@ class Parent:
 
     def _fork(self, number: int) -> int:
         ours, theirs = channel()
+        # The one other thread here writes the log, and has nothing that the child needs.
         # No signal may come between the fork and the worker's own handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
