@@ -154,7 +154,7 @@ def test_a_pipe_that_was_closed_changes_no_exit_status(
     with serving({**base_settings, "WORKERS": workers}, tmp_path, write_end) as (proxy, address):
         os.close(write_end)
         os.close(read_end)
-        assert exchange(address, message("GET /x")).status == 200
+        wait_until("it serves", lambda: exchange(address, message("GET /x")).status == 200)
         proxy.terminate()
         assert proxy.wait(DEADLINE) == 0
 
@@ -167,7 +167,7 @@ def test_a_full_disk_changes_no_exit_status(
         Path("/dev/full").open("wb", buffering=0) as full,
         serving({**base_settings, "WORKERS": workers}, tmp_path, full) as (proxy, address),
     ):
-        assert exchange(address, message("GET /x")).status == 200
+        wait_until("it serves", lambda: exchange(address, message("GET /x")).status == 200)
         proxy.terminate()
         assert proxy.wait(DEADLINE) == 0
 

@@ -65,8 +65,12 @@ class Pair:
 
     def tell(self, message: Message) -> None:
         self.parent.send(message)
-        self.parent.send_unsent()
-        assert not self.parent.has_unsent
+
+        def gone() -> bool:
+            self.parent.send_unsent()
+            return not self.parent.has_unsent
+
+        wait_until("it is sent", gone)
 
     def close(self) -> None:
         self.parent.close()
