@@ -69,6 +69,7 @@ NOT_ABOUT_APACHE = (
     r"test_replay::.*(401|challenge|renew|claims).*",
     # Files that are copied for Apache's user, METRICS_PORT.
     r"test_admission::test_(a_file_of_tokens|tokens_are_exchanged|refusals_are_counted).*",
+    r"test_admission::test_(a_token_file_that_is_half|a_pipe_in_place).*",
     # What Apache sends on for those who have gone would come among the next test's requests:
     # tests/apache/test_mod_wsgi.py has this.
     r"test_hostile_clients::test_clients_that_go_away.*\[whole.*",
