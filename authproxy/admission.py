@@ -64,6 +64,13 @@ class Admission:
             self._callers.keys.stop()
 
     @property
+    def alive(self) -> bool:
+        """Whether it is noticed when what callers are judged by changes."""
+        return (self._tokens is None or self._tokens.alive) and (
+            self._callers is None or self._callers.keys.alive
+        )
+
+    @property
     def ready(self) -> bool:
         """Whether any caller can be let in yet."""
         if self._tokens is not None and self._tokens.current() is not None:

@@ -43,9 +43,11 @@ class Services:
         #: Each part that starts a thread which must not end registers it here.
         self.vital_threads = VitalThreads()
         self._resources = Resources(self.telemetry)
+        self.vital_threads.watch("log", logs.alive)
         self.vital_threads.watch("refresher", lambda: self._resources.refresher.alive)
         #: Those in force: read anew for each request, replaced as a whole.
         self.routes = RouteSet(settings, self._resources)
+        self.vital_threads.watch("watched file", lambda: self.routes.admissions_alive)
         self._report_in_force()
         self.doorkeeper = Doorkeeper(self, self.telemetry)
         self._drained_by: float | None = None

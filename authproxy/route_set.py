@@ -193,6 +193,12 @@ class RouteSet:
         return len(self.routes) > 1 or self.routes[0].admission is not None
 
     @property
+    def admissions_alive(self) -> bool:
+        """Whether each admission notices what changes."""
+        admissions = (served.admission for served in self.routes)
+        return all(admission is None or admission.alive for admission in admissions)
+
+    @property
     def tried(self) -> bool:
         """Whether each first attempt at a token has ended, well or not."""
         return all(source.tried for source in self.sources)

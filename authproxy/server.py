@@ -91,7 +91,9 @@ def serve(settings: Settings, reread: Reread) -> int:
             keep_to_one_core(number, settings.workers)
             share = Share(counts, number)
             app = create_app(in_force[-1])
-            reload_on_request(requests, reread, app.extensions["authproxy"])
+            services: Services = app.extensions["authproxy"]
+            services.vital_threads.watch("parent channel", lambda: parent.alive)
+            reload_on_request(requests, reread, services)
             serve_process(app, sockets, stop, parent, metrics, share, siblings=parent)
 
         def reload() -> bool:

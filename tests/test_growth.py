@@ -35,14 +35,12 @@ from authproxy.headers import (
     returnable,
 )
 from authproxy.http1.chunks import ChunkDecoder
-from authproxy.http1.memory_body import BodyMemory
 from authproxy.path_readings import oddity, readings_of
 from authproxy.path_rules import PathRules
 from authproxy.routes import Match, RouteTable
-from authproxy.serving.limits import Limits, adjustments_for
-from authproxy.serving.request_parser import RequestParser
 from authproxy.telemetry.metric_labels import BoundedLabels
 from authproxy.urls import TargetURL, request_target, requested_host
+from tests.support.parsed import Parsed
 
 #: Twice the bytes may take this many times the time: what grows with the square takes four.
 MOST = 2.5
@@ -73,7 +71,6 @@ ACROSS, WITHIN = Glob("/**/*a/**/*b/**", "/"), Glob("/*a*a*a*b", "/")
 SUBJECT = Glob("system:**:*a*:b", ":")
 DIGESTS = TokenDigests(["correct-horse-battery-staple"])
 KEY = SigningKey()
-LIMITS = adjustments_for(Limits(threads=1, body_bytes=1 << 22, header_bytes=1 << 22))
 
 
 class _Keys:
@@ -91,6 +88,8 @@ class _Keys:
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+    alive = True
 
 
 CALLERS = TokenCallers(_Keys(), issuer="i", audience="a", subjects=["**"])
@@ -112,11 +111,11 @@ def coded(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-def parsed(head: str) -> RequestParser:
-    parser = RequestParser(LIMITS, BodyMemory())
-    parser.received(head.encode("latin-1"))
-    parser.close()
-    return parser
+def parsed(head: str) -> Parsed:
+    read = Parsed(body_limit=1 << 22, header_limit=1 << 22)
+    read.feed(head.encode("latin-1"))
+    read.close()
+    return read
 
 
 def decoded(body: str) -> bytes:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authproxy.serving.hooks import Hooks
 from authproxy.serving.limits import Limits
 from tests.support.process import wait_until
 from tests.support.serving import RecordedLifecycle, Serving

@@ -135,6 +135,9 @@ class EndpointKeys:
         self._unknown: dict[str, float] = {}
         self._wanted = False
 
+    #: It has no thread of its own: the refresher is watched for all.
+    alive = True
+
     def current(self) -> Keys | None:
         return self._keys
 

@@ -79,6 +79,10 @@ class KeySource(Protocol):
     def stop(self) -> None:
         """Get no more."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether new keys are noticed: False where a bug has ended a thread of this source's."""
+
 
 class FileKeys:
     """The keys of INBOUND_JWKS_FILE, read anew when it changes."""
@@ -105,3 +109,7 @@ class FileKeys:
 
     def stop(self) -> None:
         self._file.stop()
+
+    @property
+    def alive(self) -> bool:
+        return self._file.alive

@@ -31,7 +31,7 @@ from authproxy.serving.limits import (
 )
 from authproxy.serving.listener import LEFT_SECONDS, Listener
 from authproxy.serving.outbox import OutboxStore
-from authproxy.serving.poller import READ, Poller
+from authproxy.serving.poller import Poller
 from authproxy.serving.request_body import BodyStore
 from authproxy.serving.request_reader import Intake
 from authproxy.serving.stages import Stage
