@@ -89,7 +89,7 @@ print("parent", names())
 """,
         base_settings,
     )
-    child = "ready ['log', 'token']\n"
+    child = "ready ['log', 'refresher']\n"
     assert result.stdout == f"{child}{child}parent ['log']\n", result.stderr
 
 

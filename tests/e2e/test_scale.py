@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -160,7 +161,10 @@ def descriptors_to(port: int, pid: int) -> list[str]:
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
         if (fields := line.split())[1].endswith(f":{port:04X}") and fields[3] == "01"
     }
-    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            links.append(os.readlink(descriptor))
     return [link for link in links if link.removeprefix("socket:[").rstrip("]") in inodes]
 
 
