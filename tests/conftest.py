@@ -181,6 +181,8 @@ def shared_proxy(
 ) -> Iterator[ProxyProcess]:
     with server(base_settings) as process:
         yield process
+        # Else it would have used no connection again, whatever the tests after that were about.
+        assert "Unsolicited bytes" not in process.log, process.log
 
 
 @pytest.fixture

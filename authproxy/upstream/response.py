@@ -15,6 +15,7 @@ from authproxy.http1.response_head import (
     parse_head,
     split_head,
 )
+from authproxy.upstream.unsolicited import Delivery
 
 #: Bytes asked of the socket at a time, and passed on at a time.
 READ_BYTES = 64 * 1024
@@ -28,16 +29,22 @@ class NoResponse(HTTPException):
     """The connection ended before a single byte of a response."""
 
 
+class UnsolicitedResponse(HTTPException):
+    """Bytes came before a byte of the request can have reached the target."""
+
+
 class TargetResponse:
-    """A response of the target.
+    """A response of the target; made right before its request is sent.
 
     `complete` says that all of the body was read, `will_close` that the
-    connection is not to be used again.
+    connection is not to be used again, `surplus` that more came than the
+    response.
     """
 
     head: Head
 
     def __init__(self, sock: socket, method: str) -> None:
+        self._delivery = Delivery(sock)
         self._sock = sock
         self._method = method
         self._arrived = b""  # read, not yet passed on
@@ -46,24 +53,37 @@ class TargetResponse:
         self._chunks: ChunkDecoder | None = None
         self.complete = False
         self.will_close = True
+        self.surplus = False
+
+    def look(self) -> None:
+        """Read what is there while the request is still being sent.
+
+        Raises UnsolicitedResponse.
+        """
+        self._arrived = self._read_ahead(READ_BYTES) or b""
+        self._refuse_unsolicited()
 
     def begin(self) -> None:
         """Read the head, passing over interim responses.
 
-        Raises NoResponse, MalformedResponse, and what sockets raise.
+        Raises NoResponse, UnsolicitedResponse, MalformedResponse, and what
+        sockets raise.
         """
         try:
-            data = self._sock.recv(READ_BYTES)
+            if not self._arrived:
+                self._arrived = self._receive()
         except (ConnectionError, ssl.SSLError) as error:
-            raise NoResponse("closed the connection without an answer") from error
-        if not data:
-            raise NoResponse("closed the connection without an answer")
+            raise NoResponse("closed the connection without a response") from error
+        if not self._arrived:
+            raise NoResponse("closed the connection without a response")
+        self._refuse_unsolicited()
+        data = self._arrived
         for _ in range(MAX_INTERIM_RESPONSES + 1):
             known = 0
             while (parts := split_head(data, known)) is None:
-                more = self._sock.recv(READ_BYTES)
+                more = self._receive()
                 if not more:
-                    raise MalformedResponse("closed the connection within the answer's head")
+                    raise MalformedResponse("closed the connection within the response's head")
                 known = len(data)
                 data += more
             head, data = parse_head(parts[0], self._method), parts[1]
@@ -80,6 +100,10 @@ class TargetResponse:
         self.will_close = not head.persistent
         if head.length == 0:
             self._end()
+
+    def _refuse_unsolicited(self) -> None:
+        if self._arrived and self._delivery.nothing_arrived():
+            raise UnsolicitedResponse("sent a response before it had the request")
 
     def has_arrived(self) -> bool:
         """Whether bytes of the body, or its end, can be had without waiting."""
@@ -133,17 +157,20 @@ class TargetResponse:
     def _end(self) -> None:
         self.complete = True
         if self._arrived:  # more than was announced: who knows what it belongs to
-            self.will_close = True
+            self.surplus = self.will_close = True
 
     def _read(self) -> bytes:
         """Wait for bytes, and return as many as are there then; none at the end."""
-        if self._failure is not None:
-            raise self._failure
-        first = self._sock.recv(READ_BYTES)
+        first = self._receive()
         if len(first) < _RECORD_BYTES:
             return first
         # To pass records on one by one would cost more than to decrypt them.
         return first + (self._read_ahead(PIECE_BYTES - len(first)) or b"")
+
+    def _receive(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        return self._sock.recv(READ_BYTES)
 
     def _read_ahead(self, most: int) -> bytes | None:
         """Return what can be had without waiting, None where that is nothing at all.

@@ -1,7 +1,7 @@
 """The pooled connections to the target: one exchange of bytes on one of them.
 
-The Session owns the adapter, the adapter the connection pool with its one
-TLS context; urllib3 opens and checks connections, also through HTTPS_PROXY.
+The Session owns the adapter, the adapter the connections and their one TLS
+context; urllib3 opens connections, also through HTTPS_PROXY.
 What urllib3 and requests would do to a request on its way (quote the target
 again, add fields, decode, follow, keep cookies) is gone around: the head goes
 out as it was built, and the answer comes back as it arrived.
@@ -12,11 +12,10 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
-from queue import Empty
 from typing import Any, cast
 
 from requests import Session
@@ -34,8 +33,10 @@ from authproxy.errors import (
     TargetTimeout,
     TargetUnreachable,
 )
+from authproxy.upstream.pool import REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
-from authproxy.upstream.response import NoResponse, TargetResponse
+from authproxy.upstream.response import NoResponse, TargetResponse, UnsolicitedResponse
+from authproxy.upstream.unsolicited import plain_socket
 from authproxy.urls import TargetURL
 
 #: The most that fits into one record of TLS.
@@ -47,7 +48,7 @@ BEGINNING_SECONDS = 0.5
 
 
 class DeadConnection(AuthProxyError):
-    """A pooled connection had been closed: not a byte was answered on it."""
+    """A pooled connection was of no use: not a byte of a response came on it."""
 
 
 class Answer:
@@ -57,14 +58,14 @@ class Answer:
         self,
         response: TargetResponse,
         connection: HTTPConnection,
-        give_back: Callable[[HTTPConnection], None],
+        pool: ConnectionPool,
         abort: AbortSignal,
     ) -> None:
         self._response = response
         self._abort = abort
         self._read_timeout = connection.sock.gettimeout()
         self._connection = connection
-        self._give_back = give_back
+        self._pool = pool
         self._released = False
         self.status = response.head.status
         self.reason = response.head.reason
@@ -133,16 +134,20 @@ class Answer:
             return
         self._released = True
         self._abort.on_abort(None)
+        if self._response.surplus:
+            self._pool.distrust()
         if not self._response.complete or self._response.will_close or self._abort.aborted:
             self._connection.close()
-        self._give_back(self._connection)
+        else:
+            self._pool.give_back(self._connection)
 
 
 class TargetAdapter(HTTPAdapter):
     """Connections to one target, and the exchange of one request on one of them.
 
-    Timeouts are in seconds; `read_timeout` is the longest silence. `proxy` is
-    the URL of a forward proxy to tunnel through.
+    Timeouts are in seconds; `read_timeout` is the longest silence, `rest` how
+    long a connection rests between requests. `proxy` is the URL of a forward
+    proxy to tunnel through.
     """
 
     def __init__(
@@ -154,10 +159,11 @@ class TargetAdapter(HTTPAdapter):
         read_timeout: float,
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        rest: float = REST_SECONDS,
     ) -> None:
-        super().__init__(pool_connections=1, pool_maxsize=pool_size)
+        super().__init__(pool_connections=1)
         self._read_timeout = read_timeout
-        self._retired = False
+        self._pool = ConnectionPool(url.authority, pool_size, rest=rest)
         manager = (
             self.proxy_manager_for(proxy, proxy_ssl_context=ssl_context)
             if proxy
@@ -166,7 +172,7 @@ class TargetAdapter(HTTPAdapter):
         pool_options: dict[str, Any] = {"timeout": Timeout(connect=connect_timeout)}
         if ssl_context:
             pool_options["ssl_context"] = ssl_context
-        self._pool: HTTPConnectionPool = manager.connection_from_host(
+        self._opener: HTTPConnectionPool = manager.connection_from_host(
             url.host, url.port, url.scheme, pool_options
         )
 
@@ -176,54 +182,38 @@ class TargetAdapter(HTTPAdapter):
         """Send one request and return its answer, whose body is still to be read.
 
         `reconnect` forbids a connection that was used before. Raises
-        DeadConnection where a pooled connection turned out closed before a
-        byte of an answer; ClientDisconnected where the client left meanwhile;
-        TargetUnreachable, TargetTimeout or TargetProtocolError otherwise.
+        DeadConnection where a pooled connection turned out to be of no use
+        before a byte of a response; ClientDisconnected where the client left
+        meanwhile; TargetUnreachable, TargetTimeout or TargetProtocolError
+        otherwise.
         """
-        connection = cast(HTTPConnection, self._pool._get_conn())
-        if reconnect:
-            connection.close()
+        kept = None if reconnect else self._pool.take()
+        connection = kept or cast(HTTPConnection, self._opener._new_conn())
         try:
-            reused = not connection.is_closed
-            if not reused:
+            if kept is None:
                 self._connect(connection)
             request.abort.on_abort(partial(_hang_up, connection.sock))
-            response = self._converse(connection, request, authorization, reused)
+            response = self._converse(connection, request, authorization, kept is not None)
         except BaseException as error:
             request.abort.on_abort(None)
             connection.close()
-            self._give_back(connection)
             if request.abort.aborted and isinstance(error, AuthProxyError):
                 raise ClientDisconnected from error
             raise
-        return Answer(response, connection, self._give_back, request.abort)
+        return Answer(response, connection, self._pool, request.abort)
 
     def close(self) -> None:
         """Close the pooled connections; those in use end with their answers.
 
         A request that still comes, on its way here when the settings were
-        reloaded, gets a connection for itself alone. The pool would refuse it.
+        reloaded, gets a connection for itself alone.
         """
-        self._retired = True
-        self._close_idle()
-
-    def _give_back(self, connection: HTTPConnection) -> None:
-        self._pool._put_conn(connection)
-        if self._retired:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
-        idle = self._pool.pool
-        assert idle is not None  # it is never closed
-        with suppress(Empty):
-            while True:
-                if connection := idle.get_nowait():
-                    connection.close()
+        self._pool.close()
 
     def _connect(self, connection: HTTPConnection) -> None:
         try:
-            if self._pool.proxy:
-                self._pool._prepare_proxy(connection)
+            if self._opener.proxy:
+                self._opener._prepare_proxy(connection)
             else:
                 connection.connect()
         except (HTTPError, HTTPException, OSError) as error:
@@ -237,10 +227,12 @@ class TargetAdapter(HTTPAdapter):
         self, connection: HTTPConnection, request: OutboundRequest, authorization: str, reused: bool
     ) -> TargetResponse:
         try:
-            sent = _send(connection, request, authorization)
             response = TargetResponse(connection.sock, method=request.method)
+            sent = _send(connection, request, authorization, response)
             response.begin()
-        except NoResponse as error:
+        except (NoResponse, UnsolicitedResponse) as error:
+            if isinstance(error, UnsolicitedResponse):
+                self._pool.distrust()
             if reused:
                 raise DeadConnection(str(error)) from error
             raise TargetProtocolError(f"the target {error}") from error
@@ -252,11 +244,16 @@ class TargetAdapter(HTTPAdapter):
         return response
 
 
-def _send(connection: HTTPConnection, request: OutboundRequest, authorization: str) -> bool:
+def _send(
+    connection: HTTPConnection,
+    request: OutboundRequest,
+    authorization: str,
+    response: TargetResponse,
+) -> bool:
     """Send a whole request; False where the target closed while it was sent.
 
-    A target may answer before it has read everything (413, say) and close:
-    then the answer is worth more than the error.
+    A target may respond before it has read everything (413, say) and close:
+    then the response is worth more than the error. Raises UnsolicitedResponse.
     """
     head = request.head(authorization)
     sock = connection.sock
@@ -267,6 +264,7 @@ def _send(connection: HTTPConnection, request: OutboundRequest, authorization: s
         room = max(0, RECORD_BYTES - len(head))
         sock.sendall(head + first[:room])
         if len(first) > room:
+            response.look()
             sock.sendall(first[room:])
         for piece in pieces:
             sock.sendall(piece)
@@ -280,9 +278,8 @@ def _hang_up(connected: Any) -> None:
 
     TLS is gone around: its state is that thread's alone.
     """
-    plain = getattr(connected, "socket", connected)  # of TLS within the TLS of a proxy
     with suppress(OSError):
-        socket.socket.shutdown(plain, socket.SHUT_RDWR)
+        socket.socket.shutdown(plain_socket(connected), socket.SHUT_RDWR)
 
 
 def open_session(url: TargetURL, adapter: TargetAdapter) -> Session:

@@ -152,41 +152,7 @@ def test_an_answer_that_ends_with_the_connection_is_cut_by_a_reset(launch: Launc
         upstream.close()
 
 
-# -- more than was announced -----------------------------------------------------
-
-EXCESS = b"HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\nContent-Length: 4\r\n\r\nevil"
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        actions.head(200, "Content-Length: 4") + b"good" + EXCESS,
-        actions.head(200, "Transfer-Encoding: chunked") + chunks(b"good") + EXCESS,
-        actions.head(204) + EXCESS,
-        actions.head(304, "Content-Length: 4") + EXCESS,
-    ],
-    ids=["length", "chunked", "204", "304"],
-)
-def test_bytes_beyond_an_answer_are_never_taken_for_the_next(
-    proxy: ProxyProcess, target: Upstream, raw: bytes
-) -> None:
-    target.on("/first", actions.raw(raw))
-    target.respond(actions.answer(200, body=b"honest"))
-    for _ in range(3):
-        assert proxy.get("/first").body in (b"good", b"")
-        response = proxy.get("/second")
-        assert response.body == b"honest"
-        assert response.all("X-Smuggled") == []
-
-
-def test_a_body_to_a_head_request_is_never_taken_for_the_next_answer(
-    proxy: ProxyProcess, target: Upstream
-) -> None:
-    target.on("/first", actions.raw(actions.answer(200, body=EXCESS)))
-    target.respond(actions.answer(200, body=b"honest"))
-    assert proxy.ask(message("HEAD /first")).status == 200
-    response = proxy.get("/second")
-    assert (response.body, response.all("X-Smuggled")) == (b"honest", [])
+# -- what ends an idle connection ------------------------------------------------
 
 
 @pytest.mark.parametrize("then_close", [False, True], ids=["kept", "closed"])

@@ -28,3 +28,9 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         return context
+
+    def issue(self, folder: Path) -> Path:
+        """Write a server's certificate and key for `localhost` to one PEM file there."""
+        path = folder / "server.pem"
+        self._ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+        return path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
+from contextlib import suppress
 
 from tests.support.wire import DEADLINE, Stream, Truncated
 
@@ -42,6 +44,13 @@ class ForwardProxy:
         for sock in sockets:
             sock.close()
 
+    @property
+    def accepted(self) -> list[socket.socket]:
+        """The connections of those who asked, as long as they are open."""
+        with self._lock:
+            opened = [sock for sock in self._sockets if sock.fileno() >= 0]
+        return [sock for sock in opened if sock.getsockname()[1] == self.port]
+
     def _start(self, work, *arguments: object) -> None:  # type: ignore[no-untyped-def]
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         with self._lock:
@@ -77,16 +86,46 @@ class ForwardProxy:
             with self._lock:
                 self._sockets.append(server)
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            self._start(self._pump, server, client)
-            self._pump(client, server)
+            self._relay(client, server)
         except (OSError, Truncated):
             pass  # Either side went away.
 
     @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # Either side went away.
+    def _relay(client: socket.socket, server: socket.socket) -> None:
+        """Pass on what comes from either side, in one thread: a TLS connection is for one alone.
+
+        What is plain for it is not taken before it has been passed on.
+        """
+        open_sides = [client, server]
+        while open_sides:
+            pending = (
+                isinstance(client, ssl.SSLSocket) and client in open_sides and client.pending()
+            )
+            readable = [client] if pending else select.select(open_sides, [], [])[0]
+            for source in readable:
+                sink = server if source is client else client
+                try:
+                    data = _read(source)
+                    if data:
+                        sink.sendall(data)
+                    if data and not isinstance(source, ssl.SSLSocket):
+                        source.recv(len(data))
+                except OSError:
+                    data = b""  # Either side went away.
+                if data == b"":
+                    open_sides.remove(source)
+                    with suppress(OSError):
+                        socket.socket.shutdown(sink, socket.SHUT_WR)
+
+
+def _read(source: socket.socket) -> bytes | None:
+    """Return what is there, None where that is no data of TLS's; without TLS, only look."""
+    if not isinstance(source, ssl.SSLSocket):
+        return source.recv(65536, socket.MSG_PEEK)
+    source.settimeout(0)
+    try:
+        return source.recv(65536)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        source.settimeout(None)

@@ -1,0 +1,135 @@
+"""The connections to one target that are kept for the next request, and which may be used again."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+
+from urllib3.connection import HTTPConnection
+
+from authproxy.upstream.unsolicited import received
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a connection rests after a response: surplus bytes come right behind it, if
+#: any do, and until the next request is sent they can be told from its response.
+REST_SECONDS = 0.002
+
+#: Seconds for which no connection is kept after unsolicited bytes.
+DISTRUST_SECONDS = 600.0
+
+#: What some servers and load balancers send before they close an idle connection
+#: (golang/go#32310): it ends the connection, and says nothing of other responses.
+_IDLE_TIMEOUT = re.compile(rb"HTTP/1\.[01] 408")
+
+
+class ConnectionPool:
+    """Idle connections to one target, `size` at most.
+
+    After unsolicited bytes each request has a connection of its own for
+    DISTRUST_SECONDS: where responses and requests went apart once, the next
+    client may get what was another's.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        size: int,
+        *,
+        rest: float = REST_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._target = target
+        self._size = size
+        self._rest = rest
+        self._now = now
+        self._lock = threading.Lock()
+        #: With the times since which they are idle, the longest first.
+        self._idle: list[tuple[float, HTTPConnection]] = []
+        self._distrusted_until: float | None = None
+        self._closed = False
+
+    def take(self) -> HTTPConnection | None:
+        """Return a connection that may be used again; None where there is none.
+
+        It belongs to the caller until `give_back`. Waits for one that has
+        not rested yet where there is no other.
+        """
+        while (chosen := self._choose()) is not None:
+            connection, wait = chosen
+            if self._may_be_used(connection, wait):
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: HTTPConnection) -> None:
+        """Keep a connection whose response has been read whole, or close it."""
+        with self._lock:
+            keep = self._trusted() and not self._closed and len(self._idle) < self._size
+            if keep:
+                self._idle.append((self._now(), connection))
+        if not keep:
+            connection.close()
+
+    def distrust(self) -> None:
+        """Keep no connection for a while: the target sent unsolicited bytes."""
+        with self._lock:
+            trusted = self._distrusted_until is None
+            self._distrusted_until = self._now() + DISTRUST_SECONDS
+        self._close_idle()
+        if trusted:
+            fields = {"Target": self._target, "Seconds": round(DISTRUST_SECONDS)}
+            log.warning(
+                "Unsolicited bytes from the target, its connections are not used again",
+                extra={"fields": fields},
+            )
+
+    def close(self) -> None:
+        """Close the idle connections, and those in use when they are given back."""
+        self._closed = True
+        self._close_idle()
+
+    def _choose(self) -> tuple[HTTPConnection, float] | None:
+        """Take out the last used that has rested, else the one that needs to wait least.
+
+        Returns it with the seconds to wait. Connections that are not needed
+        are left to the target's idle timeout that way.
+        """
+        with self._lock:
+            if not self._idle:
+                return None
+            now = self._now()
+            at = len(self._idle) - 1
+            while at and now - self._idle[at][0] < self._rest:
+                at -= 1
+            since, connection = self._idle.pop(at)
+        return connection, max(0.0, since + self._rest - now)
+
+    def _may_be_used(self, connection: HTTPConnection, wait: float) -> bool:
+        """Whether an idle connection is open, and nothing came on it that nobody asked for."""
+        try:
+            data = received(connection.sock, wait)
+        except OSError:
+            return False
+        if data and not _IDLE_TIMEOUT.match(data):
+            self.distrust()
+        return data is None
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    def _trusted(self) -> bool:
+        """Whether connections are kept. The lock is held."""
+        if self._distrusted_until is None:
+            return True
+        if self._now() < self._distrusted_until:
+            return False
+        self._distrusted_until = None
+        log.info("Connections are used again", extra={"fields": {"Target": self._target}})
+        return True
