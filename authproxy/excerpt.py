@@ -8,6 +8,9 @@ import zlib
 RAW_BYTES = 16 * 1024
 SHOWN_BYTES = 2 * 1024
 
+#: Most that is shown of the name of a coding.
+SHOWN_CODING = 100
+
 #: zlib's window bits for gzip or zlib wrapping, and for bare deflate, which
 #: some servers send for `deflate` (RFC 9110 section 8.4.1.2).
 _WRAPPED, _BARE = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
@@ -17,6 +20,8 @@ class BodyExcerpt:
     """Keeps the first bytes of a body and shows them as text."""
 
     def __init__(self, encoding: str | None) -> None:
+        #: The body's Content-Encoding as it came, cut to a length that can be shown.
+        self.encoding = (encoding or "")[:SHOWN_CODING] or None
         self._encoding = (encoding or "").strip().lower()
         self._raw = bytearray()
 
@@ -39,7 +44,7 @@ class BodyExcerpt:
         else:
             decoded = None
         if decoded is None:
-            return f"({len(raw)} bytes of {self._encoding})" if raw else ""
+            return f"({len(raw)} bytes of {self._encoding[:SHOWN_CODING]})" if raw else ""
         return decoded.decode("utf-8", errors="replace")
 
 

@@ -1,18 +1,18 @@
-"""Pure rules: what looks like a token, and known secrets in whatever form, masked."""
+"""Pure rules: what looks like a token, and known secrets, masked."""
 
 from __future__ import annotations
 
-import json
 import re
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterable
+from functools import lru_cache
+
+from authproxy.quotations import SHORTEST, Secret, Span, readings
 
 #: What stands where a secret would.
 MASK = "***"
 
-#: Shorter secrets are toys: masking them would only garble the text around.
-SHORTEST = 6
+#: Tokens that are kept prepared to be looked for, 230 KiB each.
+PREPARED_TOKENS = 6
 
 #: After "Bearer ", or the parts of a signed or encrypted token (RFC 7515, RFC 7516),
 #: also of one that is cut off. These run over whatever clients send: no two places
@@ -24,57 +24,52 @@ _JWT_HEADER = re.compile(r"\beyJ[\w-]{8,}\Z")
 
 def masked(text: str) -> str:
     """Return `text` with everything that looks like a token masked."""
-    return _DOTTED.sub(_without_jwt, _BEARER.sub(rf"\1{MASK}", text))
+    return _without(text, _lookalikes(text))
 
 
-def _without_jwt(dotted: re.Match[str]) -> str:
-    """Mask words between dots from the one on that can begin a token."""
-    words = dotted[0].split(".")
-    for at, word in enumerate(words[:-1]):
-        if begins := _JWT_HEADER.search(word):
-            return ".".join([*words[:at], f"{word[: begins.start()]}{MASK}"])
-    return dotted[0]
+def _lookalikes(text: str) -> list[Span]:
+    spans = [(bearer.end(1), bearer.end()) for bearer in _BEARER.finditer(text)]
+    for dotted in _DOTTED.finditer(text):
+        start = dotted.start()
+        for word in dotted[0].split(".")[:-1]:  # from the one on that can begin a token
+            if begins := _JWT_HEADER.search(word):
+                spans.append((start + begins.start(), dotted.end()))
+                break
+            start += len(word) + 1
+    return spans
 
 
 class Redactor:
-    """Masks known secrets, as they are and encoded in the ways that errors quote them.
+    """Masks known secrets, in whatever form they are quoted.
 
     For texts that a peer may have filled with what it was sent. Not for every
     line of the log: a secret may well be an ordinary word.
     """
 
-    def __init__(self, secrets: Iterable[str | None]) -> None:
-        forms = {form for secret in secrets if secret for form in _forms(secret)}
-        self._forms = sorted((form for form in forms if len(form) >= SHORTEST), key=len)[::-1]
-        self._known = re.compile("|".join(map(re.escape, self._forms))) if self._forms else None
+    def __init__(self, secrets: Iterable[str | None] = ()) -> None:
+        known = {secret for secret in secrets if secret and len(secret) >= SHORTEST}
+        self._secrets = [Secret(secret) for secret in known]
+        self._token = lru_cache(PREPARED_TOKENS)(Secret)
 
-    def __call__(self, text: str) -> str:
-        """Return `text` with the secrets and all that looks like a token masked."""
-        text = masked(text)
-        if self._known is None:
-            return text
-        text = self._known.sub(MASK, text)
-        for form in self._forms:  # the text may have been cut within one
-            for length in range(min(len(form) - 1, len(text)), SHORTEST - 1, -1):
-                if text.endswith(form[:length]):
-                    return text[:-length] + MASK
+    def __call__(self, text: str, tokens: Iterable[str] = ()) -> str:
+        """Return `text` with the secrets, `tokens` and all that looks like a token masked."""
+        secrets = [*self._secrets, *map(self._token, dict.fromkeys(tokens))]
+        spans = _lookalikes(text)
+        if secrets:
+            for reading in readings(text):
+                for secret in secrets:
+                    spans += secret.spans(reading)
+        return _without(text, spans)
+
+
+def _without(text: str, spans: list[Span]) -> str:
+    """Return `text` with a mask in place of each stretch that spans cover."""
+    if not spans:
         return text
-
-
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield json.dumps(secret)[1:-1]
-    for encoded in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
-        yield encoded
-        yield re.sub("%[0-9A-F]{2}", lambda octet: octet[0].lower(), encoded)
-    for charset in ("utf-8", "latin-1"):
-        try:
-            data = secret.encode(charset)
-        except UnicodeEncodeError:
-            continue
-        for before in range(3):  # what stands in front decides on the letters
-            for encode in (b64encode, urlsafe_b64encode):
-                encoded = encode(bytes(before) + data).decode()
-                # Without the letters that neighbours have a share in.
-                whole = encoded.rstrip("=")
-                yield whole[(0, 2, 3)[before] : len(whole) - (whole != encoded)]
+    kept: list[str] = []
+    done, masked_to = 0, -1
+    for start, end in sorted(spans):
+        if start > masked_to:
+            kept += [text[done:start], MASK]
+        masked_to = done = max(masked_to, end)
+    return "".join([*kept, text[done:]])

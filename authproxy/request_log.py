@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from urllib.parse import quote
 from authproxy.errors import BadRequest, RequestError
 from authproxy.excerpt import BodyExcerpt
 from authproxy.headers import client_address
-from authproxy.redaction import masked
+from authproxy.redaction import Redactor
 from authproxy.telemetry.events import Telemetry
 from authproxy.upstream.target import Exchange
 from authproxy.urls import path_of, request_target
@@ -22,13 +22,16 @@ log = logging.getLogger(__name__)
 #: What stands in a URL for itself.
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
+#: Of requests whose route is not known.
+_NO_SECRETS = Redactor()
+
 
 class RequestStory:
     """What the log tells of one request; it ends in one line, or one more for an error body."""
 
     def __init__(self, environ: Mapping[str, Any], telemetry: Telemetry) -> None:
         #: Masks what the target's errors may quote of what it was sent.
-        self._redact: Callable[[str], str] = masked
+        self._redact = _NO_SECRETS
         self._route: str | None = None
         self.watch = telemetry.request(environ)
         self._environ = environ
@@ -42,7 +45,7 @@ class RequestStory:
         #: error instead.
         self._withheld: tuple[int, int, str] | None = None
 
-    def goes_to(self, route: str | None, host: str, redact: Callable[[str], str]) -> None:
+    def goes_to(self, route: str | None, host: str, redact: Redactor) -> None:
         """Its way is known: the name of its route, if there are several, and its target's host."""
         self._route = route
         self._redact = redact
@@ -63,17 +66,18 @@ class RequestStory:
         level = (
             logging.ERROR if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
         )
+        why = self._redact(str(error))
         fields = {
             "Request": self.url or _path_of(self._environ),
             "StatusCode": int(error.status),
             "Code": error.code,
-            "Error": str(error),
+            "Error": why,
             **self._fields(),
             "Client": client_address(self._environ),
         }
         log.log(level, "Request failed", extra={"fields": fields})
         status, received, said = self._withheld or (int(error.status), 0, "")
-        self.watch.failing(self._route, f"{self._redact(str(error))}\n{said}".rstrip())
+        self.watch.failing(self._route, f"{why}\n{said}".rstrip())
         self.watch.ended(status, received, error.code, seen_status=int(error.status))
 
     def crashed(self) -> None:
@@ -107,12 +111,13 @@ class RequestStory:
         log.info(message, extra={"fields": fields})
         if excerpt is None:
             return ""
+        encoding = excerpt.encoding
         fields = {
-            "Encoding": exchange.answer.field("content-encoding"),
+            "Encoding": encoding and self._redact(encoding, exchange.tokens),
             "Request": self.url,
             "StatusCode": status,
         }
-        said = self._redact(excerpt.text())
+        said = self._redact(excerpt.text(), exchange.tokens)
         log.error("Error response body: %s", said, extra={"fields": fields})
         self.watch.failing(self._route, said)
         return said

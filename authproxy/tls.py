@@ -6,6 +6,7 @@ import os
 import ssl
 import threading
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import certifi
 from requests.adapters import HTTPAdapter
@@ -113,6 +114,12 @@ def forward_proxy(url: str) -> str | None:
     if not proxy or "://" in proxy:
         return proxy
     return f"http://{proxy}"
+
+
+def proxy_password(proxy: str | None) -> str | None:
+    """Return the password in a forward proxy's URL, which the proxy is sent and may quote."""
+    password = urlsplit(proxy or "").password
+    return None if password is None else unquote(password)
 
 
 class ContextAdapter(HTTPAdapter):

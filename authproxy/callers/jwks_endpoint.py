@@ -24,6 +24,7 @@ from authproxy.files.jwks import parse_jwks
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
 from authproxy.identity.lifetimes import backoff
 from authproxy.identity.refresher import Attempt, Refresher
+from authproxy.redaction import Redactor
 from authproxy.settings.values import Unusable, read_secret
 from authproxy.tls import client_context, forward_proxy
 
@@ -57,14 +58,16 @@ class Endpoint:
         self._url = url
         self._ca_file = ca_file
         self._token_file = token_file
+        self._token: str | None = None
 
     def __call__(self) -> Keys:
-        """Return the keys. Raises KeysError."""
+        """Return the keys. Raises KeysError, which does not quote the token."""
         budget = Budget()
         try:
-            return parse_jwks(self._fetch(budget))
+            keys = parse_jwks(self._fetch(budget))
         except (RequestException, HTTPError, OSError) as error:
-            raise KeysError(budget.exceeded or f"{type(error).__name__}: {error}") from error
+            why = Redactor([self._token])(f"{type(error).__name__}: {error}")
+            raise KeysError(budget.exceeded or why) from error
         except UnreadableFile as error:
             raise KeysError(f"INBOUND_JWKS_CA_FILE={self._ca_file!r}: {error}") from error
         except Unusable as error:
@@ -73,11 +76,16 @@ class Endpoint:
             raise KeysError(str(error)) from error
         except ValueError as error:
             raise KeysError(f"the response cannot be used: {error}") from error
+        redact = Redactor([self._token])
+        if any(redact(key_id) != key_id for key_id in keys):  # the log has them
+            raise KeysError("the ids of its keys quote the token that it was sent")
+        return keys
 
     def _fetch(self, budget: Budget) -> bytes:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self._token_file is not None:  # read each time: the kubelet renews it
-            headers["Authorization"] = f"Bearer {read_secret(self._token_file)}"
+            self._token = read_secret(self._token_file)
+            headers["Authorization"] = f"Bearer {self._token}"
         with Session() as session:
             session.trust_env = False  # a .netrc would replace our token
             session.mount("https://", BoundedAdapter(budget, self._context()))

@@ -17,6 +17,8 @@ from requests.adapters import HTTPAdapter
 from authproxy.checking.handshakes import Handshake
 from authproxy.checking.steps import Advice, Finding, ProbeFailed
 from authproxy.checking.token_claims import printable
+from authproxy.redaction import Redactor
+from authproxy.tls import proxy_password
 from authproxy.urls import TargetURL
 
 #: Family, and address as the socket module has it for that.
@@ -172,6 +174,7 @@ def tunnel(
     """
     channel: socket.socket = sock
     proxy = way.proxy or ""
+    redact = Redactor([proxy_password(proxy)])
     try:
         if urlsplit(proxy).scheme == "https":
             channel = context.wrap_socket(sock, server_hostname=way.first[0])
@@ -184,11 +187,11 @@ def tunnel(
         answer.begin()
     except (OSError, HTTPException) as error:
         raise ProbeFailed(
-            f"the proxy {way.proxy_name} does not answer as one: {_why(error)}",
+            f"the proxy {way.proxy_name} does not answer as one: {redact(_why(error))}",
             Advice("It is no HTTP proxy", _NO_PROXY.format(host=way.url.host)),
         ) from error
     if answer.status != 200:
-        raise _refused_tunnel(way, answer.status, answer.reason)
+        raise _refused_tunnel(way, answer.status, redact(answer.reason))
     return Finding(
         f"{way.proxy_name} opened a tunnel", facts={"proxy": way.proxy_name, "status": 200}
     ), channel

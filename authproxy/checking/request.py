@@ -27,6 +27,8 @@ from authproxy.upstream.transport import TargetAdapter
 
 #: Of what the target says, this much is shown.
 _TEXT_LIMIT = 600
+#: And this much is searched for what it was sent, which may be most of it.
+_READ_LIMIT = 4096
 
 
 class HarmlessExchange:
@@ -54,6 +56,9 @@ class HarmlessExchange:
             canonical(name): value.get_secret_value()
             for name, value in settings.override_request_headers.items()
         }
+        self._redact = Redactor(self._overrides.values())
+        #: The tokens.
+        self._sent: list[str] = []
         self._patience = min(settings.target_read_timeout_seconds, limit)
 
     def __call__(self, token: Token, renew: Callable[[str], Token]) -> Finding:
@@ -109,7 +114,7 @@ class HarmlessExchange:
             ],
             body,
         )
-        redact = Redactor([token.fetched.value, *self._overrides.values()])
+        self._sent.append(token.fetched.value)
         answer = adapter.exchange(outbound, f"Bearer {token.fetched.value}")
         self.clock_offset = date_ahead_of(answer.field("date"), time.time())
         excerpt = BodyExcerpt(answer.field("content-encoding"))
@@ -119,13 +124,17 @@ class HarmlessExchange:
         location = urlsplit(answer.field("location") or "")
         seen = Seen(
             status=answer.status,
-            reason=printable(answer.reason),
-            text=_one_line(redact(excerpt.text())),
-            challenge=f"{printable(scheme)} {_one_line(redact(parameters))}".strip(),
-            location=_one_line(redact(location._replace(query="", fragment="").geturl())),
+            reason=self._shown(answer.reason),
+            text=self._shown(excerpt.text()),
+            challenge=f"{self._shown(scheme)} {self._shown(parameters)}".strip(),
+            location=self._shown(location._replace(query="", fragment="").geturl()),
         )
         demanded = challenged_claims(challenge) if answer.status == 401 else None
         return seen, demanded
+
+    def _shown(self, text: str) -> str:
+        """Return what the target says, without what it was sent, on one line."""
+        return _one_line(self._redact(text[:_READ_LIMIT], self._sent))
 
 
 def silent(seconds: float) -> ProbeFailed:

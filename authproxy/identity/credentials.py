@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from authproxy.bounded_fetch import Budget
@@ -41,6 +42,8 @@ for _library in ("azure", "msal"):
 
 #: Of an error's own text, what is passed on: enough for Entra's longest message.
 _DETAIL_LIMIT = 1500
+#: And this much is searched for secrets, which may be most of it.
+_READ_LIMIT = 6000
 
 #: Variables of the platform that name files which azure-identity opens by itself.
 _OPENED_INSIDE = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH")
@@ -87,6 +90,10 @@ class TokenFetcher:
         self.clock_offset: float | None = None
         self._contexts = contexts or KeptContexts()
         self._maker: CredentialMaker | None = None
+        #: What the identity endpoint was sent at the latest fetch, and what it gave out: no
+        #: error is to quote them.
+        self._sent: list[str] = []
+        self._given: deque[str] = deque(maxlen=2)
         self._certificate: RotatingCertificate | None = None
         if settings.aad_client_certificate_path:
             self._certificate = RotatingCertificate(
@@ -114,6 +121,7 @@ class TokenFetcher:
             raise FetchError(str(error)) from error
         budget = Budget()
         session = IdentitySession(context, budget)
+        self._sent = session.sent
         # With `enable_cae` Entra learns that claims challenges are answered here. They are:
         # that is what `claims` is for.
         options: TokenRequestOptions = {"enable_cae": True}
@@ -122,9 +130,9 @@ class TokenFetcher:
         try:
             with session, maker.make(session) as credential:
                 info = credential.get_token_info(self._settings.scope, options=options)
-            return FetchedToken.of(
-                _sendable(info.token), info.expires_on, info.refresh_on, self._clock.wall()
-            )
+            token = _sendable(info.token)
+            self._given.append(token)
+            return FetchedToken.of(token, info.expires_on, info.refresh_on, self._clock.wall())
         except FetchError:
             raise
         except CredentialError as error:  # a secret's or certificate's file
@@ -159,7 +167,8 @@ class TokenFetcher:
     def _masked(self, text: str) -> str:
         """Return `text` without anything secret, at a length fit for a log line."""
         secret = self._maker.secret if self._maker else None
-        text = Redactor((secret, os.environ.get("IDENTITY_HEADER")))(text)
+        own = (secret, os.environ.get("IDENTITY_HEADER"))
+        text = Redactor((*own, *self._sent, *self._given))(text[:_READ_LIMIT])
         return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
 
 

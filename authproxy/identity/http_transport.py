@@ -16,12 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from requests import PreparedRequest, Response, Session
 
 from authproxy.bounded_fetch import BoundedAdapter, Budget
 from authproxy.tls import forward_proxy
+
+#: What proves an identity: to Entra, and to managed identity endpoints.
+_SECRET_FORM_FIELDS = frozenset({"client_secret", "client_assertion", "assertion", "refresh_token"})
+_SECRET_FIELDS = frozenset({"X-IDENTITY-HEADER", "Secret", "Authorization"})
 
 #: Of what an error response says, this much is kept.
 _TEXT_LIMIT = 1024
@@ -51,7 +55,8 @@ class IdentitySession(Session):
     it had one.
     HTTPS_PROXY and NO_PROXY are honoured, but a managed identity endpoint is
     never reached through a proxy, which would get a token for itself. .netrc is
-    not honoured: its password would go to Entra as this application's.
+    not honoured: its password would go to Entra as this application's. `sent` are
+    the secrets that went out: a response may quote them.
     """
 
     def __init__(self, context: ssl.SSLContext, budget: Budget | None = None) -> None:
@@ -59,6 +64,7 @@ class IdentitySession(Session):
         self.budget = budget or Budget()
         self.refusal: Refusal | None = None
         self.clock_offset: float | None = None
+        self.sent: list[str] = []
         self.auth = _no_more_credentials
         self.headers["Accept-Encoding"] = "identity"
         self.mount("https://", BoundedAdapter(self.budget, context))
@@ -68,6 +74,11 @@ class IdentitySession(Session):
             if (endpoint := os.environ.get(name, "")).startswith("https://"):
                 self.mount(endpoint, DirectAdapter(self.budget, context))
         self.hooks["response"].append(self._remember)
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """Send a request, and remember the secrets in it."""
+        self.sent += _secrets_in(request)
+        return super().send(request, **kwargs)
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:
         """Have what requests would do with the environment, but our own choice of a proxy."""
@@ -93,6 +104,15 @@ class DirectAdapter(BoundedAdapter):
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         kwargs["proxies"] = {}
         return super().send(request, *args, **kwargs)
+
+
+def _secrets_in(request: PreparedRequest) -> list[str]:
+    """Return what proves an identity in a request for a token: form fields and header fields."""
+    sent = request.body or ""
+    body = sent.decode("latin-1") if isinstance(sent, bytes) else str(sent)
+    form = [value for name, value in parse_qsl(body) if name in _SECRET_FORM_FIELDS]
+    fields = [str(value) for name, value in request.headers.items() if name in _SECRET_FIELDS]
+    return [*form, *fields]
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:

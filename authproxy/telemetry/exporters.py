@@ -7,11 +7,14 @@ fork, which its threads and channels would not survive.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from authproxy.redaction import Redactor
 from authproxy.settings.telemetry_rules import Destination
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ QUIET_SECONDS = 60.0
 
 _SDK = "opentelemetry"
 _EXPORTING = ("opentelemetry.exporter", "opentelemetry.sdk")
+_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 _USER_INFORMATION = re.compile(r"//[^/@\s]*@")
 
 
@@ -70,6 +74,14 @@ def _options(destination: Destination) -> dict[str, Any]:
     return {"endpoint": destination.endpoint, "insecure": destination.insecure}
 
 
+def _sent_fields() -> Iterator[str]:
+    """Yield the values of header fields that collectors are sent, and may quote."""
+    for name, value in os.environ.items():
+        if _HEADERS.fullmatch(name):
+            for pair in value.split(","):
+                yield unquote(pair.partition("=")[2].strip())
+
+
 class ExportFaults(logging.Handler):
     """Turns what the SDK logs into one line a minute.
 
@@ -80,6 +92,7 @@ class ExportFaults(logging.Handler):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.WARNING)
         self._clock = clock
+        self._redact = Redactor(_sent_fields())
         self._next = 0.0
         self._unsaid = 0
 
@@ -102,7 +115,7 @@ class ExportFaults(logging.Handler):
             return
         self._next = now + QUIET_SECONDS
         unsaid, self._unsaid = self._unsaid, 0
-        problem = _USER_INFORMATION.sub("//***@", record.getMessage())
+        problem = self._redact(_USER_INFORMATION.sub("//***@", record.getMessage()))
         if record.exc_info and record.exc_info[1] is not None:
             problem = f"{problem} ({type(record.exc_info[1]).__name__})"
         fields = {"Problem": problem, "Unsaid": unsaid or None}

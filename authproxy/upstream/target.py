@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 
@@ -15,6 +16,9 @@ from authproxy.upstream.transport import Answer, DeadConnection, TargetAdapter
 
 #: Seconds that a request which the target answered with 401 waits for a new token.
 RENEWAL_WAIT_SECONDS = 5.0
+
+#: Tokens that are remembered as sent: more than renewals can use up while one request lasts.
+RECENT_TOKENS = 4
 
 _CLAIMS = re.compile(r'claims="([A-Za-z0-9+/=_-]+)"')
 
@@ -39,11 +43,16 @@ class Tokens(Protocol[T]):
 
 @dataclass(frozen=True)
 class Exchange:
-    """An answer and the number of times that the request was sent for it."""
+    """A response and the number of times that the request was sent for it.
+
+    `tokens` are those that the target was sent lately, this request's among
+    them: it may quote any of them.
+    """
 
     answer: Answer
     attempts: int
     attempt: Attempt = NO_ATTEMPT
+    tokens: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Target:
@@ -64,6 +73,7 @@ class Target:
         self._adapter = adapter
         self._tokens = tokens
         self._telemetry = telemetry
+        self._recent_tokens: deque[str] = deque(maxlen=RECENT_TOKENS)
 
     def send(self, request: OutboundRequest) -> Exchange:
         """Return the target's answer.
@@ -95,6 +105,8 @@ class Target:
             raise TargetProtocolError(f"the target {error}") from error
 
     def _attempt(self, request: OutboundRequest, token: BearerToken, number: int) -> Exchange:
+        if token.value not in self._recent_tokens:
+            self._recent_tokens.append(token.value)
         attempt = self._telemetry.attempt(request.method, request.target, number)
         fields = attempt.carried(request.fields)
         if fields is not request.fields:
@@ -105,7 +117,7 @@ class Target:
             attempt.ended(0, type(error).__name__)
             raise
         attempt.answered(answer.status)
-        return Exchange(answer, number, attempt)
+        return Exchange(answer, number, attempt, (*self._recent_tokens, token.value))
 
 
 def challenged_claims(challenge: str | None) -> str | None:

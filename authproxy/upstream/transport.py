@@ -33,6 +33,8 @@ from authproxy.errors import (
     TargetTimeout,
     TargetUnreachable,
 )
+from authproxy.redaction import Redactor
+from authproxy.tls import proxy_password
 from authproxy.upstream.pool import REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.response import NoResponse, TargetResponse, UnsolicitedResponse
@@ -41,6 +43,9 @@ from authproxy.urls import TargetURL
 
 #: The most that fits into one record of TLS.
 RECORD_BYTES = 16 * 1024
+
+#: Characters of an error text of the forward proxy's.
+MAX_ERROR_TEXT = 1000
 
 #: How much, and for how long, an answer is read that nobody is sent.
 BEGINNING_BYTES = 16 * 1024
@@ -163,6 +168,7 @@ class TargetAdapter(HTTPAdapter):
     ) -> None:
         super().__init__(pool_connections=1)
         self._read_timeout = read_timeout
+        self._redact = Redactor([proxy_password(proxy)])
         self._pool = ConnectionPool(url.authority, pool_size, rest=rest)
         manager = (
             self.proxy_manager_for(proxy, proxy_ssl_context=ssl_context)
@@ -217,7 +223,8 @@ class TargetAdapter(HTTPAdapter):
             else:
                 connection.connect()
         except (HTTPError, HTTPException, OSError) as error:
-            raise TargetUnreachable(f"cannot connect to the target: {error}") from error
+            why = self._redact(str(error)[:MAX_ERROR_TEXT])
+            raise TargetUnreachable(f"cannot connect to the target: {why}") from error
         connection.sock.settimeout(self._read_timeout)
         if isinstance(connection.sock, ssl.SSLSocket):
             # A missing close_notify is an end too early (RFC 9112 section 9.8).

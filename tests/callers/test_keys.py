@@ -32,6 +32,7 @@ from authproxy.demo.signing import SigningKey
 from authproxy.errors import RequestError
 from authproxy.files.jwks import FileKeys, parse_jwks
 from authproxy.identity.refresher import Refresher
+from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.callers import (
     AUDIENCE,
@@ -43,6 +44,9 @@ from tests.support.callers import (
     write_keys,
 )
 from tests.support.clock import FakeClock
+from tests.support.planted import left
+from tests.support.quoting import basic
+from tests.support.upstream import Handler, Upstream
 
 KEY, ELLIPTIC = SigningKey(), EllipticKey()
 RSA_ENTRY = KEY.jwks()["keys"][0]
@@ -131,6 +135,38 @@ def test_the_endpoint_is_asked_with_the_token_as_it_is_now(
         assert "answered 401: it wants a token" in problem_of(endpoint)
         token.write_text("the-second\n")
         assert set(endpoint()) == {cluster.keys[0].key_id}
+
+
+SERVICE_ACCOUNT_TOKEN = "kubernetes-gives-out-a-token-such-as-this"
+
+
+@pytest.mark.parametrize(
+    "respond",
+    [
+        actions.then_close(f"{basic(SERVICE_ACCOUNT_TOKEN)}\r\n\r\n".encode()),
+        actions.raw(
+            actions.answer(
+                200,
+                body=json.dumps(
+                    {"keys": [{**RSA_ENTRY, "kid": basic(SERVICE_ACCOUNT_TOKEN)}]}
+                ).encode(),
+            )
+        ),
+    ],
+    ids=["instead of a status line", "as the id of a key"],
+)
+def test_an_endpoint_that_quotes_the_token_is_not_quoted(
+    authority: Authority, tmp_path: Path, respond: Handler
+) -> None:
+    (tmp_path / "token").write_text(SERVICE_ACCOUNT_TOKEN)
+    upstream = Upstream(authority.context())
+    try:
+        upstream.respond(respond)
+        file = str(tmp_path / "token")
+        problem = problem_of(Endpoint(upstream.url, ca_file=str(authority.bundle), token_file=file))
+    finally:
+        upstream.close()
+    assert left(SERVICE_ACCOUNT_TOKEN, problem) == set()
 
 
 def test_only_the_ca_file_is_trusted(

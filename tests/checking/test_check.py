@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 from click.testing import CliRunner
@@ -24,7 +25,9 @@ from tests.support.checking import BlackHole, Check, on_a_terminal
 from tests.support.client_certificates import ClientAuthority
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.identity import SECRET, application_settings, identity_settings
+from tests.support.planted import left
 from tests.support.process import free_port
+from tests.support.quoting import QUOTED, basic
 from tests.support.upstream import Exchange, Handler, Upstream
 
 QUERY_HOST = "workspace-abcd.westeurope.prometheus.monitor.azure.com"
@@ -447,6 +450,26 @@ def test_a_target_in_trouble_is_quoted_but_never_what_was_sent_to_it(
     assert "s3cret-tenant" not in check.output
     for part in shared_entra.issued[-1].value.split("."):
         assert part not in check.output
+
+
+def test_what_was_sent_to_it_is_not_quoted_in_any_field_or_form(
+    run: Run, target: Upstream, shared_entra: StandInEntra
+) -> None:
+    def quote(exchange: Exchange) -> None:
+        token = (exchange.request.one("Authorization") or "").removeprefix("Bearer ")
+        encoded = basic(token)
+        fields = [f"WWW-Authenticate: {encoded} realm={token.encode().hex()}"]
+        fields += [f"Location: /{quote_plus(encoded)}"]
+        body = QUOTED["base64 in lines, in JSON"](token).encode()
+        exchange.send(answer(f"{statuses.pop()} {encoded}", *fields, body=body))
+
+    statuses = ["401", "307", "500"]
+    target.respond(quote)
+    for status in (500, 307, 401):
+        check = run("--path", "/api/v1/query")
+        assert check.step("request")["facts"]["status"] == status
+        assert "***" in check.output
+        assert left(shared_entra.issued[-1].value, check.output) == set()
 
 
 def test_a_silent_target_is_given_up(run: Run, target: Upstream) -> None:

@@ -13,7 +13,9 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.expect import assert_own_error
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.planted import left
 from tests.support.process import ProxyProcess
+from tests.support.quoting import basic
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 
@@ -82,6 +84,20 @@ def test_a_tunnel_that_is_refused_makes_the_target_unreachable(
         assert "407" in said
     assert "pass-word" not in proxy.log + said
     assert target.requests == []
+
+
+def test_a_forward_proxy_that_quotes_its_password_is_not_quoted(
+    launch: Launch, target: Upstream
+) -> None:
+    password = "planted-proxy-password"
+    quoted = f"{basic(password)} {password} {password.encode().hex()}"
+    refusal = f"HTTP/1.1 407 {quoted}\r\nContent-Length: 0\r\n\r\n".encode()
+    with ForwardProxy(refusal) as forward:
+        proxy = launch(HTTPS_PROXY=f"http://user:{password}@127.0.0.1:{forward.port}")
+        said = assert_own_error(proxy.get("/x"), 503, "TargetUnreachable")
+        assert "Tunnel connection failed: 407 ***" in said
+        line = proxy.wait_for_line("TargetUnreachable")
+    assert left(password, said + line) == set()
 
 
 # -- files and jars ---------------------------------------------------------------------

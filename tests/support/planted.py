@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import quopri
 import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote_to_bytes
@@ -38,3 +40,48 @@ def leaks(secrets: Mapping[str, str], outputs: Mapping[str, bytes]) -> list[str]
                 if secret.encode() in text or secret.encode("latin-1") in text:
                     found.append(f"{name} in {place}, {form}")
     return found
+
+
+_ESCAPE = re.compile(rb"\\\\?(?:u00|x)([0-9A-Fa-f]{2})|%u00([0-9A-Fa-f]{2})")
+_LINE = re.compile(rb"=\r?\n|\\[nrt]|\s+")
+
+
+def _unescaped(data: bytes) -> bytes:
+    return _ESCAPE.sub(lambda match: bytes.fromhex((match[1] or match[2]).decode()), data)
+
+
+def _decodings(data: bytes) -> Iterator[bytes]:
+    """Yield what somebody could make of bytes who suspects something in them."""
+    data = _LINE.sub(b"", data)
+    yield data
+    unquoted = data
+    for _ in range(3):
+        unquoted = unquote_to_bytes(unquoted)
+        yield unquoted
+    yield _unescaped(data)
+    yield _unescaped(_unescaped(data))
+    yield html.unescape(data.decode("latin-1")).encode(errors="replace")
+    yield quopri.decodestring(data)
+    octets = re.sub(rb"0[xX]|[^0-9A-Fa-f]", b"", data).decode()
+    for run in (octets, octets[1:]):
+        yield bytes.fromhex(run[: len(run) // 2 * 2])
+    for text in (data, unquoted):
+        letters = re.sub(rb"[^0-9A-Za-z+/_-]", b"", text).translate(bytes.maketrans(b"-_", b"+/"))
+        for start in range(4):
+            run = letters[start : start + (len(letters) - start) // 4 * 4]
+            yield base64.b64decode(run)
+
+
+def parts_left(secret: str, text: str, length: int) -> set[str]:
+    """Return the parts of this length that can be read in a text, in whatever form and letters."""
+    folded = secret.lower()
+    parts = {folded[at : at + length] for at in range(len(folded) - length + 1)}
+    readable = (each.decode("latin-1").lower() for each in _decodings(text.encode()))
+    return {
+        each[at : at + length] for each in readable for at in range(len(each) - length + 1)
+    } & parts
+
+
+def left(token: str, shown: str) -> set[str]:
+    """Return what can still be read of a token, between masks where there are any."""
+    return {part for run in shown.split("***") for part in parts_left(token, run, 12)}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
 from authproxy.telemetry.exporters import ExportFaults
+from tests.support.planted import left
+from tests.support.quoting import basic
 
 SDK = logging.getLogger("opentelemetry.exporter.otlp.test")
 
@@ -66,3 +69,20 @@ def test_the_loggers_are_given_back(caplog: pytest.LogCaptureFixture) -> None:
     faults.uninstall()
     SDK.warning("as before")
     assert [record.getMessage() for record in caplog.records] == ["as before"]
+
+
+@pytest.mark.parametrize("variable", ["HEADERS", "TRACES_HEADERS"])
+def test_a_collector_that_quotes_our_key_is_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
+) -> None:
+    key = "a collector's key of our own"
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{variable}", f"x=1, api-key={quote(key)}")
+    faults = ExportFaults()
+    faults.install()
+    try:
+        SDK.error("Failed to export: UNAUTHENTICATED, %s is no key, %s", key, basic(key))
+    finally:
+        faults.uninstall()
+    (record,) = said(caplog)
+    assert left(key, str(fields_of(record)["Problem"])) == set()
+    assert "is no key" in str(fields_of(record)["Problem"])
