@@ -133,7 +133,7 @@ audit: install ## Look for known vulnerabilities in everything that is locked
 
 .PHONY: sbom
 sbom: install ## Make dist/authproxy.cdx.json: a CycloneDX list of what is installed with authproxy
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python scripts/sbom.py dist/authproxy.cdx.json
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python tools/sbom.py dist/authproxy.cdx.json
 
 .PHONY: format
 format: install ## Put the code into form

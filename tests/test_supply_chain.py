@@ -160,7 +160,7 @@ def bills(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     runs = []
     for number, zone in enumerate(("UTC", "Asia/Tokyo")):
         environment = {"SOURCE_DATE_EPOCH": "1700000000", "TZ": zone, "PYTHONHASHSEED": str(number)}
-        command = [sys.executable, "scripts/sbom.py", "--no-validate", str(folder / str(number))]
+        command = [sys.executable, "tools/sbom.py", "--no-validate", str(folder / str(number))]
         runs.append(subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}))
     assert [run.wait() for run in runs] == [0, 0]
     return [(folder / str(number)).read_bytes() for number in range(len(runs))]

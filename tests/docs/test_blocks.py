@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
-from scripts.docs_site import pages
 from tests.docs import configuration, output, scripts_and_commands
 from tests.support.pages import ROOT, Block, blocks_of
+from tools.docs_site import pages
 
 Judge = Callable[[Block], None]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.docs_site import linked, pages
 from tests.support.pages import ROOT
+from tools.docs_site import linked, pages
 
 #: Which attribute makes a browser fetch something, by element. A link of <a> is followed by people.
 FETCHED = {
@@ -72,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_broken_link_or_an_unlisted_page_fails(tmp_path: Path) -> None:
     source = tmp_path / "repository"
     wanted = {*pages(), *(file for page in pages() for file in linked(page))}
-    for file in {*wanted, ROOT / "mkdocs.yml", ROOT / "scripts" / "docs_site.py"}:
+    for file in {*wanted, ROOT / "mkdocs.yml", ROOT / "tools" / "docs_site.py"}:
         copy = source / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
