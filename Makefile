@@ -121,7 +121,7 @@ check: install ## Check form, lint, types, and for known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint docker/Dockerfile
-	$(BIN)/mypy --strict authproxy
+	$(BIN)/mypy --strict authproxy tools
 	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS)
 
 # What users install, and what builds it; `make audit` looks at all that is locked.
@@ -156,10 +156,7 @@ $(AXE): tests/browser/package-lock.json
 
 .PHONY: docs
 docs: install ## Write anew what is made from the code: docs/settings.md, the man page, the chart's files
-	$(BIN)/authproxy settings --markdown > docs/settings.md.new
-	mv docs/settings.md.new docs/settings.md
-	$(BIN)/python scripts/man_page.py
-	$(BIN)/python scripts/chart_docs.py
+	$(BIN)/python -m tools.documents
 
 # Not --quiet: what is not said is not counted by --strict.
 .PHONY: site

@@ -220,8 +220,7 @@ def _chosen(settings: Settings, name: str | None, path: str | None) -> Sequence[
 
 @cli.command("settings", cls=SettingsCommand, short_help="Print the settings in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print docs/settings.md instead.")
-def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> None:
+def show_settings(as_json: bool, **options: str | None) -> None:
     """Print the settings in force and where each comes from, secrets masked.
 
     \b
@@ -232,11 +231,6 @@ def show_settings(as_json: bool, as_markdown: bool, **options: str | None) -> No
       authproxy settings
       authproxy settings --json | jq -r .TARGET_HOST.value
     """
-    if as_markdown:
-        from authproxy.settings.docs import markdown
-
-        click.echo(markdown(), nl=False)
-        return
     from authproxy.settings.report import as_json as report_of
     from authproxy.settings.report import lines
 

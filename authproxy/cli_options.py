@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from authproxy.settings.declarations import Declaration
+    from authproxy.settings import Settings
+    from authproxy.settings.declaration import Setting
 
     # Of strings only to type checkers: older versions of click have it without parameter.
     Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
@@ -22,8 +23,6 @@ _EPILOG = (
     "YAML file. Secrets have no option: give them in the environment or in files. "
     "See docs/settings.md."
 )
-#: What ends so names a file.
-_FILES = ("_file", "_path", "_socket")
 
 
 class SettingOption(click.Option):
@@ -62,43 +61,42 @@ class SettingsCommand(click.Command):
 
     @cached_property
     def _setting_options(self) -> list[click.Parameter]:
-        return _setting_options()
+        # Here and not above: `authproxy --version` needs no settings.
+        from authproxy.settings import Settings
+
+        return setting_options(Settings)
 
 
-def _setting_options() -> list[click.Parameter]:
-    # Here and not above: `authproxy --version` needs no pydantic.
-    from authproxy.settings.declarations import declarations
-
+def setting_options(model: type[Settings]) -> list[click.Parameter]:
+    """Return the options of the settings that a class declares, and of the settings file."""
     config = click.Option(
         ["--config", _CONFIG],
         metavar="FILE",
         help="YAML file of settings.",
         shell_complete=_complete_file,
     )
-    return [config, *(_option(one) for one in declarations() if not one.secret)]
+    return [config, *(_option(model, one) for one in model.declared.values() if one.option)]
 
 
-def _option(one: Declaration) -> SettingOption:
-    label = "" if one.default.startswith("required") else "default: "
-    default = f" [{label}{one.default}]" if one.default else ""
+def _option(model: type[Settings], one: Setting[Any]) -> SettingOption:
+    note = model.default_note(one)
     option = SettingOption(
-        [f"--{one.name.replace('_', '-')}", one.variable],
+        [one.option, one.variable],
         metavar="VALUE",
-        help=f"{one.doc}{default}",
+        help=f"{one.doc} [{note}]" if note else one.doc,
         shell_complete=_completion(one),
     )
-    option.group = one.group
+    option.group = one.group.title
     return option
 
 
-def _completion(one: Declaration) -> Completer:
-    if one.name.endswith(_FILES):
+def _completion(one: Setting[Any]) -> Completer:
+    if one.kind.names_file:
         return _complete_file
-    values = {"boolean": ["true", "false"]}.get(one.shape.get("type", ""), [])
-    values = one.shape.get("enum", values)
 
     def complete(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem[str]]:
-        return [CompletionItem(value) for value in values if value.startswith(begun.lower())]
+        words = one.kind.words
+        return [CompletionItem(word) for word in words if word.startswith(begun.lower())]
 
     return complete
 

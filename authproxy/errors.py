@@ -33,7 +33,7 @@ class Fault:
     setting: str
     value: str | None
     problem: str
-    mend: str
+    hint: str
     route: str | None = None
 
     def of_route(self, name: str) -> Fault:
@@ -46,7 +46,7 @@ class Fault:
 
     def __str__(self) -> str:
         given = "" if self.value is None else f"={self.value!r}"
-        return f"{self.place}{self.setting}{given}: {self.problem}. {self.mend}"
+        return f"{self.place}{self.setting}{given}: {self.problem}. {self.hint}"
 
 
 class SettingsError(AuthProxyError):

@@ -49,10 +49,8 @@ class Forwarder:
         self._log_query = settings.log_query
         self._retry_auth_failures = settings.remote_write_retry_auth_failures
         overrides = settings.override_request_headers
-        self._redact = Redactor(value.get_secret_value() for value in overrides.values())
-        self._overrides = {
-            canonical(name): value.get_secret_value() for name, value in overrides.items()
-        }
+        self._redact = Redactor(value.reveal() for value in overrides.values())
+        self._overrides = {canonical(name): value.reveal() for name, value in overrides.items()}
 
     def forward(self, environ: WSGIEnvironment, story: RequestStory) -> Response:
         """Return the target's answer to the request, its body still streaming.

@@ -80,7 +80,7 @@ class Resources:
         """
         url = settings.target
         options = {
-            "pool_size": settings.pool_size,
+            "pool_size": settings.target_pool_size,
             "connect_timeout": settings.target_connect_timeout_seconds,
             "read_timeout": settings.target_read_timeout_seconds,
             "ssl_context": (

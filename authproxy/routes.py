@@ -21,40 +21,37 @@ _HOST = re.compile(r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{
 _DEFAULT_PORTS = ("80", "443")
 
 
+def host_pattern(host: str) -> str:
+    """Return a route's host as `Match` has it. Raises ValueError with what is wrong with it."""
+    canonical = canonical_host(host)
+    if not _HOST.fullmatch(canonical):
+        raise ValueError("it is neither a host name nor host:port")
+    return canonical
+
+
+def path_prefix(path: str) -> str:
+    """Return a route's path as `Match` has it. Raises ValueError with what is wrong with it."""
+    if not path.startswith("/"):
+        raise ValueError("it does not begin with a slash")
+    if any(char in path for char in "?#%*"):
+        raise ValueError("it holds a query, an encoded character or a star")
+    if what := oddity(path):
+        raise ValueError(f"it holds {what}")
+    return path.rstrip("/") or "/"
+
+
 @dataclass(frozen=True)
 class Match:
     """Which requests take a route: those for a host, those below a path, or both.
 
-    `host` is as `canonical_host` has it; without a port it stands for any. `path`
-    is a prefix that ends at a slash of the request's path. With `strip_path` the
-    target does not see it.
+    `host` is as `host_pattern` has it; without a port it stands for any. `path`, as
+    `path_prefix` has it, is a prefix that ends at a slash of the request's path. With
+    `strip_path` the target does not see it.
     """
 
     host: str | None = None
     path: str = "/"
     strip_path: bool = False
-
-    @classmethod
-    def of(cls, host: str | None, path: str | None, *, strip_path: bool = False) -> Match:
-        """Return what a host and a path as they are written stand for.
-
-        Raises ValueError, whose first argument is `host` or `path` and whose
-        second says what is wrong with it.
-        """
-        try:
-            host = None if host is None else canonical_host(host)
-        except ValueError as error:
-            raise ValueError("host", str(error)) from None
-        if host is not None and not _HOST.fullmatch(host):
-            raise ValueError("host", "it is neither a host name nor host:port")
-        path = "/" if path is None else path
-        if not path.startswith("/"):
-            raise ValueError("path", "it does not begin with a slash")
-        if any(char in path for char in "?#%*"):
-            raise ValueError("path", "it holds a query, an encoded character or a star")
-        if what := oddity(path):
-            raise ValueError("path", f"it holds {what}")
-        return cls(host, path.rstrip("/") or "/", strip_path)
 
     @property
     def label(self) -> str:

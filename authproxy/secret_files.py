@@ -9,15 +9,7 @@ from pathlib import Path
 
 from authproxy.settings import Loaded
 from authproxy.settings.file import CONFIG
-
-#: Settings that name such files. Tokens that the kubelet projects are not among
-#: them: it alone says how.
-_NAMING = (
-    "AAD_CLIENT_CERTIFICATE_PATH",
-    "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE",
-    "AAD_CLIENT_SECRET_FILE",
-    "INBOUND_TOKEN_FILE",
-)
+from authproxy.settings.kinds import FilePath
 
 
 @dataclass(frozen=True)
@@ -32,9 +24,10 @@ class OpenFile:
 def open_secret_files(loaded: Loaded) -> Iterator[OpenFile]:
     """Yield the files with secrets that are open to every user of the machine."""
     named = [
-        (variable, getattr(settings, variable.lower()))
+        (variable, one.value(settings))
         for settings in (loaded.settings, *(route.settings for route in loaded.settings.routes))
-        for variable in _NAMING
+        for variable, one in settings.declared.items()
+        if isinstance(one.kind, FilePath) and one.kind.private
     ]
     if loaded.file_holds_secrets:
         named.append((CONFIG, loaded.file))

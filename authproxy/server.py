@@ -175,10 +175,10 @@ def serve_process(
 def _limits(settings: Settings) -> Limits:
     return Limits(
         threads=settings.threads,
-        queue=settings.queue_length,
+        queue=settings.max_queued_requests,
         body_bytes=settings.max_request_body_bytes,
         header_bytes=settings.max_request_header_bytes,
-        buffered_bytes=settings.buffered_bytes,
+        buffered_bytes=settings.max_buffered_bytes,
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
@@ -242,7 +242,7 @@ def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.
     sockets = take_passed_sockets(os.environ)
     if not sockets and settings.listening_socket:
         listening = listen_unix(
-            settings.listening_socket, settings.socket_mode, settings.socket_group
+            settings.listening_socket, settings.listening_socket_mode, settings.socket_group
         )
         return [resources.enter_context(listening)]
     if not sockets:

@@ -7,7 +7,6 @@ import logging
 from authproxy import logs
 from authproxy.secret_files import open_secret_files
 from authproxy.settings import Loaded, Settings
-from authproxy.settings.routes import shown_route
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def tell_routes(settings: Settings) -> None:
     """Write the routes to the log, if there are several, and warn of what is unsafe."""
     for route in settings.routes:
         if settings.has_routes:
-            log.info("Route:", extra={"fields": shown_route(route)})
+            log.info("Route:", extra={"fields": route.shown()})
         if route.settings.target.scheme == "http":
             log.warning(
                 "Tokens travel in clear: TARGET_ALLOW_HTTP is set and the target is http",

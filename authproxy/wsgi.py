@@ -33,23 +33,6 @@ log = logging.getLogger(__name__)
 #: in its queue meanwhile, rather than be refused.
 FIRST_TOKEN_SECONDS = 5.0
 
-#: Settings that only `authproxy serve` can heed: here the server decides.
-WITHOUT_EFFECT = (
-    "LISTENING_PORT",
-    "LISTENING_HOST",
-    "LISTENING_SOCKET",
-    "LISTENING_SOCKET_MODE",
-    "LISTENING_SOCKET_GROUP",
-    "WORKERS",
-    "MAX_REQUEST_HEADER_BYTES",
-    "MAX_QUEUED_REQUESTS",
-    "MAX_BUFFERED_BYTES",
-    "REQUEST_BODY_TIMEOUT_SECONDS",
-    "SHUTDOWN_DELAY_SECONDS",
-    "SHUTDOWN_GRACE_SECONDS",
-    "METRICS_PORT",
-)
-
 
 def _read_settings() -> Settings:
     from authproxy.settings import load_settings
@@ -63,11 +46,16 @@ def _read_settings() -> Settings:
             extra={"fields": {"Settings": ", ".join(idle)}},
         )
     # The processes here have no parent of ours that could open the port for all.
-    return loaded.settings.model_copy(update={"metrics_port": None})
+    return loaded.settings.replace(metrics_port=None)
 
 
 def _without_effect(loaded: Loaded) -> list[str]:
-    return [name for name in WITHOUT_EFFECT if not loaded.origins[name].startswith("default")]
+    """Return the settings that are given though only `authproxy serve` uses them."""
+    return [
+        variable
+        for variable, one in loaded.settings.declared.items()
+        if one.only_serve and not loaded.origins[variable].startswith("default")
+    ]
 
 
 class _Application:

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 
 import authproxy
 from authproxy.cli import cli
-from authproxy.settings.declarations import declarations
-from authproxy.settings.docs import markdown
+from authproxy.settings import Settings
 from tests.support.process import clean_environment
 
 MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
@@ -51,7 +50,7 @@ def test_faults_are_listed_a_line_each_and_end_the_command_with_2(tmp_path, comm
     assert lines[0].startswith("authproxy: ")
     named = [line.split("=")[0].split(":")[0].strip() for line in lines[1:-1]]
     listener = ["LISTENING_PORT"] if command == "serve" else []
-    assert named == ["TARGET_HOST", "AAD_CLIENT_SECRET", "THREADS", "LOG_LEVEL", *listener]
+    assert named == ["TARGET_HOST", "AAD_CLIENT_SECRET", *listener, "THREADS", "LOG_LEVEL"]
     assert lines[0] == f"authproxy: {len(named)} faults in the settings"
     assert "docs/settings.md" in lines[-1]
     assert "s3cret" not in done.stderr
@@ -131,7 +130,7 @@ def test_settings_prints_each_with_its_value_and_origin_and_masks_secrets(tmp_pa
     )
     assert (done.returncode, done.stderr) == (0, "")
     printed = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
-    assert list(printed) == [one.variable for one in declarations()]
+    assert list(printed) == list(Settings.declared)
     assert printed["THREADS"] == ["7", "option"]
     assert printed["WORKERS"] == ["3", "file"]
     assert printed["TARGET_HOST"] == ["metrics.example.com", "environment"]
@@ -149,11 +148,6 @@ def test_settings_prints_json_for_scripts(tmp_path):
     assert printed["AAD_CLIENT_SECRET"]["value"] == "***"
 
 
-def test_settings_prints_its_document_whatever_is_set(tmp_path):
-    done = run(tmp_path, "settings", "--markdown", THREADS="many")
-    assert (done.returncode, done.stdout) == (0, markdown())
-
-
 @pytest.mark.parametrize("command", ["serve", "check", "settings"])
 def test_each_setting_but_a_secret_has_an_option_with_its_meaning(command):
     wide = {"terminal_width": 1000, "max_content_width": 1000}  # no word is cut at a hyphen
@@ -162,11 +156,11 @@ def test_each_setting_but_a_secret_has_an_option_with_its_meaning(command):
     words = " ".join(result.output.split())
     # Lines may be broken within a word, at a hyphen.
     letters = words.replace(" ", "")
-    for one in declarations():
+    for one in Settings.declared.values():
         option = f" --{one.name.replace('_', '-')} "
         told = f"{option}VALUE {one.doc}".replace(" ", "")
-        assert letters.count(told) == (0 if one.secret else 1), one.name
-        assert one.secret == (option not in words), one.name
+        assert letters.count(told) == (0 if one.kind.secret else 1), one.name
+        assert one.kind.secret == (option not in words), one.name
 
 
 def test_an_unknown_option_ends_with_2(tmp_path):
@@ -203,8 +197,8 @@ def test_serve_logs_every_setting_at_start_as_the_retired_proxy_did(tmp_path):
         done = run(tmp_path, "serve", **environ, AAD_CLIENT_SECRET="s3cret")
     line = next(line for line in done.stderr.splitlines() if "Configuration settings" in line)
     assert 'level=info msg="Configuration settings loaded:"' in line
-    for one in declarations():
-        assert f" {one.variable}=" in line
+    for variable in Settings.declared:
+        assert f" {variable}=" in line
     assert 'AAD_CLIENT_SECRET="***"' in line
     assert "s3cret" not in done.stderr
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from authproxy.settings import load_settings
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings, load_settings
 from tests.support.manifests import check_object, webhook_variables
 from tests.support.pages import Block, all_blocks
 
@@ -65,7 +64,7 @@ def test_a_sidecars_settings_are_free_of_faults(
     block: Block, values: Any, container: Any, tmp_path: Path
 ) -> None:
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert environment.keys() <= {one.variable for one in declarations()}
+    assert environment.keys() <= set(Settings.declared)
     webhook = webhook_variables(tmp_path, "11111111-1111-1111-1111-111111111111")
     settings = load_settings(environ={**webhook, **environment}, serving=True).settings
     assert settings.scope == "https://monitor.azure.com/.default"

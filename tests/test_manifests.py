@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.settings import load_settings
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings, load_settings
 from tests.support.manifests import (
     MANIFESTS,
     VERSIONS,
@@ -150,7 +149,7 @@ def test_what_the_proxy_may_buffer_fits_its_storage(manifest: Manifest) -> None:
 @each_manifest
 def test_the_variables_are_settings_without_a_fault(manifest: Manifest, tmp_path: Path) -> None:
     environment = manifest.environment
-    assert environment.keys() <= {"AUTHPROXY_CONFIG", *(one.variable for one in declarations())}
+    assert environment.keys() <= {"AUTHPROXY_CONFIG", *Settings.declared}
     if manifest.has_routes:
         environment["AUTHPROXY_CONFIG"] = str(manifest.settings_file(tmp_path))
     webhook = webhook_variables(tmp_path, manifest.client_id) if manifest.client_id else {}

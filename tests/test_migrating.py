@@ -8,13 +8,12 @@ import pytest
 import yaml
 
 from authproxy.errors import SettingsError
-from authproxy.settings import load_settings
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings, load_settings
 from tests.support.pages import ROOT
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text()
-DECLARED = {one.variable for one in declarations()}
-ALSO = {other for one in declarations() for other in one.also}
+DECLARED = set(Settings.declared)
+ALSO = {other for one in Settings.declared.values() for other in one.also}
 
 #: What the retired chart's values.yaml had, over all its versions.
 CHART_VALUES = {
@@ -87,7 +86,7 @@ def test_whatever_else_looks_like_a_setting_is_one() -> None:
 
 
 def test_defaults_are_told_as_they_are_declared() -> None:
-    declared = {one.variable: one.field.default for one in declarations()}
+    declared = {variable: one.default for variable, one in Settings.declared.items()}
     told = dict(re.findall(r"`([A-Z_]+)` \((\d+)(?: MiB| KiB)?\)", PAGE))
     unit = {"MAX_REQUEST_BODY_BYTES": 1024 * 1024, "MAX_REQUEST_HEADER_BYTES": 1024}
     assert len(told) == 5

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.settings import load_settings
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings, load_settings
 from tests.support.commands import commands, section
 from tests.support.storage import MEBIBYTE, in_bytes, memory_bytes
 
@@ -117,7 +116,7 @@ def test_the_example_settings_are_free_of_faults() -> None:
 
 def test_the_example_names_only_settings_and_shows_the_readmes() -> None:
     text = (FOLDER / "authproxy.env").read_text()
-    known = {"AUTHPROXY_CONFIG", *(one.variable for one in declarations())}
+    known = {"AUTHPROXY_CONFIG", *Settings.declared}
     assert set(re.findall(r"^#?([A-Z_]+)=", text, re.M)) <= known
     (shown,) = re.findall(r"```ini\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert environment(shown) == environment(text)
@@ -139,7 +138,7 @@ def test_the_unit_is_bounded_and_has_room_for_four_workers() -> None:
     high, most = (in_bytes(f"{limits[name]}i") for name in ("MemoryHigh", "MemoryMax"))
     # What it needs cannot be taken back at MemoryHigh: telemetry adds a half at most.
     assert memory_bytes(4) * 3 // 2 <= high < most
-    threads = {one.variable: one.field.default for one in declarations()}["THREADS"]
+    threads = Settings.threads.default
     assert int(limits["TasksMax"]) > 2 * 4 * (int(threads) + 20)
     said = (ROOT / PAGE).read_text()
     assert f"{most // MEBIBYTE} MiB of memory and {limits['TasksMax']} threads" in said

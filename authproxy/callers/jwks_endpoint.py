@@ -22,10 +22,10 @@ from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthProxyError, SettingsError
 from authproxy.files.jwks import parse_jwks
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
+from authproxy.files.secret import Unusable, read_secret
 from authproxy.identity.lifetimes import backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.redaction import Redactor
-from authproxy.settings.values import Unusable, read_secret
 from authproxy.tls import client_context, forward_proxy
 
 if TYPE_CHECKING:

@@ -158,10 +158,10 @@ def _ending(exit_status: int) -> dict[str, Any]:
 
 def report_of_faults(error: SettingsError) -> dict[str, Any]:
     """Return the report of a check whose settings cannot be used."""
-    faults = [asdict(fault) for fault in error.faults]
+    faults = [{**asdict(fault), "mend": fault.hint} for fault in error.faults]  # its old name
     advice = [
         Advice(
-            f"{f'route {one.route}: ' if one.route else ''}{one.setting}: {one.problem}", one.mend
+            f"{f'route {one.route}: ' if one.route else ''}{one.setting}: {one.problem}", one.hint
         )
         for one in error.faults
     ]

@@ -53,7 +53,7 @@ class HarmlessExchange:
         self._context = context
         self._request = request
         self._overrides = {
-            canonical(name): value.get_secret_value()
+            canonical(name): value.reveal()
             for name, value in settings.override_request_headers.items()
         }
         self._redact = Redactor(self._overrides.values())

@@ -79,7 +79,7 @@ class CredentialMaker:
         """
         return {
             **_common(session),
-            "authority": self._settings.authority_host,
+            "authority": self._settings.aad_authority_host,
             "disable_instance_discovery": True,
         }
 

@@ -28,9 +28,6 @@ _AUDIENCES = {
 
 _DEFAULT = "/.default"
 
-#: What an operator can expect to be derived, for messages and documentation.
-DERIVABLE_HOSTS = tuple(f"*{suffix}" for suffix in _AUDIENCES)
-
 
 def scope_for_host(host: str) -> str | None:
     """Return the scope that a target's host implies, or None where no rule fits.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -13,8 +13,9 @@ from authproxy.errors import Fault
 from authproxy.files.regular_file import UnreadableFile, read_regular_file
 from authproxy.routes import Match
 from authproxy.settings.bounded_yaml import NotYAML, compose
-from authproxy.settings.declarations import declarations
-from authproxy.settings.values import Pairs
+from authproxy.settings.declared import Declared
+from authproxy.settings.kinds import Pairs
+from authproxy.settings.model import RouteKeys, Settings
 
 #: The variable that names the YAML file.
 CONFIG = "AUTHPROXY_CONFIG"
@@ -22,19 +23,12 @@ CONFIG = "AUTHPROXY_CONFIG"
 #: The file's one key that is no setting.
 ROUTES = "ROUTES"
 
-_KNOWN = [one.variable for one in declarations()]
-_OF_EACH_ROUTE = [one.variable for one in declarations() if one.per_route]
-
-#: What a route says of itself, besides settings of its own.
-_OF_ROUTES = ("NAME", "HOST", "PATH", "STRIP_PATH")
-
 
 @dataclass(frozen=True)
 class GivenRoute:
     """One of the file's routes: which requests take it, and its own values, by variable.
 
-    An empty value is in `values` too: it takes away what the route would
-    inherit from the settings outside.
+    A value of None takes away what the route would inherit from the settings outside.
     """
 
     name: str
@@ -44,7 +38,7 @@ class GivenRoute:
 
 @dataclass
 class SettingsFile:
-    """What a YAML file gives, and its faults."""
+    """What a YAML file gives, and its faults; no value is empty text."""
 
     values: dict[str, Any] = field(default_factory=dict)
     #: Whether it has the key `routes`, and those of them that can be told.
@@ -53,7 +47,7 @@ class SettingsFile:
     faults: list[Fault] = field(default_factory=list)
 
 
-def read_file(path: str) -> SettingsFile:
+def read_file(path: str, model: type[Settings]) -> SettingsFile:
     """Return what is in a YAML file, and all its faults.
 
     Scalars are taken as they are written, as in an environment: a secret of
@@ -69,124 +63,111 @@ def read_file(path: str) -> SettingsFile:
         return SettingsFile()
     if not isinstance(root, yaml.MappingNode):
         return _unusable(path, "it is YAML, but not a mapping")
-    return _contents(root)
+    return _contents(root, model)
 
 
-def unknown(name: str, place: str = "", known: Iterable[str] = ()) -> Fault:
-    """Return the fault of a name that is no setting, with the nearest one that is."""
-    names = [one.lower() for one in known] or [one.name for one in declarations()]
+def unknown(name: str, known: Iterable[str], place: str = "") -> Fault:
+    """Return the fault of a name that is none of those known, with the nearest one that is."""
     name = name if name.isprintable() else ascii(name)
-    near = difflib.get_close_matches(name.lower(), names, n=1)
+    near = difflib.get_close_matches(name.lower(), [one.lower() for one in known], n=1)
     hint = f"Did you mean {near[0]}?" if near else "Remove it."
     return Fault(name, None, f"there is no such setting{place}", hint)
 
 
-def _contents(root: yaml.MappingNode) -> SettingsFile:
+def _contents(root: yaml.MappingNode, model: type[Settings]) -> SettingsFile:
     found = SettingsFile()
-    for variable, name, node, place in _entries(root, found.faults):
-        if variable == ROUTES:
-            _read_routes(node, found)
-        elif variable not in _KNOWN:
-            found.faults.append(unknown(name, place, [*_KNOWN, ROUTES]))
-        else:
-            found.values[variable] = _plain(node)
+    nodes = _mapping(root, dict.fromkeys((*model.declared, ROUTES)), (), found.faults)
+    routes = nodes.pop(ROUTES, None)
+    found.values = _values(nodes, model)
+    if routes is not None:
+        found.has_routes = True
+        _read_routes(routes, model, found)
     return found
 
 
-def _entries(
-    root: yaml.MappingNode, faults: list[Fault]
-) -> Iterator[tuple[str, str, yaml.Node, str]]:
-    """Yield variables, their names as written, values, and where they are.
-
-    What is there twice is a fault.
-    """
-    seen: set[str] = set()
+def _mapping(
+    root: yaml.MappingNode, known: Collection[str], of_process: Container[str], faults: list[Fault]
+) -> dict[str, yaml.Node]:
+    """Return the values of known names, by variable; any other name, or one twice, is a fault."""
+    found: dict[str, yaml.Node] = {}
     for key, node in root.value:
-        place = f" (line {key.start_mark.line + 1} of the settings file)"
         name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
         variable = name.upper().replace("-", "_")
-        if variable in seen:
+        place = f" (line {key.start_mark.line + 1} of the settings file)"
+        if variable in found:
             faults.append(Fault(variable, None, f"it is there twice{place}", "Keep one of them."))
+        elif variable in known:
+            found[variable] = node
+        elif variable in of_process:
+            problem = f"it is a setting of the whole process{place}"
+            faults.append(Fault(variable, None, problem, "Move it out of the route."))
         else:
-            seen.add(variable)
-            yield variable, name, node, place
+            faults.append(unknown(name, known, place))
+    return found
 
 
-def _read_routes(node: yaml.Node, found: SettingsFile) -> None:
-    found.has_routes = True
-    mend = "Give a list of routes, each a mapping such as `path: /query` and `target_host: ...`."
+def _values(nodes: Mapping[str, yaml.Node], model: type[Declared]) -> dict[str, Any]:
+    return {
+        variable: one.stripped(_plain(nodes[variable]))
+        for variable, one in model.declared.items()
+        if variable in nodes
+    }
+
+
+def _read_routes(node: yaml.Node, model: type[Settings], found: SettingsFile) -> None:
+    hint = "Give a list of routes, each a mapping such as `path: /query` and `target_host: ...`."
     if not isinstance(node, yaml.SequenceNode) or not node.value:
-        found.faults.append(Fault("routes", None, "it is no list of routes", mend))
+        found.faults.append(Fault("routes", None, "it is no list of routes", hint))
         return
-    taken: dict[tuple[str | None, str], GivenRoute] = {}
+    per_route = [variable for variable, one in model.declared.items() if one.per_route]
+    known = dict.fromkeys((*per_route, *RouteKeys.declared))
+    taken: dict[tuple[str | None, str], str] = {}
     names: set[str] = set()
     for item in node.value:
         if not isinstance(item, yaml.MappingNode):
             place = f" (line {item.start_mark.line + 1} of the settings file)"
-            found.faults.append(Fault("routes", None, f"one of them is no mapping{place}", mend))
-        elif (route := _route(item, found.faults)) is not None:
+            found.faults.append(Fault("routes", None, f"one of them is no mapping{place}", hint))
+        elif route := _route(item, model, known, found.faults):
             found.faults.extend(_clashes(route, taken, names))
-            taken.setdefault((route.match.host, route.match.path.lower()), route)
+            taken.setdefault(_requests_of(route), route.name)
             names.add(route.name)
             found.routes.append(route)
 
 
-def _route(item: yaml.MappingNode, faults: list[Fault]) -> GivenRoute | None:
+def _route(
+    item: yaml.MappingNode, model: type[Settings], known: Collection[str], faults: list[Fault]
+) -> GivenRoute | None:
     """Return a route, None where it cannot even be told which requests take it."""
-    itself: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    own_faults: list[Fault] = []
-    for variable, name, node, place in _entries(item, own_faults):
-        if variable in _OF_ROUTES:
-            itself[variable] = _plain(node)
-        elif variable in _OF_EACH_ROUTE:
-            values[variable] = _plain(node)
-        elif variable in _KNOWN:
-            problem = f"it is a setting of the whole process{place}"
-            own_faults.append(Fault(variable, None, problem, "Move it out of the route."))
-        else:
-            own_faults.append(unknown(name, place, [*_OF_EACH_ROUTE, *_OF_ROUTES]))
     line = item.start_mark.line + 1
-    match = _match(itself, own_faults, f" (in the route at line {line} of the settings file)")
-    called = str(itself.get("NAME") or (match.label if match else f"at line {line}"))
-    faults += [fault.of_route(called) for fault in own_faults]
-    return None if match is None else GivenRoute(called, match, values)
-
-
-def _match(itself: dict[str, Any], faults: list[Fault], place: str) -> Match | None:
-    strip = itself.get("STRIP_PATH") or "false"
-    if strip not in ("true", "false"):
-        problem = f"it is neither true nor false{place}"
-        faults.append(Fault("strip_path", None, problem, "Give true or false."))
-    given = {name: itself.get(name) or None for name in ("HOST", "PATH")}
-    for name, value in given.items():
-        if value is not None and not isinstance(value, str):
-            faults.append(Fault(name.lower(), None, f"it is not one text{place}", "Give one."))
-            return None
-    try:
-        return Match.of(given["HOST"], given["PATH"], strip_path=strip == "true")
-    except ValueError as error:
-        which, problem = error.args
-        mend = {
-            "host": "Give it as clients write it: metrics.example.com, or with a port.",
-            "path": "Give a prefix as it is in requests, such as /query.",
-        }[which]
-        faults.append(Fault(which, given[which.upper()], problem + place, mend))
-        return None
+    own: list[Fault] = []
+    nodes = _mapping(item, known, model.declared, own)
+    of_itself = _values(nodes, RouteKeys)
+    keys, wrong = RouteKeys.read({k: v for k, v in of_itself.items() if v is not None})
+    matched = not {"HOST", "PATH"}.intersection(fault.setting for fault in wrong)
+    name = keys.name or (keys.match.label if matched else f"at line {line}")
+    for fault in wrong:
+        problem = f"{fault.problem} (in the route at line {line} of the settings file)"
+        own.append(replace(fault, setting=fault.setting.lower(), problem=problem))
+    faults += [fault.of_route(name) for fault in own]
+    return GivenRoute(name, keys.match, _values(nodes, model)) if matched else None
 
 
 def _clashes(
-    route: GivenRoute, taken: Mapping[tuple[str | None, str], GivenRoute], names: Container[str]
+    route: GivenRoute, taken: Mapping[tuple[str | None, str], str], names: Container[str]
 ) -> Iterator[Fault]:
     """Yield what keeps a route from being told from those before it."""
-    mend = "Give each a host, path and name of its own."
-    # Case alone does not tell them apart: not every server sees it.
-    other = taken.get((route.match.host, route.match.path.lower()))
+    hint = "Give each a host, path and name of its own."
+    other = taken.get(_requests_of(route))
     if other is not None:
-        problem = f"the requests of this route are those of route {other.name} already"
-        yield Fault("path", route.match.path, problem, mend).of_route(route.name)
+        problem = f"the requests of this route are those of route {other} already"
+        yield Fault("path", route.match.path, problem, hint).of_route(route.name)
     elif route.name in names:
-        yield Fault("name", route.name, "two routes have this name", mend)
+        yield Fault("name", route.name, "two routes have this name", hint)
+
+
+def _requests_of(route: GivenRoute) -> tuple[str | None, str]:
+    """Return what tells routes apart. Case alone does not: not every server sees it."""
+    return route.match.host, route.match.path.lower()
 
 
 def _plain(node: yaml.Node, depth: int = 0) -> Any:
@@ -201,5 +182,5 @@ def _plain(node: yaml.Node, depth: int = 0) -> Any:
 
 
 def _unusable(path: str, problem: str) -> SettingsFile:
-    mend = f"{CONFIG} is to name a readable YAML file of settings, such as `target_host: ...`."
-    return SettingsFile(faults=[Fault(CONFIG, path, problem, mend)])
+    hint = f"{CONFIG} is to name a readable YAML file of settings, such as `target_host: ...`."
+    return SettingsFile(faults=[Fault(CONFIG, path, problem, hint)])

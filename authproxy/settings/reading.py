@@ -1,25 +1,17 @@
-"""Reads the settings: asks the sources, and reports every fault at once."""
+"""Reads the settings from all their sources, and reports every fault at once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from authproxy.errors import Fault, SettingsError
-from authproxy.settings.declarations import declarations
-from authproxy.settings.draft import Draft
-from authproxy.settings.file import CONFIG, SettingsFile, read_file, unknown
+from authproxy.settings.declaration import Derived
+from authproxy.settings.file import CONFIG, GivenRoute, SettingsFile, read_file, unknown
 from authproxy.settings.model import Route, Settings
-from authproxy.settings.routes import routes_of
-from authproxy.settings.rules import broken_rules, broken_rules_of_routes
-from authproxy.settings.sources import sources
-from authproxy.settings.validation import validated
-
-__all__ = ["Loaded", "Route", "Settings", "load_settings"]
-
-_VARIABLES = tuple(one.variable for one in declarations())
+from authproxy.settings.rules import Draft, faults_between, from_elsewhere
 
 
 @dataclass(frozen=True)
@@ -42,6 +34,7 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     *,
     serving: bool,
+    model: type[Settings] = Settings,
 ) -> Loaded:
     """Read the settings from options, environment and YAML file, in that order.
 
@@ -53,64 +46,119 @@ def load_settings(
     options = {} if options is None else options
     environ = os.environ if environ is None else environ
     path = options.get(CONFIG) or environ.get(CONFIG) or None
-    file = read_file(path) if path else SettingsFile()
-    known = {*_VARIABLES, CONFIG}
-    faults = [*file.faults, *(unknown(name) for name in options if name not in known)]
-    given: dict[str, Any] = {}
-    origins = dict.fromkeys(_VARIABLES, "default")
-    for variable in _VARIABLES:
-        for source in sources(options, environ, file.values):
-            if (value := source.value(variable)) is not None:
-                given[variable] = value
-                origins[variable] = source.origin(variable)
-                break
-    settings, field_faults = validated(given)
+    file = read_file(path, model) if path else SettingsFile()
+    known = [*model.declared, CONFIG]
+    faults = file.faults + [unknown(name, known) for name in options if name not in known]
+    given, origins = _given(model, options, environ, file.values)
+    settings, field_faults = model.read(given)
     draft = Draft(
         settings=settings,
         given=frozenset(given),
+        origins=origins,
         faulty=frozenset(fault.setting for fault in field_faults),
         environ=environ,
         serving=serving,
         complete=not any(fault.setting == CONFIG for fault in file.faults),
         routed=file.has_routes,
     )
-    between = broken_rules(draft)
+    found = field_faults + faults_between(draft, of_routes=False)
     if not draft.routed:
-        between += broken_rules_of_routes(draft)
-    faults += [
-        _with_origin(fault, origins)
-        for fault in (*field_faults, *(one for one in between if one.setting not in draft.faulty))
-    ]
-    routes, route_faults = routes_of(file.routes, given, draft)
-    faults += [fault if fault.route else _with_origin(fault, origins) for fault in route_faults]
+        found += faults_between(draft, of_routes=True)
+    found = _in_order(model, found)
+    routes = []
+    for each in file.routes:
+        route, of_route = _route(model, each, given, draft)
+        routes.append(route)
+        found += of_route
+    faults += [fault if fault.route else _with_origin(fault, origins) for fault in found]
     if faults:
         raise SettingsError(list(dict.fromkeys(faults)))
-    settings = settings.with_routes(routes)
-    if not routes:
-        target = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
-        if "AUDIENCE" not in given:
-            origins["AUDIENCE"] = f"default (from {target})"
-        if "AAD_AUTHORITY_HOST" not in given and settings.authority_host:
-            origins["AAD_AUTHORITY_HOST"] = f"default (from {target})"
-    for variable in ("TARGET_POOL_SIZE", "MAX_QUEUED_REQUESTS"):
-        if variable not in given:
-            origins[variable] = "default (from THREADS)"
-    if "MAX_BUFFERED_BYTES" not in given:
-        origins["MAX_BUFFERED_BYTES"] = "default (from MAX_REQUEST_BODY_BYTES)"
-    return Loaded(settings, origins, path, _holds_secrets(file))
+    origins |= _derived_origins(settings, given)
+    return Loaded(settings.with_routes(routes), origins, path, _holds_secrets(file, model))
 
 
-def _holds_secrets(file: SettingsFile) -> bool:
-    secrets = {one.variable for one in declarations() if one.secret}
+def _given(
+    model: type[Settings],
+    options: Mapping[str, str],
+    environ: Mapping[str, str],
+    in_file: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the first source that gives anything gives, and the origins, by variable."""
+    sources = ((options, "option"), (environ, "environment"), (in_file, "file"))
+    given: dict[str, Any] = {}
+    origins = dict.fromkeys(model.declared, "default")
+    for variable, one in model.declared.items():
+        for source, origin in sources:
+            if (value := one.stripped(source.get(variable))) is not None:
+                given[variable], origins[variable] = value, origin
+                break
+    for variable, one in model.declared.items():
+        if variable in given or (one.file and one.file.variable in given):
+            continue
+        for other in one.also:
+            if (value := one.stripped(environ.get(other))) is not None:
+                given[variable], origins[variable] = value, f"environment ({other})"
+                break
+    return given, origins
+
+
+def _derived_origins(settings: Settings, given: Collection[str]) -> dict[str, str]:
+    """Return the origins of the defaults that other settings decide."""
+    return {
+        variable: f"default (from {chosen.variable})"
+        for variable, one in settings.declared.items()
+        if variable not in given and isinstance(one.default, Derived) and one.shown(settings)
+        if (chosen := one.default.of.chosen(settings))
+    }
+
+
+def _holds_secrets(file: SettingsFile, model: type[Settings]) -> bool:
     return any(
-        secrets.intersection(each) for each in (file.values, *(r.values for r in file.routes))
+        one.kind.secret and values.get(variable) is not None
+        for values in (file.values, *(each.values for each in file.routes))
+        for variable, one in model.declared.items()
     )
+
+
+def _route(
+    model: type[Settings], each: GivenRoute, outside: Mapping[str, Any], draft: Draft
+) -> tuple[Route, list[Fault]]:
+    """Return a route with its settings, and their faults.
+
+    What it does not give itself is what `outside` gives, by variable; `draft`
+    is of that. A fault of a value from outside is reported as such.
+    """
+    displaced = {v for v, one in model.declared.items() if not one.inherited} | draft.faulty
+    for group in model.exclusive:
+        if any(each.values.get(variable) is not None for variable in group):
+            displaced |= group
+    inherited = {name: value for name, value in outside.items() if name not in displaced}
+    merged = {**inherited, **each.values}
+    given = {name: value for name, value in merged.items() if value is not None}
+    settings, field_faults = model.read(given)
+    own_draft = replace(
+        draft,
+        settings=settings,
+        given=frozenset(given),
+        origins={name: value for name, value in draft.origins.items() if name not in each.values},
+        faulty=draft.faulty.union(fault.setting for fault in field_faults),
+    )
+    faults = [
+        fault
+        if fault.setting in given and fault.setting not in each.values
+        else fault.of_route(each.name)
+        for fault in _in_order(model, field_faults + faults_between(own_draft, of_routes=True))
+    ]
+    return Route(each.name, each.match, settings), faults
+
+
+def _in_order(model: type[Settings], faults: list[Fault]) -> list[Fault]:
+    """Return faults in the order of the settings; those of other variables come last."""
+    places = {variable: number for number, variable in enumerate(model.declared)}
+    return sorted(faults, key=lambda fault: places.get(fault.setting, len(places)))
 
 
 def _with_origin(fault: Fault, origins: Mapping[str, str]) -> Fault:
     """Say so where a faulty value does not come from where its name suggests."""
-    origin = origins.get(fault.setting, "")
-    if fault.value is None or origin in ("", "default", "option", "environment"):
-        return fault
-    place = "the settings file" if origin == "file" else origin
-    return replace(fault, problem=f"{fault.problem} (from {place})")
+    origin = "" if fault.value is None else from_elsewhere(fault.setting, origins)
+    return replace(fault, problem=f"{fault.problem}{origin}")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from authproxy.settings.reading import Loaded
-from authproxy.settings.routes import shown_route
 
 #: A longer value stands out into the column of origins.
 _WIDEST_VALUE = 48
@@ -19,7 +18,7 @@ def as_json(loaded: Loaded) -> dict[str, Any]:
         for variable, value in loaded.settings.effective().items()
     }
     if loaded.settings.has_routes:
-        shown["routes"] = [shown_route(route) for route in loaded.settings.routes]
+        shown["routes"] = [route.shown() for route in loaded.settings.routes]
     return shown
 
 
@@ -36,6 +35,6 @@ def lines(loaded: Loaded) -> Iterator[str]:
     for route in loaded.settings.routes:
         yield ""
         yield f"Route {route.name}"
-        for name, value in shown_route(route).items():
+        for name, value in route.shown().items():
             if value != effective.get(name):
                 yield f"{name:<{name_width}}  {value or '-'}"

@@ -1,201 +1,155 @@
-"""Rules between settings, and between settings and the files that they name.
+"""Whether settings fit together, and the files that they name: what their declarations say of that.
 
-Each rule is one small function that yields the faults it finds. Rules see the
-values that are valid by themselves; what is wrong already counts as given.
+Rules see the values that are valid by themselves; what is wrong already counts
+as given.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 from authproxy.errors import Fault
-from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
-from authproxy.redaction import MASK
-from authproxy.settings.admission_rules import ADMISSION_RULES
-from authproxy.settings.draft import Draft, Rule
+from authproxy.settings.declaration import OneOf, Required, Setting, Source
+from authproxy.settings.declared import Declared
+from authproxy.settings.kinds import FilePath
 from authproxy.settings.socket_activation import passed_descriptors
-from authproxy.settings.target_rules import TARGET_RULES
-from authproxy.settings.telemetry_rules import SIGNALS, unusable_variables
-from authproxy.settings.values import group_number
-
-#: Bytes of a Unix socket's path: sun_path without its final NUL (unix(7)).
-_MAX_SOCKET_PATH = 107
-
-#: Those of OpenTelemetry's variables that name files, for all signals and for each.
-_OTEL_FILES = tuple(
-    f"OTEL_EXPORTER_OTLP_{signal}{what}"
-    for signal in ("", *(f"{signal.upper()}_" for signal in SIGNALS))
-    for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
-)
-
-_FORWARD_PROXY = ("https_proxy", "HTTPS_PROXY")
 
 
-def broken_rules(draft: Draft) -> list[Fault]:
-    """Return every fault of what holds for the whole process."""
-    return [fault for rule in _RULES for fault in rule(draft)]
+@dataclass(frozen=True)
+class Draft:
+    """What is known while the rules run.
 
-
-def broken_rules_of_routes(draft: Draft) -> list[Fault]:
-    """Return every fault of what may differ from route to route."""
-    return [fault for rule in (*TARGET_RULES, *ADMISSION_RULES) for fault in rule(draft)]
-
-
-def one_listener(draft: Draft) -> Iterator[Fault]:
-    """A port, a Unix socket or sockets that were passed: to serve, one of the three."""
-    if draft.serving and passed_descriptors(draft.environ):
-        for variable in sorted(draft.given.intersection({"LISTENING_PORT", "LISTENING_SOCKET"})):
-            yield Fault(
-                variable,
-                draft.value(variable),
-                "it is set, although systemd passes sockets to listen on (LISTEN_FDS)",
-                f"Remove {variable}, or disable the socket unit.",
-            )
-    elif draft.gives("LISTENING_PORT", "LISTENING_SOCKET"):
-        yield Fault(
-            "LISTENING_SOCKET",
-            draft.settings.listening_socket,
-            "it is set besides LISTENING_PORT",
-            "Keep one of them.",
-        )
-    elif draft.serving and draft.lacks("LISTENING_PORT", "LISTENING_SOCKET"):
-        yield Fault(
-            "LISTENING_PORT",
-            None,
-            "it is required: nothing says where to listen",
-            "Set it to a port, such as 8081, or LISTENING_SOCKET to a path.",
-        )
-
-
-def placeable_socket(draft: Draft) -> Iterator[Fault]:
-    """A Unix socket can be made at its path."""
-    path = draft.settings.listening_socket
-    if path is None or not draft.serving:
-        return
-    mend = "Name a path in an existing directory that authproxy may write to."
-    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-        yield Fault("LISTENING_SOCKET", path, f"it is longer than {_MAX_SOCKET_PATH} bytes", mend)
-    elif not Path(path).absolute().parent.is_dir():
-        yield Fault("LISTENING_SOCKET", path, "its directory does not exist", mend)
-    elif not _free_for_socket(path):
-        yield Fault("LISTENING_SOCKET", path, "something that is no socket is there", mend)
-
-
-def socket_of_a_group(draft: Draft) -> Iterator[Fault]:
-    """What is said of the Unix socket has one to hold for, and can be done."""
-    settings = draft.settings
-    for variable in ("LISTENING_SOCKET_MODE", "LISTENING_SOCKET_GROUP"):
-        if draft.gives(variable) and draft.lacks("LISTENING_SOCKET"):
-            mend = "Set LISTENING_SOCKET, or leave it out."
-            yield Fault(variable, draft.value(variable), "there is no LISTENING_SOCKET", mend)
-    group = settings.listening_socket_group
-    if group is None or not draft.serving:
-        return
-    number = group_number(group)
-    if number is None:
-        mend = "Give the name or the number of a group of this machine."
-        yield Fault("LISTENING_SOCKET_GROUP", group, "there is no such group", mend)
-    elif os.geteuid() != 0 and number not in {os.getegid(), *os.getgroups()}:
-        mend = "Add that user to the group, or choose one of its own."
-        problem = "the user that authproxy runs as is not in it"
-        yield Fault("LISTENING_SOCKET_GROUP", group, problem, mend)
-
-
-def metrics_port_of_its_own(draft: Draft) -> Iterator[Fault]:
-    """METRICS_PORT is not the proxied port: there, /metrics is forwarded."""
-    port = draft.settings.metrics_port
-    if port is not None and port == draft.settings.listening_port:
-        yield Fault("METRICS_PORT", str(port), "it is LISTENING_PORT", "Choose another port.")
-
-
-def usable_otel_variables(draft: Draft) -> Iterator[Fault]:
-    """OpenTelemetry's own variables ask for exporters that there are."""
-    for wrong in unusable_variables(draft.environ):
-        yield Fault(wrong.variable, wrong.value, wrong.problem, wrong.mend)
-
-
-def otel_files(draft: Draft) -> Iterator[Fault]:
-    """Files of OpenTelemetry's own variables, which its exporters open, are files."""
-    for variable in _OTEL_FILES:
-        path = draft.environ.get(variable, "").strip()
-        try:
-            if path:
-                require_regular_file(path, MAX_BYTES)
-        except UnreadableFile as error:
-            # Of one that is missing the exporters tell.
-            if not error.regular or error.too_large:
-                yield Fault(variable, path, str(error), "Name a PEM file.")
-
-
-def usable_forward_proxy(draft: Draft) -> Iterator[Fault]:
-    """HTTPS_PROXY, if there is one, is a proxy that can be tunnelled through.
-
-    As urllib has it, the small name goes before the large one, even if it is empty.
+    `settings` holds what is valid by itself, and defaults for the rest;
+    `given` every variable that any source gives; `complete` says that no
+    source was unreadable, so that what is not given is really missing.
+    `routed` says that there are routes, each with a draft of its own.
     """
-    variable = next((name for name in _FORWARD_PROXY if name in draft.environ), "")
-    value = draft.environ.get(variable, "")
-    if not value or _is_http_proxy(value):
-        return
-    # What stands before an @ may be a password.
-    yield Fault(
-        variable,
-        MASK if "@" in value else value,
-        "it is not the URL of an HTTP proxy, the only kind that is tunnelled through",
-        "Set it to http://host:port or https://host:port, or remove it.",
-    )
+
+    settings: Declared
+    given: frozenset[str]
+    #: Where values come from, as `Loaded` has it.
+    origins: Mapping[str, str]
+    faulty: frozenset[str]
+    environ: Mapping[str, str]
+    serving: bool
+    complete: bool = True
+    routed: bool = False
+
+    def gives(self, one: Setting[Any]) -> bool:
+        """Tell whether a setting is given."""
+        return one.variable in self.given
+
+    def lacks(self, of: Source[Any]) -> bool:
+        """Tell whether a setting, or each of several, is given nowhere, not even by its file."""
+        return self.complete and not any(map(self.gives, chain(*of.forms)))
+
+    @property
+    def has_sockets(self) -> bool:
+        """Whether a service manager passed the sockets to listen on."""
+        return self.serving and bool(passed_descriptors(self.environ))
+
+    def fault(self, one: Setting[Any], problem: str, hint: str) -> Fault:
+        """Return a fault of a setting, with the value that is given, if any."""
+        shown = one.shown(self.settings) if self.gives(one) else ""
+        return Fault(one.variable, shown or None, problem, hint)
 
 
-def target_in_the_routes(draft: Draft) -> Iterator[Fault]:
-    """Where there are routes, each says its target, and nothing goes anywhere else."""
-    for variable in ("TARGET_HOST", "INGESTION_URL"):
-        if draft.routed and draft.gives(variable):
-            yield Fault(
-                variable,
-                draft.value(variable),
+def from_elsewhere(variable: str, origins: Mapping[str, str]) -> str:
+    """Return where a value comes from, in brackets, unless it is where its name suggests."""
+    origin = origins.get(variable, "")
+    if origin in ("", "default", "option", "environment"):
+        return ""
+    return f" (from {'the settings file' if origin == 'file' else origin})"
+
+
+def faults_between(draft: Draft, *, of_routes: bool) -> list[Fault]:
+    """Return the faults of what holds for each route, or of what holds for the process.
+
+    What is faulty by itself has none besides.
+    """
+    found = [
+        fault
+        for one in draft.settings.declared.values()
+        if one.per_route is of_routes
+        for check in (_required, _needed, _value_or_file, _usable_file)
+        for fault in check(one, draft)
+    ]
+    for each in draft.settings.alternatives:
+        if each.members[0].per_route is of_routes:
+            found += _one_of(each, draft)
+    for rule in draft.settings.rules:
+        if rule.per_route is of_routes:
+            found += rule.check(draft.settings, draft)
+    if not of_routes:
+        found += _only_within_routes(draft)
+    return [fault for fault in found if fault.setting not in draft.faulty]
+
+
+def _met(need: Required, draft: Draft) -> str:
+    """Return what meets a condition, empty where nothing does."""
+    for one in need.where.members if need.where else ():
+        if need.values and one.value(draft.settings) in need.values:
+            return f"{one.variable}={one.shown(draft.settings)}"
+        if not need.values and draft.gives(one):
+            return one.variable
+    return ""
+
+
+def _required(one: Setting[Any], draft: Draft) -> Iterator[Fault]:
+    if one.required and draft.lacks(one) and (met := _met(one.required, draft)):
+        also = f" ({' or '.join(one.also)} will do as well)" if one.also else ""
+        yield draft.fault(one, f"it is required with {met}", f"{one.required.hint}{also}.")
+
+
+def _needed(one: Setting[Any], draft: Draft) -> Iterator[Fault]:
+    if one.needs and draft.gives(one) and draft.lacks(one.needs):
+        names = [each.variable for each in one.needs.members]
+        problem = f"neither {' nor '.join(names)}" if len(names) > 1 else f"no {names[0]}"
+        yield draft.fault(one, f"there is {problem}", f"Set {one.needs}, or leave it out.")
+
+
+def _value_or_file(one: Setting[Any], draft: Draft) -> Iterator[Fault]:
+    if one.file and draft.gives(one) and draft.gives(one.file):
+        hint = "Keep one of them; the file is the safer one."
+        yield draft.fault(one.file, f"it is set besides {one.variable}", hint)
+
+
+def _usable_file(one: Setting[Any], draft: Draft) -> Iterator[Fault]:
+    path = one.value(draft.settings)
+    if isinstance(one.kind, FilePath) and one.kind.check and path is not None:
+        try:
+            one.kind.check(path)
+        except ValueError as error:
+            yield draft.fault(one, str(error), one.kind.hint_for(error))
+
+
+def _one_of(each: OneOf[Any], draft: Draft) -> Iterator[Fault]:
+    if need := each.required:
+        met = _met(need, draft)
+        if need.where and not met:
+            return
+        if need.to_serve and draft.has_sockets:
+            return  # they take the place of all
+        if draft.lacks(each) and (draft.serving or not need.to_serve):
+            problem = f"it is required{met and f' with {met}'}: {need.because}"
+            yield draft.fault(each.members[0], problem, f"{need.hint}.")
+    given = [one for form in each.forms if (one := next(filter(draft.gives, form), None))]
+    for later in given[1:]:
+        earlier, origins = given[0].variable, draft.origins
+        same = origins.get(earlier) == origins.get(later.variable)
+        where = "" if same else from_elsewhere(earlier, origins)
+        yield draft.fault(later, f"it is set besides {earlier}{where}", each.hint)
+
+
+def _only_within_routes(draft: Draft) -> Iterator[Fault]:
+    """Where there are routes, what none inherits leads nowhere outside of them."""
+    for one in draft.settings.declared.values():
+        if draft.routed and one.per_route and not one.inherited and draft.gives(one):
+            yield draft.fault(
+                one,
                 "it is set besides routes, of which each has its own",
                 "Remove it, or move it into a route; one with `path: /` takes what is left.",
             )
-
-
-def room_for_a_body(draft: Draft) -> Iterator[Fault]:
-    """What may be kept in all is enough for one largest body, or that one could never be read."""
-    settings = draft.settings
-    if settings.buffered_bytes < settings.max_request_body_bytes:
-        yield Fault(
-            "MAX_BUFFERED_BYTES",
-            draft.value("MAX_BUFFERED_BYTES"),
-            f"it is less than MAX_REQUEST_BODY_BYTES ({settings.max_request_body_bytes})",
-            "Raise it, or lower MAX_REQUEST_BODY_BYTES.",
-        )
-
-
-def _is_http_proxy(value: str) -> bool:
-    try:
-        parts = urlsplit(value if "://" in value else f"http://{value}")
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _free_for_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
-    except OSError:
-        return True  # nothing there, or what binding will tell
-
-
-_RULES: tuple[Rule, ...] = (
-    one_listener,
-    placeable_socket,
-    socket_of_a_group,
-    metrics_port_of_its_own,
-    usable_otel_variables,
-    otel_files,
-    usable_forward_proxy,
-    target_in_the_routes,
-    room_for_a_body,
-)

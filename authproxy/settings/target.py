@@ -1,180 +1,148 @@
-"""The settings of where requests go and under which identity; and how a setting is declared."""
+"""The settings of where requests go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    AliasGenerator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-)
-from pydantic.config import JsonDict
-from pydantic.fields import FieldInfo
-
-from authproxy.errors import CredentialError
-from authproxy.settings import audiences, values
+from authproxy.errors import Fault
+from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
+from authproxy.redaction import MASK
+from authproxy.settings import audiences
+from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived, rule
+from authproxy.settings.kinds import FilePath, Flag, Integer, Number, Text
+from authproxy.settings.rules import Draft
+from authproxy.settings.serving import ServingSettings
 from authproxy.urls import TargetURL
 
-Text = Annotated[str, BeforeValidator(values.text)]
-Identifier = Annotated[Text, AfterValidator(values.identifier)]
-Secret = Annotated[SecretStr, BeforeValidator(values.secret)]
-Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
-Timeout = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-IdentityType = Literal[
-    "default",
-    "systemassigned",
-    "userassigned",
-    "aadapplication",
-    "workloadidentity",
-    "azurecli",
-]
 
-TARGET, IDENTITY = "Where requests go", "Which identity"
+def host_or_url(text: str) -> str:
+    """Take a host, host:port or URL to forward to."""
+    TargetURL.parse(text)
+    return text
 
 
-def setting(
-    group: str,
-    default: Any,
-    doc: str,
-    *,
-    secret: bool = False,
-    also: Sequence[str] = (),
-    shown: str = "",
-) -> Any:
-    """Declare a setting; `also` is read where it is unset, `shown` describes its default."""
-    extra: JsonDict = {"group": group, "secret": secret, "also": list(also), "shown": shown}
-    return Field(default=default, description=doc, json_schema_extra={"authproxy": extra})
+def host_of(url: str) -> str:
+    """Return the host of a target's URL."""
+    return TargetURL.parse(url).host
 
 
-def about(field: FieldInfo) -> Mapping[str, Any]:
-    """Return what `setting` was told of a field, besides its default and doc."""
-    extra = field.json_schema_extra
-    told: Any = extra["authproxy"] if isinstance(extra, dict) else {}
-    return dict(told)
+def whole_url(text: str) -> TargetURL:
+    """Return the parts of a URL that has a scheme. Raises ValueError."""
+    if not re.match(r"https?://", text, re.IGNORECASE):
+        raise ValueError("it is not a whole https:// URL")
+    return TargetURL.parse(text, allow_http=True)
 
 
-class TargetSettings(BaseModel):
-    """The first half of `model.Settings`."""
+def ingestion_endpoint(text: str) -> str:
+    """Take the whole URL of an ingestion endpoint."""
+    if whole_url(text).path in ("", "/"):
+        raise ValueError("it has no path")
+    return text
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        alias_generator=AliasGenerator(validation_alias=str.upper),
-        populate_by_name=True,
-    )
 
-    target_host: Annotated[Text, AfterValidator(values.target_host)] | None = setting(
-        TARGET,
+def scope_or_resource(text: str) -> str:
+    """Take a scope or a resource; return the scope."""
+    return audiences.scope_of(audiences.check_audience(text))
+
+
+class AuthoritiesFile(FilePath):
+    """A PEM file of certificate authorities."""
+
+    def __init__(self) -> None:
+        super().__init__(_load, "Name a readable PEM file with the authority's certificate.")
+
+
+def _load(path: str) -> None:
+    import ssl  # takes a while, and few need it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        require_regular_file(path, MAX_BUNDLE_BYTES)
+        context.load_verify_locations(cafile=path)
+    except UnreadableFile as error:
+        raise ValueError(f"it {error.problem}") from None
+    except ssl.SSLError:
+        raise ValueError("it holds no PEM certificate, or a damaged one") from None
+    if not context.cert_store_stats()["x509"]:
+        raise ValueError("it holds no certificate")
+
+
+class TargetSettings(ServingSettings, group=Group.TARGET):
+    """Where requests go."""
+
+    target_host = Setting(
+        Text(host_or_url, "Give a host, host:port or URL, such as metrics.example.com."),
         None,
         "Host, host:port or URL to forward to. Always over https, whatever its scheme says, unless "
         "TARGET_ALLOW_HTTP. A path and a query in it are put in front of each request's, so that a "
         "whole metrics ingestion endpoint can be pasted.",
-        shown="required, unless INGESTION_URL",
+        inherited=False,
     )
-    target_allow_http: bool = setting(
-        TARGET,
+    target_allow_http = Setting(
+        Flag(),
         False,
         "Honour http:// in TARGET_HOST and INGESTION_URL. Tokens then travel in clear: for tests "
         "and for meshes that encrypt by themselves.",
     )
-    target_ca_file: Text | None = setting(
-        TARGET,
+    target_ca_file = Setting(
+        AuthoritiesFile(),
         None,
         "PEM file of certificate authorities to trust for the target, besides the usual ones.",
-        shown="system and certifi",
+        unset="system and certifi",
     )
-    target_connect_timeout_seconds: Timeout = setting(
-        TARGET, 5.0, "How long a connection to the target may take to open."
+    target_connect_timeout_seconds = Setting(
+        Number("seconds", most=3600),
+        5.0,
+        "How long a connection to the target may take to open.",
     )
-    target_read_timeout_seconds: Timeout = setting(
-        TARGET,
+    target_read_timeout_seconds = Setting(
+        Number("seconds", most=3600),
         150.0,
-        "How long the target may be silent, before its answer and within it. Longer than the two "
+        "How long the target may be silent, before its response and within it. Longer than the two "
         "minutes that a query may take.",
     )
-    target_pool_size: Annotated[int, Field(ge=1, le=10_000)] | None = setting(
-        TARGET, None, "Connections to the target that each worker keeps open.", shown="THREADS"
+    target_pool_size = Setting(
+        Integer(1, 10_000),
+        derived(ServingSettings.threads, lambda threads: threads),
+        "Connections to the target that each worker keeps open.",
     )
-    ingestion_url: Annotated[Text, AfterValidator(values.ingestion_url)] | None = setting(
-        TARGET,
+    ingestion_url = Setting(
+        Text(
+            ingestion_endpoint,
+            "Paste the whole metrics ingestion endpoint, from https:// to api-version.",
+        ),
         None,
         "Instead of TARGET_HOST, as Azure Monitor's remote-write sidecar had it: the whole URL of "
         "the metrics ingestion endpoint. /api/v1/write is sent to exactly this URL, and nothing "
         "else is forwarded.",
+        inherited=False,
     )
-    cluster: Text | None = setting(
-        TARGET, None, "A name that the sidecar knew; it is logged at start and used for nothing."
+    destination = OneOf(
+        target_host,
+        ingestion_url,
+        hint="Keep INGESTION_URL for remote write alone, TARGET_HOST for everything else.",
+        required=Required(
+            "Set TARGET_HOST to a host or URL, or INGESTION_URL to a whole ingestion endpoint",
+            because="nothing says where requests go",
+        ),
     )
-    audience: Annotated[Text, AfterValidator(values.audience)] | None = setting(
-        TARGET,
+    cluster = Setting(
+        Text(),
         None,
+        "A name that the sidecar knew; it is logged at start and used for nothing.",
+    )
+    audience = Setting(
+        Text(
+            scope_or_resource,
+            "Give one scope or resource, such as https://monitor.azure.com/.default.",
+        ),
+        derived(destination, lambda url: audiences.scope_for_host(host_of(url)), "by target"),
         "Scope or resource to get tokens for. `/.default` is added where it is missing. Unset, it "
         "is derived from the target's host for Azure Monitor's ingestion and query endpoints; any "
         "other target needs it.",
-        also=["INGESTION_AAD_AUDIENCE"],
-        shown="by target",
-    )
-
-    identity_type: Annotated[IdentityType, BeforeValidator(values.lowered)] = setting(
-        IDENTITY,
-        "default",
-        "Whose token to send: systemassigned or userassigned (managed identities), aadapplication "
-        "(a certificate or a secret), workloadidentity (Kubernetes), azurecli (whoever logged in "
-        "with az), default (tries them as azure-identity's DefaultAzureCredential does). Case does "
-        "not matter.",
-    )
-    aad_client_id: Identifier | None = setting(
-        IDENTITY,
-        None,
-        "Client id of the identity: required for userassigned, aadapplication, workloadidentity.",
-        also=["AZURE_CLIENT_ID"],
-    )
-    aad_tenant_id: Identifier | None = setting(
-        IDENTITY,
-        None,
-        "Tenant id: required for aadapplication and workloadidentity.",
-        also=["AZURE_TENANT_ID"],
-    )
-    aad_client_certificate_path: Text | None = setting(
-        IDENTITY,
-        None,
-        "For aadapplication: PEM or PKCS#12 (.pfx) file with certificate, chain and RSA private "
-        "key. The chain is sent along. A replaced file is used from the next refresh on.",
-        also=["AZURE_CLIENT_CERTIFICATE_PATH"],
-    )
-    aad_client_certificate_password: Secret | None = setting(
-        IDENTITY, None, "Password of an encrypted certificate file.", secret=True
-    )
-    aad_client_certificate_password_file: Text | None = setting(
-        IDENTITY, None, "File that holds AAD_CLIENT_CERTIFICATE_PASSWORD."
-    )
-    aad_client_secret: Secret | None = setting(
-        IDENTITY,
-        None,
-        "For aadapplication: the client secret. Exactly one of certificate and secret.",
-        secret=True,
-    )
-    aad_client_secret_file: Text | None = setting(
-        IDENTITY, None, "File that holds AAD_CLIENT_SECRET."
-    )
-    aad_authority_host: Annotated[Text, AfterValidator(values.authority_host)] | None = setting(
-        IDENTITY,
-        None,
-        "Entra ID endpoint of another cloud. Unset, login.microsoftonline.us or "
-        "login.chinacloudapi.cn where the target's host is in the US government's or China's "
-        "cloud, and the public cloud's elsewhere.",
-        also=["AAD_HOST_ENDPOINT", "AZURE_AUTHORITY_HOST"],
-        shown="by target",
-    )
-    aad_token_refresh_interval_in_percentage: Annotated[int, Field(ge=1, le=99)] = setting(
-        IDENTITY, 10, "Refresh a token when this share of its lifetime is left, in percent."
+        also=("INGESTION_AAD_AUDIENCE",),
     )
 
     @property
@@ -193,42 +161,42 @@ class TargetSettings(BaseModel):
     @property
     def scope(self) -> str:
         """The scope to get tokens for, given or derived."""
-        if self.audience is not None:
-            return audiences.scope_of(self.audience)
-        derived = audiences.scope_for_host(self.target.host)
-        if derived is None:
+        if self.audience is None:
             raise ValueError("AUDIENCE is not set, and the target implies none")
-        return derived
+        return self.audience
 
-    @property
-    def authority_host(self) -> str | None:
-        """The https URL of the Entra ID endpoint, None for the public cloud's."""
-        return self.aad_authority_host or audiences.authority_for_host(self.target.host)
+    @rule(per_route=True)
+    def known_audience(self, draft: Draft) -> Iterator[Fault]:
+        """AUDIENCE is given, or the target implies one."""
+        one, target = TargetSettings.audience, TargetSettings.destination.chosen(self)
+        if draft.lacks(one) and target is not None and self.audience is None:
+            yield draft.fault(
+                one,
+                f"it is required: the target {self.target.host} does not imply it",
+                "Set it to the scope or resource that the target takes tokens for, such as "
+                "https://prometheus.monitor.azure.com/.default.",
+            )
 
-    def client_secret(self) -> str | None:
-        """Return the client secret, from its file as it is now where one is named.
+    @rule(per_route=False)
+    def usable_forward_proxy(self, draft: Draft) -> Iterator[Fault]:
+        """HTTPS_PROXY, if there is one, is a proxy that can be tunnelled through.
 
-        Raises CredentialError where the file cannot be used (any more).
+        As urllib has it, the small name goes before the large one, even if it is empty.
         """
-        return _secret(
-            self.aad_client_secret, self.aad_client_secret_file, "AAD_CLIENT_SECRET_FILE"
-        )
-
-    def certificate_password(self) -> str | None:
-        """Return the certificate's password; as `client_secret` does."""
-        return _secret(
-            self.aad_client_certificate_password,
-            self.aad_client_certificate_password_file,
-            "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE",
-        )
+        variable = "https_proxy" if "https_proxy" in draft.environ else "HTTPS_PROXY"
+        value = draft.environ.get(variable, "")
+        if value and not _is_http_proxy(value):
+            yield Fault(
+                variable,
+                MASK if "@" in value else value,  # what stands before an @ may be a password
+                "it is not the URL of an HTTP proxy, the only kind that is tunnelled through",
+                "Set it to http://host:port or https://host:port, or remove it.",
+            )
 
 
-def _secret(value: SecretStr | None, path: str | None, variable: str) -> str | None:
-    if value is not None:
-        return value.get_secret_value()
-    if path is None:
-        return None
+def _is_http_proxy(value: str) -> bool:
     try:
-        return values.read_secret(path)
-    except values.Unusable as error:
-        raise CredentialError(f"{variable}={path!r}: {error.problem}. {error.mend}") from None
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from authproxy.errors import Fault
+from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
+
 Signal = Literal["traces", "metrics", "logs"]
 
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
@@ -29,16 +32,6 @@ class Destination:
     protocol: str
     endpoint: str | None = None
     insecure: bool | None = None
-
-
-@dataclass(frozen=True)
-class UnusableVariable:
-    """An OTEL_* variable with a value that is beyond this program."""
-
-    variable: str
-    value: str
-    problem: str
-    mend: str
 
 
 def destinations(
@@ -66,22 +59,39 @@ def destinations(
     return found
 
 
-def unusable_variables(environ: Mapping[str, str]) -> Iterator[UnusableVariable]:
-    """Yield the OTEL_* variables that ask for what there is not."""
+def unusable_variables(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield the faults of OTEL_* variables that ask for what there is not."""
     for signal in SIGNALS:
         variable = _exporter(signal)
         value = environ.get(variable, "").strip()
         if value.lower() not in ("", "otlp", "none"):
-            mend = "Give otlp or none."
+            hint = "Give otlp or none."
             if value.lower() == "prometheus":
-                mend = "Set METRICS_PORT to be scraped; here, give otlp or none."
-            yield UnusableVariable(variable, value, "there is no such exporter", mend)
+                hint = "Set METRICS_PORT to be scraped; here, give otlp or none."
+            yield Fault(variable, value, "there is no such exporter", hint)
     for name in ("", *(f"{signal.upper()}_" for signal in SIGNALS)):
         variable = f"OTEL_EXPORTER_OTLP_{name}PROTOCOL"
         value = environ.get(variable, "").strip()
         if value not in ("", *PROTOCOLS):
-            mend = f"Give {' or '.join(PROTOCOLS)}."
-            yield UnusableVariable(variable, value, "it is none of the protocols", mend)
+            hint = f"Give {' or '.join(PROTOCOLS)}."
+            yield Fault(variable, value, "it is none of the protocols", hint)
+
+
+def unusable_files(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield the faults of OTEL_* variables that name files which are none; exporters open them.
+
+    Of one that is missing the exporters tell.
+    """
+    for signal in ("", *(f"{signal.upper()}_" for signal in SIGNALS)):
+        for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
+            variable = f"OTEL_EXPORTER_OTLP_{signal}{what}"
+            path = environ.get(variable, "").strip()
+            try:
+                if path:
+                    require_regular_file(path, MAX_BYTES)
+            except UnreadableFile as error:
+                if not error.regular or error.too_large:
+                    yield Fault(variable, path, str(error), "Name a PEM file.")
 
 
 def _exporter(signal: Signal) -> str:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.util.types import AttributeValue
 
 from authproxy import __version__
-from authproxy.settings.model import Settings
+from authproxy.settings import Settings
 
 
 def resource(service_name: str, workers: int) -> Resource:
@@ -28,7 +28,7 @@ def resource(service_name: str, workers: int) -> Resource:
         named["service.instance.id"] = str(uuid.uuid4())
     elif workers > 1:
         named["service.instance.id"] = f"{instance}/{os.getpid()}"
-    if service_name == Settings.model_fields["otel_service_name"].default:
+    if service_name == Settings.otel_service_name.default:
         named["service.name"] = str(given.get("service.name", service_name))
     defaults: dict[str, AttributeValue] = {
         "service.version": __version__,

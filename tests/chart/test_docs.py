@@ -12,41 +12,46 @@ import pytest
 import yaml
 
 from authproxy import __version__
-from authproxy.settings.chart import chart_values
-from scripts import chart_docs
 from tests.chart.conftest import EXAMPLES
 from tests.support.helm import CHART, OLDEST, ROOT, Helm, only
+from tools import documents
+from tools.chart_values import chart_values
 
 README = (CHART / "README.md").read_text()
 ALERTS = ROOT / "docs" / "telemetry" / "alerts.yaml"
 
 
-def test_the_chart_is_what_make_docs_writes() -> None:
-    command = [sys.executable, str(ROOT / "scripts/chart_docs.py"), "--check"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=50)
+def test_all_that_is_made_is_what_make_docs_writes() -> None:
+    command = [sys.executable, "-m", "tools.documents", "--check"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The parts of the repository that the chart's files are made from."""
+    """The parts of the repository that files are made from, and those files."""
     shutil.copytree(CHART, tmp_path / "helm" / "authproxy")
     (tmp_path / "docs" / "telemetry").mkdir(parents=True)
-    shutil.copy(ALERTS, tmp_path / "docs" / "telemetry")
+    (tmp_path / "authproxy").mkdir()
+    for name in ("docs/telemetry/alerts.yaml", "docs/settings.md.in", "docs/settings.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "authproxy" / "authproxy.1", tmp_path / "authproxy")
     return tmp_path
 
 
-def test_what_differs_is_named_and_mended(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_differs_is_named_and_written_anew(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = copy / "helm/authproxy/values.yaml"
     values.write_text(values.read_text().replace("replicaCount: 2", "replicaCount: 3"))
     (copy / "docs/telemetry/alerts.yaml").write_text("groups: []\n")
     where = ["--root", str(copy)]
-    assert chart_docs.main(["--check", *where]) == 1
+    assert documents.main(["--check", *where]) == 1
     said = capsys.readouterr().err
     named = re.findall(r"([\w.]+) is out of date: run `make docs`", said)
     assert sorted(named) == ["README.md", "alerts.yaml"]
-    assert chart_docs.main(where) == 0
-    assert chart_docs.main(["--check", *where]) == 0
+    assert documents.main(where) == 0
+    assert documents.main(["--check", *where]) == 0
     assert "| `replicaCount` | `3` |" in (copy / "helm/authproxy/README.md").read_text()
 
 
@@ -55,7 +60,7 @@ def test_a_value_without_a_meaning_is_refused(copy: Path, line: str) -> None:
     values = copy / "helm/authproxy/values.yaml"
     values.write_text(f"{values.read_text()}\n{line}\n")
     with pytest.raises(ValueError, match="mystery has no comment above it"):
-        chart_docs.main(["--check", "--root", str(copy)])
+        documents.main(["--check", "--root", str(copy)])
 
 
 def test_every_setting_is_a_value_with_a_row() -> None:
@@ -64,7 +69,7 @@ def test_every_setting_is_a_value_with_a_row() -> None:
         assert (one.name in values) is one.is_value
         assert (f"| `{one.name}` |" in README) is one.is_value
         if one.is_value:
-            assert f"# {one.variable}. " in (CHART / "values.yaml").read_text()
+            assert f"# {one.setting.variable}. " in (CHART / "values.yaml").read_text()
 
 
 def test_the_charts_versions_are_the_packages() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authproxy.settings.model import Settings
+from authproxy.settings import Settings
 from tests.support.helm import NEWEST, OLDEST, Helm, only, plain_environment, proxy_container
 
 pytestmark = pytest.mark.real("helm")
@@ -28,7 +28,7 @@ def pre_stop(container: dict[str, Any]) -> int:
 
 
 def seconds(variable: str, given: dict[str, str]) -> float:
-    default = Settings.model_fields[variable.lower()].default
+    default = Settings.declared[variable].default
     return float(given.get(variable, default))
 
 

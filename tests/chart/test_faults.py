@@ -1,4 +1,4 @@
-"""Wrong values are refused before anything is installed, each with its mend."""
+"""Wrong values are refused before anything is installed, each with its hint."""
 
 from __future__ import annotations
 
@@ -267,12 +267,12 @@ TABLE = {
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_a_wrong_value_is_refused_with_its_name_and_its_mend(helm: Helm, row: str) -> None:
-    assignments, named, mend = TABLE[row]
+def test_a_wrong_value_is_refused_with_its_name_and_its_hint(helm: Helm, row: str) -> None:
+    assignments, named, hint = TABLE[row]
     arguments = sets(*(one.replace("'", '"') for one in assignments))
     said = " ".join(helm.faults("--values", str(LEAST), *arguments).replace('"', "'").split())
     assert named in said
-    assert mend.replace('"', "'") in said
+    assert hint.replace('"', "'") in said
     assert SECRET not in said
     assert "nil pointer" not in said
 

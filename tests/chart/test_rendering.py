@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings
 from tests.chart.conftest import MATRIX
 from tests.support.helm import (
     CHART,
@@ -297,7 +297,7 @@ def test_secrets_are_mounted_read_only_and_for_the_group_alone(helm: Helm) -> No
 
 def test_no_secret_is_in_clear(helm: Helm, values: Path) -> None:
     container = proxy_container(helm.render_file(values))
-    secrets = {one.variable for one in declarations() if one.secret}
+    secrets = {name for name, one in Settings.declared.items() if one.kind.secret}
     assert not secrets & set(plain_environment(container))
     for name, value in plain_environment(container).items():
         assert not name.endswith(("_SECRET", "_PASSWORD", "_TOKEN")), value

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from authproxy.settings.chart import camel_case, chart_values
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings
 from tests.chart.test_network import IMDS, INTERNET, Peer, allows, policy_of
 from tests.chart.test_settings import sample
 from tests.support.helm import (
@@ -27,6 +26,7 @@ from tests.support.helm import (
 )
 from tests.support.pod import Pod
 from tests.support.process import clean_environment
+from tools.chart_values import camel_case, chart_values
 
 pytestmark = pytest.mark.real("helm")
 
@@ -73,8 +73,8 @@ def volumes(documents: list[Document]) -> dict[str, Any]:
 
 def test_every_setting_of_a_route_arrives_as_it_was_given(helm: Helm) -> None:
     instead = ("INGESTION_URL", "OVERRIDE_REQUEST_HEADERS")
-    every = [one for one in chart_values() if one.per_route and one.is_value]
-    plain = [(one, *sample(one)) for one in every if one.variable not in instead]
+    every = [one for one in chart_values() if one.setting.per_route and one.is_value]
+    plain = [(one, *sample(one)) for one in every if one.setting.variable not in instead]
     headers = {"X-Scope-OrgID": "team"}
     route = {
         **{one.name: given for one, given, _ in plain},
@@ -84,10 +84,11 @@ def test_every_setting_of_a_route_arrives_as_it_was_given(helm: Helm) -> None:
     }
     (entry,) = entries(rendered(helm, route))
     assert json.loads(entry.pop("override_request_headers")) == headers
-    expected = {one.variable.lower(): text for one, _, text in plain}
+    expected = {one.setting.variable.lower(): text for one, _, text in plain}
     assert entry == {**expected, "identity_type": "azureCli", "path": "/x"}
-    per_route = {one.variable for one in declarations() if one.per_route and not one.secret}
-    assert {one.variable for one, _, _ in plain} == per_route - set(instead)
+    declared = Settings.declared.items()
+    per_route = {name for name, one in declared if one.per_route and not one.kind.secret}
+    assert {one.setting.variable for one, _, _ in plain} == per_route - set(instead)
 
 
 def test_numbers_from_a_values_file_arrive_in_digits(helm: Helm, tmp_path: Path) -> None:
@@ -354,12 +355,12 @@ TABLE: dict[str, tuple[list[Any], dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_a_wrong_route_is_refused_with_its_name_and_its_mend(helm: Helm, row: str) -> None:
-    routes, outside, named, mend = TABLE[row]
+def test_a_wrong_route_is_refused_with_its_name_and_its_hint(helm: Helm, row: str) -> None:
+    routes, outside, named, hint = TABLE[row]
     given = arguments(*routes, **outside)
     said = " ".join(helm.faults("--values", str(LEAST), *given).replace('"', "'").split())
     assert named in said
-    assert mend in said
+    assert hint in said
     assert SECRET not in said
     assert "nil pointer" not in said
 
@@ -382,6 +383,6 @@ def test_the_names_of_a_route_are_settings_in_camel_case() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     described = schema["properties"]["routes"]["items"]["properties"]
     beside = {"name", "host", "path", "stripPath", "clientSecret", "clientCertificate"}
-    names = {camel_case(one.variable) for one in declarations() if one.per_route}
+    names = {camel_case(one.variable) for one in Settings.declared.values() if one.per_route}
     secrets = {"aadClientSecret", "aadClientCertificatePassword"}
     assert set(described) == (names - secrets) | beside | {"inboundTokens"}

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from authproxy.settings.chart import Value, camel_case, chart_values
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings
 from tests.support.helm import Helm, only, plain_environment, proxy_container
+from tools.chart_values import Value, camel_case, chart_values
 
 pytestmark = pytest.mark.real("helm")
 
 LEAST = Path(__file__).parent / "values" / "default-identity.yaml"
 
-PLAIN = [one for one in chart_values() if not one.secret]
+PLAIN = [one for one in chart_values() if not one.setting.kind.secret]
 
 #: Values besides the most of everything: two ports that differ, and memory for 256 workers.
 BESIDES: dict[str, object] = {"metricsPort": 9090, "resources": None}
@@ -30,13 +30,13 @@ def sample(one: Value) -> tuple[Any, str]:
     """Return a value that can be given, and the text that has to arrive."""
     match one.kind:
         case "integer":
-            return one.shape["maximum"], str(one.shape["maximum"])
+            return one.bounds["maximum"], str(one.bounds["maximum"])
         case "number":
             return 0.25, "0.25"
         case "flag":
             return True, "true"
         case "words":
-            return one.shape["enum"][-1].upper(), one.shape["enum"][-1].upper()
+            return one.setting.kind.words[-1].upper(), one.setting.kind.words[-1].upper()
         case "list":
             return ["a", "b"], "a,b"
     return " some text ", "some text"
@@ -52,9 +52,9 @@ def rendered(helm: Helm, given: Mapping[str, object]) -> dict[str, str]:
 
 
 def test_a_setting_arrives_as_it_was_given(helm: Helm) -> None:
-    every = [(one, *sample(one)) for one in PLAIN if one.variable not in INSTEAD]
+    every = [(one, *sample(one)) for one in PLAIN if one.setting.variable not in INSTEAD]
     environment = rendered(helm, {**{one.name: given for one, given, _ in every}, **BESIDES})
-    arrives = {one.variable: text for one, _, text in every}
+    arrives = {one.setting.variable: text for one, _, text in every}
     assert environment == {**arrives, "METRICS_PORT": "9090"}
 
 
@@ -73,14 +73,14 @@ def test_a_text_will_do_for_a_number_or_a_truth_value(helm: Helm) -> None:
     texts = [(one, sample(one)[1]) for one in PLAIN if one.kind in kinds]
     given = {one.name: text for one, text in texts}
     environment = rendered(helm, {**given, **BESIDES, "metricsPort": "9090"})
-    arrives = {one.variable: text for one, text in texts}
+    arrives = {one.setting.variable: text for one, text in texts}
     assert {**arrives, "METRICS_PORT": "9090"}.items() <= environment.items()
 
 
 def test_what_is_left_empty_is_not_set(helm: Helm) -> None:
     environment = plain_environment(proxy_container(helm.render_file(LEAST)))
     assert set(environment) == {"TARGET_HOST", "LISTENING_PORT"}
-    empty = {one.name: "" for one in PLAIN if one.variable not in environment}
+    empty = {one.name: "" for one in PLAIN if one.setting.variable not in environment}
     arguments = [part for name in empty for part in ("--set-string", f"{name}=")]
     assert plain_environment(proxy_container(helm.render_file(LEAST, *arguments))) == environment
 
@@ -131,9 +131,11 @@ def test_secrets_are_taken_from_secrets(helm: Helm) -> None:
 
 
 def test_every_secret_setting_has_its_way_in() -> None:
-    secrets = {one.variable for one in declarations() if one.secret}
-    told = {one["variable"] for one in map(Value.for_templates, chart_values()) if "mend" in one}
-    given = {one.variable for one in chart_values() if one.secret and one.is_value}
+    secrets = {name for name, one in Settings.declared.items() if one.kind.secret}
+    told = {one["variable"] for one in map(Value.for_templates, chart_values()) if "hint" in one}
+    given = {
+        one.setting.variable for one in chart_values() if one.setting.kind.secret and one.is_value
+    }
     assert told | given == secrets
     assert given == {"OVERRIDE_REQUEST_HEADERS"}
 
@@ -155,4 +157,4 @@ def test_every_secret_setting_has_its_way_in() -> None:
     ],
 )
 def test_the_retired_charts_names_are_kept(name: str) -> None:
-    assert name in {camel_case(one.variable) for one in declarations()}
+    assert name in set(map(camel_case, Settings.declared))

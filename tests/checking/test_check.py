@@ -505,7 +505,9 @@ def test_faults_in_the_settings_are_reported_to_scripts_as_well(tmp_path: Path) 
     assert (step["name"], step["outcome"]) == ("settings", "failed")
     named = [fault["setting"] for fault in step["facts"]["faults"]]
     assert named == ["TARGET_HOST", "THREADS"]
-    assert step["facts"]["faults"][1]["value"] == "many"
+    threads = step["facts"]["faults"][1]
+    assert threads["value"] == "many"
+    assert threads["hint"] == threads["mend"] == "Give a whole number from 1 to 1024."
     assert "s3cret" not in check.output
 
 

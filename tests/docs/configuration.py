@@ -17,14 +17,13 @@ import pytest
 import yaml
 
 from authproxy.errors import SettingsError
-from authproxy.settings import load_settings
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings, load_settings
 from tests.support.manifests import check_object, webhook_variables
 from tests.support.pages import ROOT, Block
 
 Document = dict[str, Any]
 
-VARIABLES = {one.variable for one in declarations()}
+VARIABLES = set(Settings.declared)
 #: What a Prometheus configuration of the pages may hold.
 PROMETHEUS = frozenset({"global", "remote_write", "rule_files", "scrape_configs"})
 #: What an example's files and groups are not on this machine.

@@ -13,7 +13,7 @@ import click
 import yaml
 
 from authproxy.cli import cli
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings
 from tests.docs.shell import Command, assigns_only, commands, functions, typed
 from tests.support.pages import ROOT, Block
 
@@ -35,7 +35,7 @@ OTHERS = frozenset(
 RUNNERS = frozenset({"kubectl", "runuser", "systemd-run"})
 
 #: Settings and what else the program reads from its environment.
-VARIABLES = {one.variable for one in declarations()} | {"AUTHPROXY_CONFIG"}
+VARIABLES = set(Settings.declared) | {"AUTHPROXY_CONFIG"}
 
 
 def judge_console(block: Block) -> None:

@@ -5,61 +5,48 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from authproxy.errors import SettingsError
+from authproxy.files.secret import Secret
 from authproxy.headers import is_token
-from authproxy.settings import load_settings, values
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings, load_settings
+from authproxy.settings.header_fields import HeaderFields
+from authproxy.settings.kinds import Number
 
 #: Stands in every value of a secret (but in JSON, which it would break), and nowhere else.
 PLANTED = "pl4nt3d"
 
-_DECLARED = list(declarations())
-_SECRETS = {one.variable for one in _DECLARED if one.secret} - {"OVERRIDE_REQUEST_HEADERS"}
-_VARIABLES = ["AUTHPROXY_CONFIG", *(one.variable for one in _DECLARED)]
-_FILES = {name for name in _VARIABLES if name.endswith(("_FILE", "_PATH", "_CONFIG"))}
-
-_RULES = (
-    values.text,
-    values.secret,
-    values.lowered,
-    values.log_level,
-    values.identifier,
-    values.target_host,
-    values.ingestion_url,
-    values.authority_host,
-    values.audience,
-    values.grpc_endpoint,
-    values.bind_host,
-    values.header_overrides,
-)
+_DECLARED = list(Settings.declared.values())
+_SECRETS = {one.variable for one in _DECLARED if one.kind.secret} - {"OVERRIDE_REQUEST_HEADERS"}
+_VARIABLES = ["AUTHPROXY_CONFIG", *Settings.declared]
+_FILES = {"AUTHPROXY_CONFIG"} | {one.variable for one in _DECLARED if one.kind.names_file}
 
 
 def fuzz_values(data: bytes) -> None:
-    """Each rule returns a value, or says what is wrong with it and what mends it."""
+    """Each setting makes a value of any text, or says what is wrong with it, with a hint."""
     text = data.decode("utf-8", "surrogateescape")
-    for rule in _RULES:
+    for one in _DECLARED:
         unusable = None
         try:
-            value = rule(text)
-            values.shown(value)
-        except values.Unusable as error:
+            value = one.kind.read(text)
+        except ValueError as error:
             unusable = error
         if unusable is not None:
-            assert unusable.problem
-            assert unusable.mend.endswith(".")
-        elif rule is values.bind_host or rule is values.authority_host:
-            assert rule(value) == value
+            assert str(unusable), one.variable
+            assert one.kind.hint_for(unusable).endswith("."), one.variable
+            continue
+        shown = one.kind.show(value)
+        # A value is shown as it can be given, but for secrets and the last digits of numbers.
+        if not one.kind.secret and not isinstance(one.kind, Number):
+            assert one.kind.read(shown) == value, one.variable
     try:
-        overrides = values.header_overrides(text)
-    except values.Unusable:
+        overrides = HeaderFields().read(text)
+    except ValueError:
         return
     assert len({name.lower() for name in overrides}) == len(overrides)
     for name, secret in overrides.items():
         assert is_token(name)
-        assert isinstance(secret, SecretStr)
-        secret.get_secret_value().encode("latin-1")
+        assert isinstance(secret, Secret)
+        secret.reveal().encode("latin-1")
 
 
 def _variable(name: str) -> str:
@@ -92,4 +79,4 @@ def fuzz_settings(data: bytes) -> None:
         except SettingsError as error:
             said, faults = str(error), error.faults
         assert PLANTED not in said
-        assert all(fault.mend.endswith((".", "?")) for fault in faults), faults
+        assert all(fault.hint.endswith((".", "?")) for fault in faults), faults

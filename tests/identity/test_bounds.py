@@ -19,10 +19,10 @@ from authproxy.bounded_fetch import RESPONSE_BYTES, Budget
 from authproxy.identity import credentials
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.lifetimes import LONGEST_LIFETIME
-from authproxy.settings import Settings
 from tests.support.authority import Authority
 from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, whole
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.identity import settings_for
 from tests.support.process import wait_until
 
 AUDIENCE = "https://monitor.azure.com"
@@ -47,14 +47,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
-    return TokenFetcher(
-        Settings(
-            identity_type=identity_type,  # type: ignore[arg-type]
-            audience=AUDIENCE,
-            target_host="target.example.com",
-            **settings,
-        )
-    )
+    return TokenFetcher(settings_for(identity_type, **settings))
 
 
 def refused(fetch: TokenFetcher) -> FetchError:

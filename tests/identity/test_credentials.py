@@ -27,10 +27,10 @@ from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.identity.tokens import TokenSource
-from authproxy.settings import Settings
 from authproxy.tls import KeptContexts
 from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
 from tests.support.clock import FakeClock
+from tests.support.identity import settings_for
 
 AUDIENCE = "https://monitor.azure.com"
 SECRET = "kept~under~wraps"
@@ -76,15 +76,6 @@ def managed(entra: StandInEntra, monkeypatch: pytest.MonkeyPatch) -> StandInEntr
 
 def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
     return TokenFetcher(settings_for(identity_type, **settings))
-
-
-def settings_for(identity_type: str, **settings: Any) -> Settings:
-    return Settings(
-        identity_type=identity_type,  # type: ignore[arg-type]
-        audience=AUDIENCE,
-        target_host="target.example.com",
-        **settings,
-    )
 
 
 def application(entra: StandInEntra, **proof: Any) -> dict[str, Any]:
@@ -571,8 +562,8 @@ def test_what_entra_does_not_know_is_explained(
     entra: StandInEntra, change: dict[str, str], code: str
 ) -> None:
     names = application(entra, secret=SECRET)
-    settings = settings_for("aadapplication", aad_client_secret=SECRET, **names)
-    error = refused(TokenFetcher(settings.model_copy(update=change)))
+    given = {"aad_client_secret": SECRET, **names, **change}
+    error = refused(fetcher("aadapplication", **given))
     assert error.explanation is not None
     assert error.explanation.code == code
 

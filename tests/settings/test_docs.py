@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import yaml
 
-from authproxy.settings import load_settings
-from authproxy.settings.declarations import declarations
-from authproxy.settings.docs import markdown
+from authproxy.settings import Settings, load_settings
+from tools import settings_page
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "settings.md"
+
+
+def markdown():
+    return settings_page.made(ROOT, Settings)[DOCUMENT]
 
 
 def test_the_document_is_what_the_declaration_makes():
@@ -19,7 +25,7 @@ def test_the_document_is_what_the_declaration_makes():
 
 def test_every_setting_is_in_a_table_once_and_says_what_it_means():
     rows = [line for line in markdown().splitlines() if line.startswith("| `")]
-    for one in declarations():
+    for one in Settings.declared.values():
         ours = [row.split(" | ") for row in rows if row.startswith(f"| `{one.variable}` |")]
         assert len(ours) == 1, one.variable
         assert one.doc.endswith("."), one.variable
@@ -38,3 +44,11 @@ def test_the_example_file_in_the_document_loads(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(example)
     assert load_settings({}, {"AUTHPROXY_CONFIG": str(path)}, serving=True)
+
+
+def test_the_declaration_that_contributors_are_shown_is_one():
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S
+    )
+    source = (ROOT / "authproxy" / "settings" / "target.py").read_text()
+    assert textwrap.indent(block, "    ") in source

@@ -1,4 +1,4 @@
-"""Every fault by itself: which setting, what is shown, what is wrong, what mends it."""
+"""Every fault by itself: which setting, what is shown, what is wrong, with which hint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def faults(environ: Mapping[str, str], *, serving: bool = True) -> list[Fault]:
 def only_fault(environ: Mapping[str, str], *, serving: bool = True) -> Fault:
     found = faults(environ, serving=serving)
     assert len(found) == 1, [str(fault) for fault in found]
-    assert found[0].mend.endswith(".")
+    assert found[0].hint.endswith(".")
     return found[0]
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_value_is_a_fault_that_names_setting_value_and_problem(variable,
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "mend"),
+    ("variable", "value", "hint"),
     [
         ("LISTENING_PORT", "0", "Give a whole number from 1 to 65535."),
         ("TARGET_POOL_SIZE", "x", "Give a whole number from 1 to 10000."),
@@ -117,8 +117,8 @@ def test_a_wrong_value_is_a_fault_that_names_setting_value_and_problem(variable,
         ),
     ],
 )
-def test_the_mend_says_what_the_setting_takes(variable, value, mend):
-    assert only_fault({**MINIMAL, variable: value}).mend == mend
+def test_the_hint_says_what_the_setting_takes(variable, value, hint):
+    assert only_fault({**MINIMAL, variable: value}).hint == hint
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_an_application_takes_one_of_certificate_and_secret(tmp_path, form):
     path.write_bytes(ClientAuthority().issue().pem())
     also = {form: str(path), "AZURE_CLIENT_CERTIFICATE_PATH": str(path)}
     found = faults({**APPLICATION, **also})
-    ours = [fault for fault in found if fault.setting == "AAD_CLIENT_CERTIFICATE_PATH"]
-    assert f"it is set besides {form}" in ours[0].problem
+    ours = [fault.problem for fault in found if fault.setting == form]
     # Nobody set this variable: the fault says which one was read.
-    assert "(from environment (AZURE_CLIENT_CERTIFICATE_PATH))" in ours[0].problem
+    other = "AAD_CLIENT_CERTIFICATE_PATH (from environment (AZURE_CLIENT_CERTIFICATE_PATH))"
+    assert f"it is set besides {other}" in ours
 
 
 def test_a_workload_needs_the_webhooks_token_file(tmp_path):
@@ -198,7 +198,7 @@ def test_a_workload_needs_the_webhooks_token_file(tmp_path):
     absent = str(tmp_path / "absent")
     fault = only_fault({**WORKLOAD, "AZURE_FEDERATED_TOKEN_FILE": absent})
     assert fault.value == absent
-    assert "azure.workload.identity/use" in fault.mend
+    assert "azure.workload.identity/use" in fault.hint
 
 
 def test_both_ways_to_name_the_target_at_once_are_a_fault():
@@ -237,8 +237,9 @@ def test_a_mode_that_is_none_or_lets_nobody_in_is_a_fault(mode, problem):
     assert problem in fault.problem
 
 
-def test_a_group_that_does_not_exist_is_a_fault():
-    fault = only_fault({**SOCKET, "LISTENING_SOCKET_GROUP": "no-such-group"})
+@pytest.mark.parametrize("group", ["no-such-group", "4294967295", "9" * 5000])
+def test_a_group_that_does_not_exist_is_a_fault(group):
+    fault = only_fault({**SOCKET, "LISTENING_SOCKET_GROUP": group})
     assert "no such group" in fault.problem
 
 
@@ -303,7 +304,11 @@ def test_what_judges_tokens_without_keys_is_a_fault_for_each(tmp_path):
     }
     found = faults({**KEYS, "INBOUND_JWKS_URL": "", **also})
     assert {fault.setting for fault in found} == {*list(KEYS)[4:], *also}
-    assert {fault.problem for fault in found} == {"there are no keys to judge a token by"}
+    neither = "there is neither INBOUND_JWKS_URL nor INBOUND_JWKS_FILE"
+    assert {fault.setting: fault.problem for fault in found} == {
+        **dict.fromkeys(list(KEYS)[4:], neither),
+        **dict.fromkeys(also, "there is no INBOUND_JWKS_URL"),
+    }
 
 
 def certificates(tmp_path: Path) -> Path:

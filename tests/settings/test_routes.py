@@ -8,9 +8,7 @@ from textwrap import dedent
 import pytest
 
 from authproxy.errors import Fault, SettingsError
-from authproxy.settings import Loaded, load_settings
-from authproxy.settings.declarations import declarations
-from authproxy.settings.routes import shown_route
+from authproxy.settings import Loaded, Settings, load_settings
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -114,7 +112,7 @@ def test_what_is_shown_of_a_route_has_no_secret(tmp_path: Path) -> None:
           - target_host: workspace.westeurope.prometheus.monitor.azure.com
             override_request_headers: {X-Scope-OrgID: s3cret}
         """
-    shown = shown_route(load(tmp_path, text).settings.routes[0])
+    shown = load(tmp_path, text).settings.routes[0].shown()
     assert shown["OVERRIDE_REQUEST_HEADERS"] == '{"X-Scope-OrgID": "***"}'
     assert shown["AUDIENCE"] == "https://prometheus.monitor.azure.com/.default"
     assert "s3cret" not in str(shown)
@@ -139,8 +137,8 @@ ONE = "workspace.westeurope.prometheus.monitor.azure.com"
         ),
         (f"routes: [{{target_host: {ONE}, path: a}}]", "at line 1", "path", "begin with a slash"),
         (f"routes: [{{target_host: {ONE}, host: a/b}}]", "at line 1", "host", "neither a host"),
-        (f"routes: [{{target_host: {ONE}, strip_path: 1}}]", "/", "strip_path", "neither true"),
-        (f"routes: [{{target_host: {ONE}, path: [a]}}]", "at line 1", "path", "not one text"),
+        (f"routes: [{{target_host: {ONE}, strip_path: maybe}}]", "/", "strip_path", "neither true"),
+        (f"routes: [{{target_host: {ONE}, path: [a]}}]", "at line 1", "path", "not one value"),
         ("routes: [{path: /a}]", "/a", "TARGET_HOST", "required"),
         ("routes: [{target_host: a.example.com}]", "/", "AUDIENCE", "required"),
         (
@@ -215,7 +213,7 @@ def test_all_faults_of_all_routes_are_told_together(tmp_path: Path) -> None:
 
 
 def test_a_route_can_have_what_is_of_its_target_identity_callers_and_fields() -> None:
-    groups = {one.group for one in declarations() if one.per_route}
+    groups = {one.group.title for one in Settings.declared.values() if one.per_route}
     assert groups == {
         "Where requests go",
         "Which identity",

@@ -178,7 +178,7 @@ def test_a_port_besides_passed_sockets_is_a_fault(variable: str, value: str) -> 
     (fault,) = (fault for fault in caught.value.faults if fault.setting == variable)
     assert fault.value == value
     assert "LISTEN_FDS" in fault.problem
-    assert f"Remove {variable}" in fault.mend
+    assert f"Remove {variable}" in fault.hint
     # To check the same settings there is nothing to listen on, and so no contradiction.
     environ = {**TARGET, **PASSED, "LISTENING_PORT": "8081"}
     assert load_settings(environ=environ, serving=False).settings.listening_port == 8081

@@ -59,7 +59,7 @@ def test_a_disabled_sdk_exports_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "mend"),
+    ("variable", "value", "hint"),
     [
         ("OTEL_TRACES_EXPORTER", "zipkin", "Give otlp or none."),
         ("OTEL_METRICS_EXPORTER", "prometheus", "Set METRICS_PORT"),
@@ -71,13 +71,13 @@ def test_a_disabled_sdk_exports_nothing() -> None:
         ("METRICS_PORT", "8081", "Choose another port."),
     ],
 )
-def test_what_cannot_be_exported_is_a_fault(variable: str, value: str, mend: str) -> None:
+def test_what_cannot_be_exported_is_a_fault(variable: str, value: str, hint: str) -> None:
     environ = {**NEEDED, "LISTENING_PORT": "8081", variable: value}
     with pytest.raises(SettingsError) as caught:
         load_settings(environ=environ, serving=True)
     (fault,) = caught.value.faults
     assert (fault.setting, fault.value) == (variable, value)
-    assert mend in fault.mend
+    assert hint in fault.hint
 
 
 def test_a_password_in_an_endpoint_is_a_fault_that_does_not_show_it() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from authproxy.settings.declarations import declarations
+from authproxy.settings import Settings
 from tests.support import debian_python
 from tests.support.debian_python import ROOT, with_authproxy
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
@@ -33,7 +33,7 @@ MODULES = (
 )
 SNIPPETS = ("charset", "localized-error-pages", "other-vhosts-access-log", "security")
 
-SETTINGS = {one.variable for one in declarations()}
+SETTINGS = set(Settings.declared)
 
 _OWN_LINE = re.compile(r'(?:time="\d{4}-|\{"time": ).*')
 _NOTICE = re.compile(r"\[[^]]*\] \[(?:core|mpm_event):notice\] ")

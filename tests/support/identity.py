@@ -6,10 +6,20 @@ from pathlib import Path
 
 from authproxy.demo.directory import Application
 from authproxy.demo.entra import StandInEntra
+from authproxy.settings import Settings
 
 #: A resource that the stand-in knows.
 AUDIENCE = "https://monitor.azure.com"
 SECRET = "kept~under~wraps"
+
+
+def settings_for(identity_type: str, **given: str | None) -> Settings:
+    """Return settings by their attributes' names; what is None or empty is not given."""
+    target = {"target_host": "target.example.com", "audience": AUDIENCE}
+    every = {**target, "identity_type": identity_type, **given}
+    settings, faults = Settings.read({name.upper(): text for name, text in every.items() if text})
+    assert not faults
+    return settings
 
 
 def identity_settings(entra: StandInEntra) -> dict[str, str]:

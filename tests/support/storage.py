@@ -24,4 +24,4 @@ def memory_bytes(workers: int) -> int:
 
 def buffered_bytes() -> int:
     """Return what bodies and waiting responses may take in each worker (MAX_BUFFERED_BYTES)."""
-    return Settings.model_construct().buffered_bytes
+    return Settings().max_buffered_bytes

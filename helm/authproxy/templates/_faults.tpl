@@ -1,4 +1,4 @@
-{{/* What is wrong with the values: all of it at once, each with its mend, as the program does. */}}
+{{/* What is wrong with the values: all of it at once, each with its hint, as the program does. */}}
 
 {{- define "authproxy.refuseFaults" -}}
 {{- $faults := list }}
@@ -33,28 +33,28 @@
 {{- $known := .Files.Get "files/values.json" | fromJson }}
 {{- range $name, $_ := .Values }}
 {{- if not (has $name (append $known.values "global")) }}
-{{ $name }}: there is no such value. {{ include "authproxy.mend" (list $ $name $known.values) }}
+{{ $name }}: there is no such value. {{ include "authproxy.hint" (list $ $name $known.values) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{/* What to do about a name that is none of the known ones. */}}
-{{- define "authproxy.mend" -}}
+{{- define "authproxy.hint" -}}
 {{- $root := index . 0 }}
 {{- $plain := regexReplaceAll "[^a-z0-9]" (lower (index . 1)) "" }}
-{{- $mend := "Remove it, or correct its name." }}
+{{- $hint := "Remove it, or correct its name." }}
 {{- range index . 2 }}
 {{- $near := lower . }}
 {{- if or (eq $plain $near) (and (gt (len $plain) 4) (or (hasPrefix $plain $near) (hasPrefix $near $plain))) }}
-{{- $mend = printf "Did you mean %s?" . }}
+{{- $hint = printf "Did you mean %s?" . }}
 {{- end }}
 {{- end }}
 {{- range ($root.Files.Get "files/values.json" | fromJson).settings }}
 {{- if and .secret (eq $plain (lower .value)) }}
-{{- $mend = .mend }}
+{{- $hint = .hint }}
 {{- end }}
 {{- end }}
-{{- $mend }}
+{{- $hint }}
 {{- end }}
 
 {{- define "authproxy.faults.setting" -}}
@@ -140,7 +140,7 @@ image.repository: it is required: there is no image in a public place. Build doc
 {{- $mounted := include "authproxy.mountedSettings" . | fromJson }}
 {{- include "authproxy.faults.twice" (list $ .Values "" $mounted) }}
 {{- range $number, $route := .Values.routes }}
-{{- range (include "authproxy.secretFiles" (list $route (printf "routes/%d/" $number)) | fromJson).every }}
+{{- range (include "authproxy.secretFiles" (list $ $route (printf "routes/%d/" $number)) | fromJson).every }}
 {{- include "authproxy.faults.twice" (list $ $route (printf "routes[%d]." $number) .settings) }}
 {{- end }}
 {{- end }}

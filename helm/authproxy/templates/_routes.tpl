@@ -11,7 +11,7 @@
 {{- $_ := set $given .variable (include "authproxy.text" (get $route .value)) }}
 {{- end }}
 {{- end }}
-{{- range (include "authproxy.secretFiles" (list $route (printf "routes/%d/" $number)) | fromJson).every }}
+{{- range (include "authproxy.secretFiles" (list $root $route (printf "routes/%d/" $number)) | fromJson).every }}
 {{- range $variable, $path := .settings }}
 {{- $_ := set $given $variable (get $given $variable | default $path) }}
 {{- end }}
@@ -23,7 +23,7 @@
 {{- $routes := list }}
 {{- range $number, $route := .Values.routes }}
 {{- $entry := dict }}
-{{- range $value, $key := dict "name" "name" "host" "host" "path" "path" "stripPath" "strip_path" }}
+{{- range $value, $key := ($.Files.Get "files/values.json" | fromJson).routeKeys }}
 {{- with include "authproxy.text" (get $route $value) }}
 {{- $_ := set $entry $key . }}
 {{- end }}
@@ -52,13 +52,26 @@ Where requests go, as JSON: one way without routes, else one for each. `given` h
 force there, by variable, `own` what the route says itself; `prefix` is for the names of its values.
 */}}
 {{- define "authproxy.ways" -}}
+{{- $known := .Files.Get "files/values.json" | fromJson }}
 {{- $given := include "authproxy.given" . | fromJson }}
 {{- $ways := list }}
 {{- range $number, $route := .Values.routes }}
 {{- $own := include "authproxy.routeSettings" (list $ $number $route) | fromJson }}
-{{- $inForce := omit $given "TARGET_HOST" "INGESTION_URL" }}
-{{- if or $own.AAD_CLIENT_SECRET_FILE $own.AAD_CLIENT_CERTIFICATE_PATH }}
-{{- $inForce = omit $inForce "AAD_CLIENT_SECRET" "AAD_CLIENT_SECRET_FILE" "AAD_CLIENT_CERTIFICATE_PATH" }}
+{{- $inForce := deepCopy $given }}
+{{- range $known.settings }}
+{{- if .notInherited }}
+{{- $_ := unset $inForce .variable }}
+{{- end }}
+{{- end }}
+{{- range $known.exclusive }}
+{{- $others := . }}
+{{- range . }}
+{{- if get $own . }}
+{{- range $others }}
+{{- $_ := unset $inForce . }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range $variable, $text := $own }}
 {{- $_ := set $inForce $variable $text }}
@@ -100,7 +113,7 @@ force there, by variable, `own` what the route says itself; `prefix` is for the 
 {{- $known := .Files.Get "files/values.json" | fromJson }}
 {{- $settings := list }}
 {{- range $known.settings }}
-{{- if and .perRoute (not .mend) }}
+{{- if and .perRoute (not .hint) }}
 {{- $settings = append $settings .value }}
 {{- end }}
 {{- end }}
@@ -111,7 +124,7 @@ force there, by variable, `own` what the route says itself; `prefix` is for the 
 {{- else if has $name $known.values }}
 routes[{{ $number }}].{{ $name }}: it is a value of the whole release. Move it out of the route.
 {{- else }}
-routes[{{ $number }}].{{ $name }}: there is no such value. {{ include "authproxy.mend" (list $ $name $names) }}
+routes[{{ $number }}].{{ $name }}: there is no such value. {{ include "authproxy.hint" (list $ $name $names) }}
 {{- end }}
 {{- end }}
 {{- $strip := include "authproxy.text" $route.stripPath }}

@@ -35,7 +35,7 @@
 {{/* The settings that name a mounted file, as a JSON object by variable. */}}
 {{- define "authproxy.mountedSettings" -}}
 {{- $paths := dict }}
-{{- range (include "authproxy.secretFiles" (list .Values "") | fromJson).every }}
+{{- range (include "authproxy.secretFiles" (list . .Values "") | fromJson).every }}
 {{- if .secret }}
 {{- $paths = merge $paths .settings }}
 {{- end }}
@@ -53,29 +53,25 @@ The Secrets with files that the values, or a route, name: each with its place be
 its keys, and the settings with the files' paths, which are empty where no Secret is named.
 */}}
 {{- define "authproxy.secretFiles" -}}
-{{- $values := index . 0 }}
-{{- $place := index . 1 }}
+{{- $values := index . 1 }}
+{{- $place := index . 2 }}
 {{- $found := list }}
-{{- range list
-      (list "clientSecret" "client-secret" (dict "key" "AAD_CLIENT_SECRET_FILE") "client-secret")
-      (list "clientCertificate" "client-certificate" (dict "key" "AAD_CLIENT_CERTIFICATE_PATH" "passwordKey" "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE") "client.pem")
-      (list "inboundTokens" "inbound-tokens" (dict "key" "INBOUND_TOKEN_FILE") "tokens") }}
-{{- if hasKey $values (index . 0) }}
-{{- $source := get $values (index . 0) | default dict }}
-{{- $folder := printf "%s%s" $place (index . 1) }}
-{{- $keys := dict "key" ($source.key | default (index . 3)) "passwordKey" $source.passwordKey }}
+{{- range ((index . 0).Files.Get "files/values.json" | fromJson).mounts }}
+{{- if hasKey $values .value }}
+{{- $source := get $values .value | default dict }}
+{{- $folder := printf "%s%s" $place .folder }}
 {{- $settings := dict }}
 {{- $files := list }}
-{{- range $which, $variable := index . 2 }}
-{{- $key := get $keys $which }}
+{{- range .files }}
+{{- $key := get $source .key | default .default }}
 {{- if not $source.existingSecret }}
-{{- $_ := set $settings $variable "" }}
+{{- $_ := set $settings .variable "" }}
 {{- else if $key }}
-{{- $_ := set $settings $variable (printf "/etc/authproxy/%s/%s" $folder $key) }}
+{{- $_ := set $settings .variable (printf "/etc/authproxy/%s/%s" $folder $key) }}
 {{- $files = append $files $key }}
 {{- else if $place }}
 {{- /* A certificate of the route's own has no password of another one. */}}
-{{- $_ := set $settings $variable "" }}
+{{- $_ := set $settings .variable "" }}
 {{- end }}
 {{- end }}
 {{- $found = append $found (dict "folder" $folder "secret" $source.existingSecret "keys" $files "settings" $settings) }}
@@ -86,9 +82,9 @@ its keys, and the settings with the files' paths, which are empty where no Secre
 
 {{/* All of them that are to be mounted, those of the routes too. */}}
 {{- define "authproxy.mountedSecrets" -}}
-{{- $every := (include "authproxy.secretFiles" (list .Values "") | fromJson).every }}
+{{- $every := (include "authproxy.secretFiles" (list . .Values "") | fromJson).every }}
 {{- range $number, $route := .Values.routes }}
-{{- $every = concat $every (include "authproxy.secretFiles" (list $route (printf "routes/%d/" $number)) | fromJson).every }}
+{{- $every = concat $every (include "authproxy.secretFiles" (list $ $route (printf "routes/%d/" $number)) | fromJson).every }}
 {{- end }}
 {{- $mounted := list }}
 {{- range $every }}

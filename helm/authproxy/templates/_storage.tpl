@@ -5,7 +5,7 @@
 {{- $variable := index . 1 }}
 {{- $number := index . 2 }}
 {{- range ((index . 0).Files.Get "files/values.json" | fromJson).settings }}
-{{- if and (eq .variable $variable) (regexMatch "^[0-9]+$" .default) }}
+{{- if and (eq .variable $variable) .default }}
 {{- $number = .default }}
 {{- end }}
 {{- end }}

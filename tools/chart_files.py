@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
-"""Writes what is made in the Helm chart: run by `make docs`, or with --check by a test.
+"""What is made in the Helm chart.
 
-From the settings' declaration come the settings in values.yaml and what the
+From the settings' declarations come the settings in values.yaml and what the
 templates know of them; from values.yaml, with its comments, come the schema
 and README.md; from docs/telemetry/alerts.yaml comes the chart's copy.
 
@@ -12,24 +11,21 @@ mapping takes the keys that its default has if these have meanings, else any.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from authproxy.settings.chart import OF_ROUTES, Value, chart_values, route_properties, values_yaml
+from authproxy.settings import Settings
+from authproxy.settings.model import RouteKeys
+from tools.chart_values import camel_case, chart_values, mounts, route_properties, values_yaml
 
-ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "### Settings,", "### End of the settings."
 SCHEMA_LINE = "@schema "
-#: Secrets that a route may have of its own, as the chart has them for all.
-ROUTE_SECRETS = ("clientSecret", "clientCertificate", "inboundTokens")
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
 
 
@@ -73,6 +69,7 @@ class Entry:
 def entries(text: str) -> list[Entry]:
     """Return the values in a values.yaml, in order; raise ValueError for one without meaning."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
     found = list(_entries(root, yaml.safe_load(text), text.splitlines(), ""))
     for entry in found:
         _demand_meaning(entry)
@@ -102,7 +99,7 @@ def _entries(
 
 def _comment(lines: list[str], number: int, indent: int) -> tuple[str, dict[str, Any]]:
     begin = f"{' ' * indent}# "
-    above = []
+    above: list[str] = []
     while number and lines[number - 1].startswith(begin):
         number -= 1
         above.insert(0, lines[number].removeprefix(begin))
@@ -118,24 +115,28 @@ def _section(lines: list[str], number: int) -> str:
     return titles[-1].removeprefix("## ") if titles else ""
 
 
-def with_settings(text: str) -> str:
+def with_settings(text: str, model: type[Settings]) -> str:
     """Return values.yaml with the settings as they are declared now."""
     before, begin, rest = text.partition(BEGIN)
     headline, _, rest = rest.partition("\n")
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"values.yaml lacks the lines {BEGIN!r} and {END!r}")
-    return f"{before}{begin}{headline}\n\n{values_yaml()}{end}{after}"
+    return f"{before}{begin}{headline}\n\n{values_yaml(model)}{end}{after}"
 
 
-def schema(found: list[Entry], settings: dict[str, Value]) -> dict[str, Any]:
-    """Return values.schema.json. Unknown names are left to the templates, which say more."""
+def schema(found: list[Entry], model: type[Settings], secrets: list[str]) -> dict[str, Any]:
+    """Return values.schema.json. Unknown names are left to the templates, which say more.
+
+    `secrets` are the values that name Secrets; a route may have them too.
+    """
+    settings = {each.name: each for each in chart_values(model) if each.is_value}
     properties = {
         entry.path: settings[entry.path].schema() if entry.path in settings else entry.schema()
         for entry in found
     }
-    secrets = {name: {**properties[name], "type": ["object", "null"]} for name in ROUTE_SECRETS}
-    route = {"type": "object", "properties": {**route_properties(), **secrets}}
+    own = {name: {**properties[name], "type": ["object", "null"]} for name in secrets}
+    route = {"type": "object", "properties": {**route_properties(model), **own}}
     properties["routes"]["items"] = route
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -158,23 +159,27 @@ def tables(found: list[Entry]) -> str:
     return "".join(parts).lstrip("\n")
 
 
-def made(root: Path) -> dict[Path, str]:
+def made(root: Path, model: type[Settings]) -> dict[Path, str]:
     """Return every file that is made, with what it has to hold."""
     chart = root / "helm" / "authproxy"
-    every = chart_values()
-    values = with_settings((chart / "values.yaml").read_text())
+    values = with_settings((chart / "values.yaml").read_text(), model)
     found = entries(values)
-    settings = {one.name: one for one in every if one.is_value}
+    mounted = mounts(model, {each.path: each.default for one in found for each in one.children})
+    secrets = [mount["value"] for mount in mounted]
+    route_keys = {camel_case(variable): variable.lower() for variable in RouteKeys.declared}
     known = {
         "values": [entry.path for entry in found],
+        "routeKeys": route_keys,
         # Those of a route besides settings.
-        "routeValues": [*OF_ROUTES, *ROUTE_SECRETS],
-        "settings": [one.for_templates() for one in every],
+        "routeValues": [*route_keys, *secrets],
+        "mounts": mounted,
+        "exclusive": sorted(map(sorted, model.exclusive)),
+        "settings": [each.for_templates() for each in chart_values(model)],
     }
     readme = (chart / "README.md.in").read_text().replace("{{ values }}\n", tables(found))
     return {
         chart / "values.yaml": values,
-        chart / "values.schema.json": _json(schema(found, settings)),
+        chart / "values.schema.json": _json(schema(found, model, secrets)),
         chart / "files" / "values.json": _json(known),
         chart / "files" / "alerts.yaml": (root / "docs/telemetry/alerts.yaml").read_text(),
         chart / "README.md": readme,
@@ -183,26 +188,3 @@ def made(root: Path) -> dict[Path, str]:
 
 def _json(data: Any) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files; with --check only say which differ, with status 1 then."""
-    parser = argparse.ArgumentParser(description="Write what is made in the Helm chart.")
-    parser.add_argument("--check", action="store_true", help="say what differs, write nothing")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
-    options = parser.parse_args(arguments)
-    differing = {
-        path: content
-        for path, content in made(options.root).items()
-        if not path.exists() or path.read_text() != content
-    }
-    for path, content in differing.items():
-        if options.check:
-            sys.stderr.write(f"{path} is out of date: run `make docs`\n")
-        else:
-            path.write_text(content)
-    return 1 if options.check and differing else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

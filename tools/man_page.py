@@ -1,14 +1,11 @@
-#!/usr/bin/env python3
-"""Writes the man page, authproxy/authproxy.1: run by `make docs`, or with --check by a test.
+"""The man page, authproxy/authproxy.1.
 
 All that it says of commands and options comes from the commands' own help, and
-what it says of settings from their declaration.
+what it says of settings from their declarations.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
@@ -19,9 +16,7 @@ import click
 from authproxy import __version__
 from authproxy.cli import cli
 from authproxy.cli_options import SettingOption
-from authproxy.settings.declarations import declarations
-
-PAGE = Path(__file__).resolve().parent.parent / "authproxy" / "authproxy.1"
+from authproxy.settings import Settings
 
 HEAD = f"""\
 .\\" Made from the commands' help by `make docs`.
@@ -37,7 +32,7 @@ authproxy \\- put Microsoft Entra ID tokens on HTTP requests
 .RB [ \\-\\-version | \\-\\-help ]
 .SH DESCRIPTION
 authproxy is a reverse proxy. Programs that cannot get tokens send plain HTTP to it; it puts a valid
-token on each request, sends it on over TLS, and passes the answer back untouched.
+token on each request, sends it on over TLS, and passes the response back untouched.
 .SH COMMANDS
 """
 
@@ -101,38 +96,29 @@ def command_section(name: str, command: click.Command) -> Iterator[str]:
             yield entry(*record)
 
 
-def page() -> str:
-    """Return the whole page."""
-    parts = [HEAD]
+def made(root: Path, model: type[Settings]) -> dict[Path, str]:
+    """Return the page, by its path."""
+    return {root / "authproxy" / "authproxy.1": "".join(_page(model))}
+
+
+def _page(model: type[Settings]) -> Iterator[str]:
+    yield HEAD
     for name in cli.list_commands(click.Context(cli)):
-        parts += command_section(name, cli.commands[name])
-    parts.append(
+        yield from command_section(name, cli.commands[name])
+    yield (
         ".SH SETTINGS\nEach is an option of serve, check and settings, an environment variable, "
         "and a key of the YAML file, in this order. Secrets have no option.\n"
     )
-    for group, members in groupby(declarations(), key=lambda one: one.group):
-        parts.append(f'.SS "{escaped(group)}"\n')
+    for group, members in groupby(model.declared.values(), key=lambda one: one.group):
+        yield f'.SS "{escaped(group.title)}"\n'
         for one in members:
-            option = "" if one.secret else f", --{one.name.replace('_', '-')}"
-            label = "" if one.default.startswith("required") else "default: "
-            default = f" [{label}{one.default}]" if one.default else ""
-            parts.append(entry(f"{one.variable}{option}", f"{one.doc}{default}"))
-    parts.append(".SH ENVIRONMENT\nBesides the settings:\n")
-    parts += [entry(name, meaning) for name, meaning in ENVIRONMENT.items()]
-    parts.append('.SH "EXIT STATUS"\n')
-    parts += [entry(status, meaning) for status, meaning in EXIT_STATUS.items()]
-    return "".join([*parts, TAIL])
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="Change nothing; 1 if it differs.")
-    made = page()
-    if parser.parse_args().check:
-        return int(PAGE.read_text() != made)
-    PAGE.write_text(made)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            names = ", ".join(filter(None, (one.variable, one.option)))
+            note = model.default_note(one)
+            yield entry(names, f"{one.doc} [{note}]" if note else one.doc)
+    yield ".SH ENVIRONMENT\nBesides the settings:\n"
+    for name, meaning in ENVIRONMENT.items():
+        yield entry(name, meaning)
+    yield '.SH "EXIT STATUS"\n'
+    for status, meaning in EXIT_STATUS.items():
+        yield entry(status, meaning)
+    yield TAIL

@@ -1,0 +1,200 @@
+"""The settings of the identity whose tokens are sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any, Literal, get_args
+
+from authproxy.errors import CredentialError, Fault
+from authproxy.files.secret import Secret, Unusable, read_secret
+from authproxy.redaction import MASK
+from authproxy.settings import audiences
+from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived, rule
+from authproxy.settings.kinds import FilePath, Integer, SecretText, Text, Word
+from authproxy.settings.rules import Draft
+from authproxy.settings.target import TargetSettings, host_of
+from authproxy.urls import TargetURL
+
+IdentityType = Literal[
+    "default",
+    "systemassigned",
+    "userassigned",
+    "aadapplication",
+    "workloadidentity",
+    "azurecli",
+]
+
+#: The webhook of workload identity names the token's file here, and moves it at will.
+_TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE"
+
+
+def identifier(text: str) -> str:
+    """Take what azure-identity takes for a tenant; client ids are GUIDs and fit as well."""
+    if not re.fullmatch("[0-9A-Za-z.-]+", text):
+        raise ValueError("it has characters that no such id has")
+    return text
+
+
+def authority(text: str) -> str:
+    """Take the host, or https:// URL, of an Entra ID endpoint; return its URL."""
+    if re.match(r"http://", text, re.IGNORECASE):
+        raise ValueError("it is http, and secrets must not travel in clear")
+    url = TargetURL.parse(text)
+    if url.path not in ("", "/") or url.query:
+        raise ValueError("it has a path or a query")
+    return url.origin
+
+
+class IdentitySettings(TargetSettings, group=Group.IDENTITY):
+    """Whose token to send, and how to get it."""
+
+    identity_type = Setting(
+        Word[IdentityType](*get_args(IdentityType)),
+        "default",
+        "Whose token to send: systemassigned or userassigned (managed identities), aadapplication "
+        "(a certificate or a secret), workloadidentity (Kubernetes), azurecli (whoever logged in "
+        "with az), default (tries them as azure-identity's DefaultAzureCredential does). Case does "
+        "not matter.",
+    )
+    aad_client_id = Setting(
+        Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
+        None,
+        "Client id of the identity.",
+        also=("AZURE_CLIENT_ID",),
+        required=Required(
+            "Set it to the identity's client id",
+            where=identity_type,
+            values=("userassigned", "aadapplication", "workloadidentity"),
+        ),
+    )
+    aad_tenant_id = Setting(
+        Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
+        None,
+        "Tenant id of the identity.",
+        also=("AZURE_TENANT_ID",),
+        required=Required(
+            "Set it to the identity's tenant id",
+            where=identity_type,
+            values=("aadapplication", "workloadidentity"),
+        ),
+    )
+    aad_client_certificate_path = Setting(
+        FilePath(private=True),
+        None,
+        "For aadapplication: PEM or PKCS#12 (.pfx) file with certificate, chain and RSA private "
+        "key. The chain is sent along. A replaced file is used from the next refresh on.",
+        also=("AZURE_CLIENT_CERTIFICATE_PATH",),
+        chart_key="clientCertificate.key",
+    )
+    aad_client_certificate_password = Setting(
+        SecretText(),
+        None,
+        "Password of an encrypted certificate file.",
+        chart_key="clientCertificate.passwordKey",
+    )
+    aad_client_secret = Setting(
+        SecretText(),
+        None,
+        "For aadapplication: the client secret. Exactly one of certificate and secret.",
+        chart_key="clientSecret.key",
+    )
+    credential: OneOf[Any] = OneOf(
+        aad_client_certificate_path,
+        aad_client_secret,
+        hint="Keep one of them; a certificate is the safer one.",
+        required=Required(
+            "Set it, or AAD_CLIENT_SECRET_FILE",
+            where=identity_type,
+            values=("aadapplication",),
+            because="an application needs a certificate or a secret",
+        ),
+    )
+    aad_authority_host = Setting(
+        Text(authority, "Give a host such as login.microsoftonline.us, or https:// and that host."),
+        derived(
+            TargetSettings.destination,
+            lambda url: audiences.authority_for_host(host_of(url)),
+            "by target",
+        ),
+        "Entra ID endpoint of another cloud. Unset, login.microsoftonline.us or "
+        "login.chinacloudapi.cn where the target's host is in the US government's or China's "
+        "cloud, and the public cloud's elsewhere.",
+        also=("AAD_HOST_ENDPOINT", "AZURE_AUTHORITY_HOST"),
+    )
+    aad_token_refresh_interval_in_percentage = Setting(
+        Integer(1, 99),
+        10,
+        "Refresh a token when this share of its lifetime is left, in percent.",
+    )
+
+    def client_secret(self) -> str | None:
+        """Return the client secret, from its file as it is now where one is named.
+
+        Raises CredentialError where the file cannot be used (any more).
+        """
+        return self.revealed(IdentitySettings.aad_client_secret)
+
+    def certificate_password(self) -> str | None:
+        """Return the certificate's password; as `client_secret` does."""
+        return self.revealed(IdentitySettings.aad_client_certificate_password)
+
+    def revealed(self, one: Setting[Secret | None]) -> str | None:
+        """Return any secret; as `client_secret` does."""
+        secret, file = one.value(self), one.file
+        path = None if file is None else file.value(self)
+        if secret is not None or file is None or path is None:
+            return None if secret is None else secret.reveal()
+        try:
+            return read_secret(path)
+        except Unusable as error:
+            told = f"{file.variable}={path!r}: {error.problem}. {error.hint}"
+            raise CredentialError(told) from None
+
+    @rule(per_route=True)
+    def federated_token(self, draft: Draft) -> Iterator[Fault]:
+        """The webhook of workload identity provides a token file."""
+        if self.identity_type != "workloadidentity":
+            return
+        path = draft.environ.get(_TOKEN_FILE)
+        problem = "IDENTITY_TYPE=workloadidentity needs this variable"
+        try:
+            if path:
+                read_secret(path)
+                return
+        except Unusable as error:
+            problem = error.problem
+        hint = (
+            'Label the pod azure.workload.identity/use: "true" and give it the annotated service '
+            "account, so that the webhook provides the file."
+        )
+        yield Fault(_TOKEN_FILE, path or None, problem, hint)
+
+    @rule(per_route=True)
+    def usable_certificate(self, draft: Draft) -> Iterator[Fault]:
+        """The client certificate loads, with its key and password, and is valid today."""
+        path = self.aad_client_certificate_path
+        if path is None or self.identity_type != "aadapplication":
+            return
+        password = IdentitySettings.aad_client_certificate_password
+        forms = {one.variable: one for form in password.forms for one in form}
+        if draft.faulty & forms.keys():
+            return  # nothing can be said of the file before its password is right
+        # Here and not above: cryptography takes a while to load, and few need it.
+        from authproxy.files.certificates import UnusableCertificate, load_certificate
+
+        plain = None
+        try:
+            plain = self.certificate_password()
+            load_certificate(path, plain).require_valid(datetime.now(timezone.utc))
+        except CredentialError:
+            return  # the fault is that of the password's file
+        except UnusableCertificate as error:
+            if not error.password:
+                one: Setting[str | None] = IdentitySettings.aad_client_certificate_path
+                yield draft.fault(one, error.problem, error.mend)
+                return
+            variable = next((name for name in forms if name in draft.given), password.variable)
+            told = f"{error.problem} ({path})"
+            yield Fault(variable, MASK if plain else None, told, error.mend)
