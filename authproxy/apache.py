@@ -30,9 +30,9 @@ def hosted() -> bool:
 def refuse_unfit_host() -> None:
     """Raise HostError in a sub-interpreter or in Apache's own processes.
 
-    cryptography and pydantic cannot be loaded in a sub-interpreter, and say so
-    obscurely. Apache's own processes come and go with its load, each with
-    tokens of its own, and run other sites' code beside the proxy's secrets.
+    cryptography cannot be loaded in a sub-interpreter, and says so obscurely.
+    Apache's own processes come and go with its load, each with tokens of its
+    own, and run other sites' code beside the proxy's secrets.
     """
     if group := _mod_wsgi("application_group"):
         raise HostError(
