@@ -37,6 +37,7 @@ class Helm:
     """Runs helm, away from any cluster and any configuration of whoever runs the tests."""
 
     folder: Path
+    chart: Path = CHART
     program: str = field(default_factory=find_helm)
     _rendered: dict[tuple[str, ...], list[Document]] = field(default_factory=dict)
 
@@ -55,7 +56,7 @@ class Helm:
     def template(
         self, *arguments: str, kubeconfig: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        command = ["template", RELEASE, str(CHART), "--namespace", NAMESPACE, *arguments]
+        command = ["template", RELEASE, str(self.chart), "--namespace", NAMESPACE, *arguments]
         return self.run(*command, kubeconfig=kubeconfig)
 
     def render(self, *arguments: str, version: str = NEWEST) -> list[Document]:
