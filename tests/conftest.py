@@ -10,6 +10,7 @@ shares one through `launch_for_module`.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,10 @@ from tests.support.process import ProxyProcess
 from tests.support.upstream import Upstream
 
 Launch = Callable[..., ProxyProcess]
+
+# `nohup make test &` starts with SIGINT ignored, which all that the tests start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Who may serve in the tests of `tests/e2e`: `pytest tests/e2e --server apache`.
 SERVERS = {"serve": ProxyProcess, "apache": ApacheProcess, "express": ExpressProcess}
