@@ -11,7 +11,7 @@ import pytest
 
 from authproxy.errors import SettingsError
 from authproxy.identity.credentials import FetchError, TokenFetcher
-from authproxy.settings import load_settings
+from authproxy.settings import Settings, load_settings
 from tests.support.process import clean_environment, free_port
 
 SIGNED = {"INBOUND_JWT_ISSUER": "i", "INBOUND_JWT_AUDIENCE": "a", "INBOUND_JWT_SUBJECTS": "s"}
@@ -55,9 +55,7 @@ def test_what_is_no_file_is_a_fault(pipe: Path, setting: str, what: str) -> None
 
 
 def test_every_setting_that_names_a_file_is_tried() -> None:
-    from authproxy.settings.declarations import declarations
-
-    named = {one.variable for one in declarations() if one.variable.endswith(("_FILE", "_PATH"))}
+    named = {name for name in Settings.declared if name.endswith(("_FILE", "_PATH"))}
     assert named <= SETTINGS.keys()
 
 

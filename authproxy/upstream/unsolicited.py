@@ -77,11 +77,15 @@ def plain_socket(sock: Any) -> Any:
 def _tcp_state(sock: socket.socket) -> tuple[int, int, int] | None:
     """Return packets not acknowledged, bytes acknowledged, and bytes not sent yet.
 
-    The second counts the SYN; a kernel that counts nothing leaves it zero.
+    None where that cannot be told. The second counts the SYN; a kernel that counts nothing
+    leaves it zero.
     """
     if sys.platform != "linux":
         return None
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    except OSError:  # no TCP, or a sandbox's kernel that tells nothing of it
+        return None
     if len(info) < _TCP_INFO.size:
         return None
     in_flight, acknowledged, unsent = _TCP_INFO.unpack(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,7 +27,6 @@ from tests.support.client_certificates import ClientAuthority
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.identity import SECRET, application_settings, identity_settings
 from tests.support.planted import left
-from tests.support.process import free_port
 from tests.support.quoting import QUOTED, basic
 from tests.support.upstream import Exchange, Handler, Upstream
 
@@ -188,7 +188,9 @@ class Faults:
 
         self.upstreams: list[Upstream] = []
         hole = stack.enter_context(BlackHole())
-        self.closed_port = free_port()
+        closed = stack.enter_context(socket.socket())
+        closed.bind(("127.0.0.1", 0))  # nobody listens there, nor can while it is ours
+        self.closed_port = closed.getsockname()[1]
         expired = upstream(authority.context(expired=True))
         other_name = upstream(authority.context("other.example.com"))
         plain = upstream(None)

@@ -137,9 +137,15 @@ def shared_ground(
         upstream = Upstream(authority.context() if tls else None)
         stack.callback(upstream.close)
         paths = [f"/route-{number}" for number in range(ROUTES)]
+        # Routes share their target's connections only where they have all settings of it in common.
         routes = [
-            {"target_host": upstream.url, "target_allow_http": not tls, "path": path}
-            for path in paths
+            {
+                "target_host": upstream.url,
+                "target_allow_http": not tls,
+                "target_read_timeout_seconds": 150 + number,
+                "path": path,
+            }
+            for number, path in enumerate(paths)
         ]
         settings = {"AUTHPROXY_CONFIG": str(write_routes(folder / "settings.yaml", routes))}
         forward = None

@@ -12,10 +12,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from authproxy.identity.credentials import FetchError, TokenFetcher
-from authproxy.settings import Settings
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
+from tests.support.identity import settings_for
 from tests.support.planted import left
 from tests.support.quoting import QUOTED
 from tests.support.upstream import Exchange, Upstream
@@ -103,15 +103,8 @@ def fetch(
         settings = {}
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{upstream.url}/token")
         monkeypatch.setenv("IDENTITY_HEADER", HEADER)
-    return TokenFetcher(
-        Settings(
-            identity_type="aadapplication" if kind in ("secret", "certificate") else kind,
-            audience="https://monitor.azure.com",
-            target_host="target.test",
-            listening_port=1,
-            **settings,
-        )
-    )
+    identity_type = "aadapplication" if kind in ("secret", "certificate") else kind
+    return TokenFetcher(settings_for(identity_type, **settings))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -454,7 +454,7 @@ class Upstream:
                     return handler
             if self._scripted:
                 return self._scripted.popleft()
-            return self._default or _sender(OK)
+            return self._default or _ok
 
     def complete(self, request: Recorded, body: bytes) -> None:
         with self._changed:
@@ -513,6 +513,11 @@ class Upstream:
         self.wait_for_requests(1)
         assert len(self.requests) == 1, [request.head for request in self.requests]
         return self.requests[0]
+
+
+def _ok(exchange: Exchange) -> None:
+    exchange.read_body()
+    exchange.send(OK.removesuffix(b"ok") if exchange.request.method == b"HEAD" else OK)
 
 
 def _sender(raw: bytes) -> Handler:
