@@ -52,7 +52,7 @@ SIZES = (16_384, 32_768)
 WORTH_IT = 0.0005
 
 #: Each size is tried so many times before a rule is found to be slow.
-_TRIES = 40
+_TRIES = 60
 
 Rule = Callable[[str], object]
 
