@@ -27,11 +27,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from authproxy.app import ReloadRefused, Services, create_app
-    from authproxy.embedding import services_of
+    from authproxy.app import ReloadRefused, Services, create_app, services_of
     from authproxy.errors import AuthProxyError, Fault, SettingsError
-    from authproxy.logs import configure as configure_logging
     from authproxy.settings import Loaded, Settings, load_settings
+    from authproxy.telemetry.logs import configure as configure_logging
 else:
     # Type checkers must not see this: to them, any name would be there.
     _FROM = {
@@ -42,10 +41,10 @@ else:
         "Services": "app",
         "Settings": "settings",
         "SettingsError": "errors",
-        "configure_logging": "logs",
+        "configure_logging": "telemetry.logs",
         "create_app": "app",
         "load_settings": "settings",
-        "services_of": "embedding",
+        "services_of": "app",
     }
     _ELSEWHERE = {"configure_logging": "configure"}
 

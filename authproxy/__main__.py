@@ -12,7 +12,7 @@ def main() -> None:
         # SIGHUP would end a process that has no handler for it yet, and the imports take a
         # while. Held back, it is a request to reload once somebody listens.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    from authproxy.cli import main as run
+    from authproxy.cli.commands import main as run
 
     run()
 

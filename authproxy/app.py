@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
 
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter, Rule
+from flask import Flask
 
-from authproxy import logs
-from authproxy.doorkeeper import Doorkeeper
-from authproxy.errors import AuthProxyError, BadRequest
-from authproxy.lifecycle import Lifecycle
-from authproxy.probes import probes_blueprint
-from authproxy.proxy import proxy_blueprint
-from authproxy.route_set import Resources, RouteSet
-from authproxy.settings import Settings
+from authproxy.errors import AuthProxyError
+from authproxy.proxy.blueprint import proxy_blueprint
+from authproxy.proxy.flask_app import ProxyApp
+from authproxy.proxy.head_filter import Doorkeeper
+from authproxy.proxy.lifecycle import Lifecycle
+from authproxy.proxy.probes import probes_blueprint
+from authproxy.proxy.route_set import Resources, RouteSet
+from authproxy.proxy.vital_threads import VitalThreads
+from authproxy.settings import Loaded, Settings
+from authproxy.settings.secret_files import open_secret_files
 from authproxy.settings.telemetry_rules import destinations
+from authproxy.telemetry import logs
 from authproxy.telemetry.events import Telemetry
-from authproxy.urls import path_of, request_target
-from authproxy.vital_threads import VitalThreads
+
+log = logging.getLogger(__name__)
 
 #: The last telemetry is sent for so long at most, and at least, whatever the drain took.
 _FLUSH_SECONDS = 5.0
@@ -123,54 +123,6 @@ def telemetry_for(settings: Settings) -> Telemetry:
     return SDKTelemetry(settings, exports)
 
 
-class RawTargetAdapter(MapAdapter):
-    """Matches rules against the raw request target, never against PATH_INFO.
-
-    Servers decode and normalise PATH_INFO each in their own way, so that
-    `/%68ealth` or `//health` could be taken for a probe. A path that is no
-    rule's own, letter for letter, is forwarded.
-    """
-
-    def __init__(self, app: Flask, environ: Mapping[str, Any]) -> None:
-        method = environ["REQUEST_METHOD"]
-        super().__init__(app.url_map, "", "/", "", "http", "/", method, None)
-        self._environ = environ
-
-    def match(self, *_: Any, **__: Any) -> tuple[Rule, dict[str, Any]]:
-        """Return the rule to serve; Flask asks for the rule itself."""
-        for rule in self.map.iter_rules():
-            if rule.methods is not None and self.default_method in rule.methods:
-                try:
-                    if rule.rule == path_of(request_target(self._environ)):
-                        return rule, {}
-                except BadRequest:
-                    break  # the forwarding view meets it again and answers it
-        return next(self.map.iter_rules("proxy.forward")), {}
-
-
-class RawRequest(Request):
-    """A request whose URL is the raw request target, for whoever decides on it.
-
-    Werkzeug would decode it, and `/%68ealth` would look like a probe.
-    """
-
-    @cached_property
-    def url(self) -> str:
-        return str(self.environ.get("REQUEST_URI") or self.environ.get("RAW_URI") or "")
-
-
-class ProxyApp(Flask):
-    """A Flask application that routes by the raw request target."""
-
-    request_class = RawRequest
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return what matches the request to a view."""
-        if request is None:
-            return super().create_url_adapter(request)
-        return RawTargetAdapter(self, request.environ)
-
-
 def create_app(settings: Settings) -> Flask:
     """Return the WSGI application for these settings.
 
@@ -184,3 +136,42 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(proxy_blueprint(services, services.lifecycle, services.telemetry))
     services.telemetry.instrument(app)
     return app
+
+
+def services_of(app: Flask) -> Services:
+    """Return what an application of `create_app` lives by.
+
+    Its `start` begins to fetch tokens, and belongs into the process that
+    serves; its `close` ends that. Raises AuthProxyError for another application.
+    """
+    services = app.extensions.get("authproxy")
+    if not isinstance(services, Services):
+        raise AuthProxyError(f"{app!r} was not made by authproxy.create_app")
+    return services
+
+
+def announce(loaded: Loaded) -> None:
+    """Set up the log, write the settings in force to it, and warn of what is unsafe."""
+    settings = loaded.settings
+    logs.configure(settings)
+    # Letter for letter what the retired proxy wrote.
+    log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
+    tell_routes(settings)
+    for file in open_secret_files(loaded):
+        log.warning(
+            "Every user of this machine can get at a secret: take the file's permissions "
+            "for others away (chmod o=)",
+            extra={"fields": {"Setting": file.setting, "Path": file.path, "Mode": file.mode}},
+        )
+
+
+def tell_routes(settings: Settings) -> None:
+    """Write the routes to the log, if there are several, and warn of what is unsafe."""
+    for route in settings.routes:
+        if settings.has_routes:
+            log.info("Route:", extra={"fields": route.shown()})
+        if route.settings.target.scheme == "http":
+            log.warning(
+                "Tokens travel in clear: TARGET_ALLOW_HTTP is set and the target is http",
+                extra={"fields": {"Target": str(route.settings.target)}},
+            )

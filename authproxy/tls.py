@@ -13,8 +13,8 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 from authproxy.errors import Fault, SettingsError
-from authproxy.file_state import FileState, state_of
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
+from authproxy.files.state import FileState, state_of
 
 _BUNDLE = "REQUESTS_CA_BUNDLE"
 _NAME_A_BUNDLE = "Name a readable PEM file with CA certificates"

@@ -19,8 +19,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from authproxy import apache
 from authproxy.errors import SettingsError
+from authproxy.server import apache
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -35,8 +35,8 @@ FIRST_TOKEN_SECONDS = 5.0
 
 
 def _read_settings() -> Settings:
+    from authproxy.app import announce
     from authproxy.settings import load_settings
-    from authproxy.startup import announce
 
     loaded = load_settings(serving=False)
     announce(loaded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authproxy.abort import ABORT_KEY, AbortSignal, abort_signal
+from authproxy.cancellation import ABORT_KEY, AbortSignal, abort_signal
 
 
 def test_what_was_to_be_done_is_done_when_the_client_leaves() -> None:

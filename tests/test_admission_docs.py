@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from authproxy.errors import BadRequest, Fault, SettingsError
-from authproxy.path_readings import oddity
-from authproxy.path_rules import PathRules
-from authproxy.routes import Match, RouteTable
+from authproxy.http1.path_readings import oddity
+from authproxy.http1.path_rules import PathRules
+from authproxy.proxy.routes import RouteTable
 from authproxy.settings import load_settings
+from authproxy.settings.match import Match
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "admission.md").read_text()
 ROWS = re.findall(r"^\| `(/[^`]*)` \| (`[^|]*) \| (`[^|]*) \|$", PAGE, re.M)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from authproxy.bodies import MEMORY_BYTES, receive_body
 from authproxy.errors import BadRequest, RequestBodyTooLarge
+from authproxy.proxy.request_body import MEMORY_BYTES, receive_body
 from authproxy.upstream.request import RequestBody
 
 LIMIT = 10_000_000

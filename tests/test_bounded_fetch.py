@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from requests import RequestException, Response, Session
 
-from authproxy.bounded_fetch import RESPONSE_BYTES, BoundedAdapter, Budget
+from authproxy.identity.bounded_fetch import RESPONSE_BYTES, BoundedAdapter, Budget
 from tests.support.authority import Authority
 from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, endless, whole
 

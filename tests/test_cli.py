@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import authproxy
-from authproxy.cli import cli
+from authproxy.cli.commands import cli
 from authproxy.settings import Settings
 from tests.support.process import clean_environment
 
@@ -72,7 +72,7 @@ def forbid(event, arguments):
     if event.startswith("socket."):
         raise SystemExit("a socket was touched: " + event)
 sys.addaudithook(forbid)
-from authproxy.cli import main
+from authproxy.cli.commands import main
 sys.argv[0] = "authproxy"
 main()
 """
@@ -93,7 +93,7 @@ def test_no_socket_is_even_made_while_settings_are_read(tmp_path):
 HEAVY = ("azure", "cryptography", "flask", "waitress", "requests")
 WHAT_WAS_IMPORTED = """
 import sys
-from authproxy.cli import cli
+from authproxy.cli.commands import cli
 try:
     cli(["serve"])
 except SystemExit as end:
@@ -219,14 +219,15 @@ def test_serve_warns_of_a_target_that_gets_tokens_in_clear(tmp_path, allowed, wa
 
 BLOCKS = """
 import sys
-from authproxy import cli, settings
+from authproxy import settings
+from authproxy.cli import commands
 def wait(*_, **__):
     print("waiting", flush=True)
     import threading
     threading.Event().wait()
 settings.load_settings = wait
 sys.argv = ["authproxy", "settings"]
-cli.main()
+commands.main()
 """
 
 

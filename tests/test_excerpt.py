@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from authproxy.excerpt import RAW_BYTES, SHOWN_BYTES, BodyExcerpt
+from authproxy.proxy.excerpt import RAW_BYTES, SHOWN_BYTES, BodyExcerpt
 
 TEXT = b'{"error": {"code": "Forbidden"}}'
 

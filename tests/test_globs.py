@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.globs import Glob
+from authproxy.http1.globs import Glob
 
 
 @pytest.mark.parametrize(

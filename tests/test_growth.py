@@ -19,14 +19,15 @@ from urllib.parse import unquote
 import pytest
 from jwt import PyJWK
 
-from authproxy.admission import bearer_tokens
-from authproxy.callers.signed_tokens import TokenCallers
+from authproxy.admission.admission import bearer_tokens
+from authproxy.admission.signed_tokens import TokenCallers
 from authproxy.demo.signing import SigningKey
 from authproxy.errors import RequestError
 from authproxy.files.inbound_tokens import TokenDigests
 from authproxy.files.jwks import parse_jwks
-from authproxy.globs import Glob
-from authproxy.headers import (
+from authproxy.http1.chunks import ChunkDecoder
+from authproxy.http1.globs import Glob
+from authproxy.http1.headers import (
     forwardable,
     is_remote_write,
     is_token,
@@ -34,12 +35,12 @@ from authproxy.headers import (
     received_fields,
     returnable,
 )
-from authproxy.http1.chunks import ChunkDecoder
-from authproxy.path_readings import oddity, readings_of
-from authproxy.path_rules import PathRules
-from authproxy.routes import Match, RouteTable
+from authproxy.http1.path_readings import oddity, readings_of
+from authproxy.http1.path_rules import PathRules
+from authproxy.http1.urls import TargetURL, request_target, requested_host
+from authproxy.proxy.routes import RouteTable
+from authproxy.settings.match import Match
 from authproxy.telemetry.metric_labels import BoundedLabels
-from authproxy.urls import TargetURL, request_target, requested_host
 from tests.support.parsed import Parsed
 
 #: Twice the bytes may take this many times the time: what grows with the square takes four.

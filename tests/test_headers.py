@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.headers import (
+from authproxy.http1.headers import (
     HOP_BY_HOP,
     canonical,
     client_address,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.demo.entra import StandInEntra
-from authproxy.logs import JournalFormatter, LogfmtFormatter
+from authproxy.telemetry.logs import JournalFormatter, LogfmtFormatter
 from tests.support.identity import identity_settings
 from tests.support.process import clean_environment, free_port, wait_until
 from tests.support.wire import DEADLINE

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.log_writer import LogWriter, descriptor_sink
+from authproxy.telemetry.log_writer import LogWriter, descriptor_sink
 from tests.support.wire import DEADLINE
 
 Make = Callable[..., LogWriter[str]]
@@ -232,7 +232,7 @@ def test_nothing_is_written_after_the_end(reader: Reader, make: Make) -> None:
 
 FORKING = """
 import os, sys
-from authproxy.log_writer import LogWriter, descriptor_sink
+from authproxy.telemetry.log_writer import LogWriter, descriptor_sink
 writer = LogWriter(descriptor_sink(2), str, "lost {}".format)
 def put(*lines):
     for line in lines:

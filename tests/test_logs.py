@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.logs import (
+from authproxy.proxy.access_log import shown_url
+from authproxy.redaction import masked
+from authproxy.telemetry.logs import (
     MAX_VALUE_CHARACTERS,
     JSONFormatter,
     LogfmtFormatter,
@@ -22,8 +24,6 @@ from authproxy.logs import (
     alive,
     captured,
 )
-from authproxy.redaction import masked
-from authproxy.request_log import shown_url
 from tests.support.logfmt import parse_line
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
@@ -277,7 +277,7 @@ def test_a_line_is_the_same_whenever_it_is_formed(message: str, values: list[obj
 
 UNCAUGHT = """
 import logging, threading, warnings
-from authproxy.logs import configure, log_uncaught
+from authproxy.telemetry.logs import configure, log_uncaught
 from authproxy.settings import load_settings
 environ = {"TARGET_HOST": "x.metrics.ingest.monitor.azure.com"}
 configure(load_settings(environ=environ, serving=False).settings)

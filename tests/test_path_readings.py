@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from authproxy.errors import BadRequest, NoRoute
-from authproxy.path_readings import oddity, readings_of, spelling
-from authproxy.routes import Match, RouteTable
+from authproxy.http1.path_readings import oddity, readings_of, spelling
+from authproxy.proxy.routes import RouteTable
+from authproxy.settings.match import Match
 from tests.support.path_models import MODELS, read_by
 from tests.support.path_servers import asks_for_secret, serving_secret
 from tests.support.path_spellings import SERVERS, SPELLINGS, TABLE, made_of_pieces

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from authproxy.path_readings import oddity
-from authproxy.path_rules import MAX_LENGTH, PathRules
+from authproxy.http1.path_readings import oddity
+from authproxy.http1.path_rules import MAX_LENGTH, PathRules
 from tests.support.paths import PATHS, readings
 
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.quotations import LONG, PART
 from authproxy.redaction import MASK, Redactor, masked
+from authproxy.redaction.quotations import LONG, PART
 from tests.support.planted import leaks, left
 from tests.support.quoting import QUOTED, basic
 

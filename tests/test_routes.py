@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from authproxy.errors import BadRequest, NoRoute
-from authproxy.routes import EVERYTHING, Match, RouteTable, host_pattern, path_prefix
+from authproxy.proxy.routes import RouteTable
+from authproxy.settings.match import EVERYTHING, Match, host_pattern, path_prefix
 
 
 def table(*matches: Match) -> RouteTable[Match]:

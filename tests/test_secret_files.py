@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.secret_files import OpenFile, open_secret_files
 from authproxy.settings import load_settings
+from authproxy.settings.secret_files import OpenFile, open_secret_files
 from tests.support.client_certificates import ClientAuthority
 
 BASE = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.serving.listening import ListenError, address_of, listen_tcp, listen_unix
+from authproxy.server.listening import ListenError, address_of, listen_tcp, listen_unix
 from tests.support.actions import answer, raw
 from tests.support.process import ProxyProcess, free_port
 from tests.support.upstream import Gate, Upstream
@@ -232,7 +232,7 @@ def test_a_unix_socket_serves_and_is_removed(
 
 GIVE_AWAY = """
 import os, sys
-from authproxy.serving.listening import ListenError, listen_unix
+from authproxy.server.listening import ListenError, listen_unix
 if os.geteuid() == 0:  # who may give a socket to any group
     os.setgroups([])
     os.setgid(65534)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authproxy.serving.limits import Limits, Timeouts, connection_limit
+from authproxy.server.limits import Limits, Timeouts, connection_limit
 from tests.support.serving import Serving
 from tests.support.wire import DEADLINE, Client, message
 
@@ -191,7 +191,7 @@ def test_idle_connections_give_way_where_there_is_room_for_no_more() -> None:
 IDLE_CROWD = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-from authproxy.serving.limits import Limits
+from authproxy.server.limits import Limits
 from tests.support.serving import Serving
 from tests.support.wire import message
 from tests.test_server_connections import Stalls
@@ -226,7 +226,7 @@ def test_more_connections_than_descriptors_allow_wait_their_turn() -> None:
 FEW_DESCRIPTORS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-from authproxy.serving.limits import Limits, connection_limit
+from authproxy.server.limits import Limits, connection_limit
 limits = Limits(threads=232)  # 1024 descriptors, less 4 for each thread, less 64: room for 16
 assert connection_limit(limits) == 16
 from tests.support.serving import Serving

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authproxy.serving.limits import Limits
+from authproxy.server.limits import Limits
 from tests.support.process import wait_until
 from tests.support.serving import RecordedLifecycle, Serving
 from tests.support.wire import DEADLINE, Truncated, WireError, message

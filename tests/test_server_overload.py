@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from authproxy.serving.limits import Limits
+from authproxy.server.limits import Limits
 from tests.support.process import wait_until
 from tests.support.serving import Serving
 from tests.support.wire import DEADLINE, Client, message

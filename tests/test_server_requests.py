@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.http1.chunks import MAX_LINE_BYTES, MAX_TRAILER_BYTES
-from authproxy.serving.limits import Limits
-from authproxy.serving.request_head import MAX_FIELDS
+from authproxy.server.limits import Limits
+from authproxy.server.request_head import MAX_FIELDS
 from tests.support.parsed import Parsed
 from tests.support.serving import Serving
 from tests.support.wire import Response, chunks, message

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from authproxy.cli import cli
+from authproxy.cli.commands import cli
 from authproxy.settings import Settings
 from tests.support.pages import ROOT
 from tests.support.shells import Terminal

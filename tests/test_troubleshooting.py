@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from authproxy.checking.steps import IDENTITY, SETTINGS, TARGET, WELL
-from authproxy.cli import INTERRUPTED, cli
+from authproxy.cli.commands import INTERRUPTED, cli
+from authproxy.diagnose.steps import IDENTITY, SETTINGS, TARGET, WELL
 from authproxy.identity.entra_errors import explain
 from tests.support.pages import ROOT
 from tests.support.source import MODULES

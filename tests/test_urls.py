@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.errors import BadRequest
-from authproxy.urls import TargetURL, path_of, request_target
+from authproxy.http1.urls import TargetURL, path_of, request_target
 
 TARGET_CHARS = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="#\x7f"), max_size=60

@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 
 from authproxy import __version__
-from authproxy.cli import cli
-from authproxy.cli_options import SettingOption
+from authproxy.cli.commands import cli
+from authproxy.cli.options import SettingOption
 from authproxy.settings import Settings
 
 HEAD = f"""\

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from http.client import HTTPException
 
-from authproxy.headers import Field, list_members
+from authproxy.http1.headers import Field, list_members
 
 #: Longest head of a response, and most interim (1xx) responses before it.
 MAX_HEAD_BYTES = 256 * 1024

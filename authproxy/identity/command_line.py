@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from azure.core.credentials import AccessTokenInfo
 from azure.identity import CredentialUnavailableError
 
-from authproxy.bounded_fetch import RESPONSE_BYTES, Budget
+from authproxy.identity.bounded_fetch import RESPONSE_BYTES, Budget
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions

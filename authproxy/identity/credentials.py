@@ -19,10 +19,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from authproxy.bounded_fetch import Budget
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import CredentialError, SettingsError
 from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
+from authproxy.identity.bounded_fetch import Budget
 from authproxy.identity.entra_errors import Explanation, explain
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import RotatingCertificate

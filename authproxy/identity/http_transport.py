@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from requests import PreparedRequest, Response, Session
 
-from authproxy.bounded_fetch import BoundedAdapter, Budget
+from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
 from authproxy.tls import forward_proxy
 
 #: What proves an identity: to Entra, and to managed identity endpoints.

@@ -22,8 +22,8 @@ from azure.identity import (
     WorkloadIdentityCredential,
 )
 
-from authproxy.bounded_fetch import FETCH_SECONDS
 from authproxy.errors import CertificateError, CredentialError
+from authproxy.identity.bounded_fetch import FETCH_SECONDS
 from authproxy.identity.command_line import AZ, AZD, CommandLineIdentity
 from authproxy.identity.http_transport import IdentitySession
 from authproxy.identity.rotation import RotatingCertificate

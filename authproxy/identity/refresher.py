@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from authproxy.bounded_fetch import FETCH_SECONDS
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthProxyError
+from authproxy.identity.bounded_fetch import FETCH_SECONDS
 
 log = logging.getLogger(__name__)
 

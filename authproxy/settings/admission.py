@@ -10,14 +10,14 @@ from authproxy.files.inbound_tokens import parse_tokens
 from authproxy.files.jwks import parse_jwks
 from authproxy.files.regular_file import read_regular_file
 from authproxy.files.secret import Unusable, read_secret
-from authproxy.globs import Glob
-from authproxy.headers import REFUSED_METHODS, is_token
-from authproxy.path_rules import PathRules
+from authproxy.http1.globs import Glob
+from authproxy.http1.headers import REFUSED_METHODS, is_token
+from authproxy.http1.path_rules import PathRules
+from authproxy.http1.urls import REMOTE_WRITE_PATH
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, rule
 from authproxy.settings.kinds import CommaList, FilePath, Text
 from authproxy.settings.rules import Draft
 from authproxy.settings.target import AuthoritiesFile, TargetSettings, whole_url
-from authproxy.urls import REMOTE_WRITE_PATH
 
 
 def methods(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ import yaml
 
 from authproxy.errors import Fault
 from authproxy.files.regular_file import UnreadableFile, read_regular_file
-from authproxy.routes import Match
 from authproxy.settings.bounded_yaml import NotYAML, compose
 from authproxy.settings.declared import Declared
 from authproxy.settings.kinds import Pairs
+from authproxy.settings.match import Match
 from authproxy.settings.model import RouteKeys, Settings
 
 #: The variable that names the YAML file.

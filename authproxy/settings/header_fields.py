@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from authproxy.files.secret import Secret, Unusable
-from authproxy.headers import HOP_BY_HOP, is_token
+from authproxy.http1.headers import HOP_BY_HOP, is_token
 from authproxy.redaction import MASK
 from authproxy.settings.declaration import Group, Setting
 from authproxy.settings.declared import Declared

@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 
 from authproxy.errors import CredentialError, Fault
 from authproxy.files.secret import Secret, Unusable, read_secret
+from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK
 from authproxy.settings import audiences
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived, rule
 from authproxy.settings.kinds import FilePath, Integer, SecretText, Text, Word
 from authproxy.settings.rules import Draft
 from authproxy.settings.target import TargetSettings, host_of
-from authproxy.urls import TargetURL
 
 IdentityType = Literal[
     "default",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from authproxy.routes import EVERYTHING, Match, host_pattern, path_prefix
 from authproxy.settings.admission import AdmissionSettings
 from authproxy.settings.declaration import Group, Setting
 from authproxy.settings.declared import Declared
 from authproxy.settings.header_fields import HeaderSettings
 from authproxy.settings.identity import IdentitySettings
 from authproxy.settings.kinds import Flag, Text
+from authproxy.settings.match import EVERYTHING, Match, host_pattern, path_prefix
 from authproxy.settings.serving import LimitSettings
 from authproxy.settings.telemetry import LogSettings, TelemetrySettings
 

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 from authproxy.errors import Fault
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
+from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK
 from authproxy.settings import audiences
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived, rule
 from authproxy.settings.kinds import FilePath, Flag, Integer, Number, Text
 from authproxy.settings.rules import Draft
 from authproxy.settings.serving import ServingSettings
-from authproxy.urls import TargetURL
 
 
 def host_or_url(text: str) -> str:

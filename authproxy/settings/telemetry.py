@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 
 from authproxy.errors import Fault
+from authproxy.http1.urls import TargetURL
 from authproxy.settings.declaration import Group, Setting, rule
 from authproxy.settings.declared import Declared
 from authproxy.settings.kinds import Flag, Integer, Presence, Text, Word
 from authproxy.settings.rules import Draft
 from authproxy.settings.serving import ServingSettings
 from authproxy.settings.telemetry_rules import unusable_files, unusable_variables
-from authproxy.urls import TargetURL
 
 _LEVELS = {
     "debug": logging.DEBUG,

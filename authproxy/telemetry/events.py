@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from flask import Flask
     from prometheus_client.registry import Collector
 
-    from authproxy.headers import Field
+    from authproxy.http1.headers import Field
+    from authproxy.http1.urls import TargetURL
     from authproxy.settings import Settings
-    from authproxy.urls import TargetURL
 
 
 class RequestWatch:

@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from authproxy.logs import lost_lines
+from authproxy.telemetry.logs import lost_lines
 from authproxy.telemetry.metric_labels import BoundedLabels, ClientLabels, known_method
 from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
 

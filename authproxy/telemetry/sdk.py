@@ -23,6 +23,7 @@ from opentelemetry.trace import StatusCode
 
 from authproxy import __version__
 from authproxy.errors import BadRequest
+from authproxy.http1.urls import TargetURL, path_of, request_target
 from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.settings.telemetry_rules import Destination, Signal
@@ -42,7 +43,6 @@ from authproxy.telemetry.tracing import (
     current_server_span,
     in_span,
 )
-from authproxy.urls import TargetURL, path_of, request_target
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

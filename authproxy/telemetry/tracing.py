@@ -12,12 +12,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 
 from authproxy import __version__
 from authproxy.clock import rfc3339
-from authproxy.headers import Field, canonical
+from authproxy.http1.headers import Field, canonical
+from authproxy.http1.urls import TargetURL
 from authproxy.redaction import masked
 from authproxy.telemetry.events import Attempt, Refresh, TargetTelemetry, TokenTelemetry
 from authproxy.telemetry.instruments import Identity, Instruments, RefreshSeries
 from authproxy.telemetry.metric_labels import known_method
-from authproxy.urls import TargetURL
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
 MAX_ATTRIBUTE_LENGTH = 1024

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from authproxy.abort import AbortSignal
-from authproxy.headers import Field
+from authproxy.cancellation import AbortSignal
+from authproxy.http1.headers import Field
 from authproxy.http1.memory_body import MemoryBody
 
 #: Bytes of a request body that go out at a time.

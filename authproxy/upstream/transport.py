@@ -25,7 +25,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
-from authproxy.abort import AbortSignal
+from authproxy.cancellation import AbortSignal
 from authproxy.errors import (
     AuthProxyError,
     ClientDisconnected,
@@ -33,13 +33,13 @@ from authproxy.errors import (
     TargetTimeout,
     TargetUnreachable,
 )
+from authproxy.http1.urls import TargetURL
 from authproxy.redaction import Redactor
 from authproxy.tls import proxy_password
 from authproxy.upstream.pool import REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.response import NoResponse, TargetResponse, UnsolicitedResponse
 from authproxy.upstream.unsolicited import plain_socket
-from authproxy.urls import TargetURL
 
 #: The most that fits into one record of TLS.
 RECORD_BYTES = 16 * 1024

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
-from authproxy.callers.jwks_endpoint import (
+from authproxy.admission.jwks_endpoint import (
     MAX_UNKNOWN_KEYS,
     REFRESH_SECONDS,
     UNKNOWN_KEY_SECONDS,
@@ -26,7 +26,7 @@ from authproxy.callers.jwks_endpoint import (
     EndpointKeys,
     KeysError,
 )
-from authproxy.callers.signed_tokens import TokenCallers
+from authproxy.admission.signed_tokens import TokenCallers
 from authproxy.demo.loopback import Answer, LoopbackServer, Request
 from authproxy.demo.signing import SigningKey
 from authproxy.errors import RequestError

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from authproxy import __version__
-from authproxy.cli import cli
+from authproxy.cli.commands import cli
 from authproxy.demo.directory import METRICS_QUERY, Application
 from authproxy.demo.entra import StandInEntra
 from authproxy.demo.remote_write import decode

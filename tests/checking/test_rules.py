@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.checking.answers import Asked, Seen, judge
-from authproxy.checking.handshakes import Handshake, explain_handshake
-from authproxy.checking.identity import Token, clock, token_offset
-from authproxy.checking.kinds import EMPTY_WRITE, Kind, request_for
-from authproxy.checking.peer_certificates import PeerCertificate
-from authproxy.checking.report import Style, lines_of
-from authproxy.checking.steps import Advice, Finding, Outcome, Step, TookTooLong, within
+from authproxy.diagnose.answers import Asked, Seen, judge
+from authproxy.diagnose.handshakes import Handshake, explain_handshake
+from authproxy.diagnose.identity import Token, clock, token_offset
+from authproxy.diagnose.kinds import EMPTY_WRITE, Kind, request_for
+from authproxy.diagnose.peer_certificates import PeerCertificate
+from authproxy.diagnose.report import Style, lines_of
+from authproxy.diagnose.steps import Advice, Finding, Outcome, Step, TookTooLong, within
+from authproxy.http1.urls import TargetURL
 from authproxy.identity.credentials import FetchedToken
-from authproxy.urls import TargetURL
 
 INGESTION = "workspace-abcd.westeurope-1.metrics.ingest.monitor.azure.com"
 QUERY = "workspace-abcd.westeurope.prometheus.monitor.azure.com"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.checking.token_claims import claims_of, expiry, identifier, moment, shown
+from authproxy.diagnose.token_claims import claims_of, expiry, identifier, moment, shown
 
 
 def jwt(payload: bytes) -> str:

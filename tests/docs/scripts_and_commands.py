@@ -12,7 +12,7 @@ from itertools import pairwise
 import click
 import yaml
 
-from authproxy.cli import cli
+from authproxy.cli.commands import cli
 from authproxy.settings import Settings
 from tests.docs.shell import Command, assigns_only, commands, functions, typed
 from tests.support.pages import ROOT, Block

@@ -13,7 +13,7 @@ import pytest
 
 from authproxy import errors
 from authproxy.identity.entra_errors import _AADSTS, _PATTERNS
-from authproxy.serving import refusals
+from authproxy.server import refusals
 from tests.docs.log_messages import GRAVE, QUIET, Message, messages
 from tests.support.pages import ROOT
 from tests.support.source import MODULES

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from authproxy.demo.entra import StandInEntra
-from authproxy.path_rules import PathRules
+from authproxy.http1.path_rules import PathRules
 from tests.conftest import Launch
 from tests.support.client_certificates import replace_file
 from tests.support.expect import assert_own_error

@@ -379,7 +379,7 @@ def test_the_slowest_give_way_where_there_is_room_for_no_more_connections(begun:
 DRIPS = """
 import resource, sys, threading
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-from authproxy.serving.limits import Limits
+from authproxy.server.limits import Limits
 from tests.support.serving import Serving
 from tests.test_server_connections import Stalls
 with Serving(Stalls(), Limits(threads=232)) as server:  # room for 16 connections

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.demo.entra import StandInEntra
-from authproxy.logs import MAX_VALUE_CHARACTERS
+from authproxy.telemetry.logs import MAX_VALUE_CHARACTERS
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.identity import SECRET, application_settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from authproxy.errors import SettingsError
 from authproxy.files.secret import Secret
-from authproxy.headers import is_token
+from authproxy.http1.headers import is_token
 from authproxy.settings import Settings, load_settings
 from authproxy.settings.header_fields import HeaderFields
 from authproxy.settings.kinds import Number

@@ -15,7 +15,8 @@ from random import Random
 from urllib.parse import unquote
 
 from authproxy.errors import BadRequest
-from authproxy.headers import (
+from authproxy.http1.chunks import ChunkDecoder
+from authproxy.http1.headers import (
     HOP_BY_HOP,
     canonical,
     forwardable,
@@ -25,12 +26,12 @@ from authproxy.headers import (
     received_fields,
     returnable,
 )
-from authproxy.http1.chunks import ChunkDecoder
+from authproxy.http1.path_readings import oddity
+from authproxy.http1.path_rules import PathRules
 from authproxy.http1.response_head import MalformedResponse, parse_head, split_head
-from authproxy.path_readings import oddity
-from authproxy.path_rules import PathRules
-from authproxy.routes import Match, RouteTable
-from authproxy.urls import TargetURL, path_of, request_target
+from authproxy.http1.urls import TargetURL, path_of, request_target
+from authproxy.proxy.routes import RouteTable
+from authproxy.settings.match import Match
 from tests.fuzz.settings import fuzz_settings, fuzz_values
 from tests.support.hostile.judge import forwarded_target
 from tests.support.hostile.reading import End, read

@@ -15,8 +15,8 @@ from typing import Any
 import msal.managed_identity
 import pytest
 
-from authproxy.bounded_fetch import RESPONSE_BYTES, Budget
 from authproxy.identity import credentials
+from authproxy.identity.bounded_fetch import RESPONSE_BYTES, Budget
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.lifetimes import LONGEST_LIFETIME
 from tests.support.authority import Authority

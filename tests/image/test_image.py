@@ -224,7 +224,7 @@ def test_nothing_in_it_builds_installs_or_gives_rights(images: Images) -> None:
 def test_everything_is_compiled_beforehand(images: Images) -> None:
     uncompiled = (
         "import importlib.util, os, sys\n"
-        "import authproxy.checking.check, authproxy.server, authproxy.telemetry.sdk\n"
+        "import authproxy.diagnose.check, authproxy.cli.serve, authproxy.telemetry.sdk\n"
         "import azure.identity\n"
         "for module in sys.modules.values():\n"
         "    path = getattr(module, '__cached__', None)\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.metrics_port.status_chart import ABOVE, BELOW, NAMES, chart_of
+from authproxy.admin.status_chart import ABOVE, BELOW, NAMES, chart_of
 from authproxy.telemetry.recent_requests import KINDS, MINUTES
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from authproxy.metrics_port.status_data import together, with_dates
+from authproxy.admin.status_data import together, with_dates
 from authproxy.telemetry.recent_requests import MAX_FAILURES, MINUTES
 
 NOW = 1_800_000_030.0

@@ -15,8 +15,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from authproxy.metrics_port.shared_metrics import families_of, metric_of
-from authproxy.metrics_port.sums import Family, added_up, fold
+from authproxy.admin.shared_metrics import families_of, metric_of
+from authproxy.admin.sums import Family, added_up, fold
 
 EXPIRY = "aad_auth_proxy_token_expiry_timestamp_seconds"
 

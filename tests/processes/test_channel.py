@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.processes import channel as channel_module
-from authproxy.processes.channel import (
+from authproxy.server.processes import channel as channel_module
+from authproxy.server.processes.channel import (
     Decoder,
     Kind,
     Message,
@@ -21,7 +21,7 @@ from authproxy.processes.channel import (
     WorkerLink,
     channel,
 )
-from authproxy.processes.service_manager import Condition
+from authproxy.server.processes.service_manager import Condition
 from tests.support.process import wait_until
 from tests.support.wire import DEADLINE
 

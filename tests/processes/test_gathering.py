@@ -10,8 +10,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from authproxy.processes.channel import Kind, Message
-from authproxy.processes.gathering import REPORT_SECONDS, Gatherings
+from authproxy.server.processes.channel import Kind, Message
+from authproxy.server.processes.gathering import REPORT_SECONDS, Gatherings
 
 ASK = Message(Kind.ASK, 9, "count")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.demo.entra import StandInEntra
-from authproxy.processes.service_manager import Condition, ServiceManager
+from authproxy.server.processes.service_manager import Condition, ServiceManager
 from tests.conftest import Launch
 from tests.support.actions import raw
 from tests.support.identity import identity_settings

@@ -10,8 +10,8 @@ from authproxy.errors import CredentialError
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
-from authproxy.processes.service_manager import Condition, ServiceManager
-from authproxy.processes.supervision import WorkerReports, condition_of
+from authproxy.server.processes.service_manager import Condition, ServiceManager
+from authproxy.server.processes.supervision import WorkerReports, condition_of
 from tests.support.clock import FakeClock
 from tests.support.process import wait_until
 

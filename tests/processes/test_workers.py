@@ -45,7 +45,7 @@ def is_alive(pid: int) -> bool:
 @contextmanager
 def running(program: str) -> Iterator[subprocess.Popen[str]]:
     """Run a program that logs as the proxy does; it is killed if it is left running."""
-    logged = "import logging; from authproxy.logs import LogfmtFormatter\n"
+    logged = "import logging; from authproxy.telemetry.logs import LogfmtFormatter\n"
     logged += "logging.basicConfig(level='INFO')\n"
     logged += "logging.getLogger().handlers[0].setFormatter(LogfmtFormatter())\n"
     command = [sys.executable, "-c", logged + program]
@@ -202,8 +202,8 @@ def test_workers_do_not_outlive_a_killed_parent(launch: Launch) -> None:
 def test_a_worker_that_ends_leaves_the_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
     program = f"""
-from authproxy.serving.listening import listen_unix
-from authproxy.processes.workers import Parent
+from authproxy.server.listening import listen_unix
+from authproxy.server.processes.workers import Parent
 with listen_unix({str(path)!r}) as sock:
     Parent(2, [sock], lambda number, stop, link: None, delay=0, grace=1).run()
 """
@@ -218,7 +218,7 @@ with listen_unix({str(path)!r}) as sock:
 
 def test_a_worker_that_dies_at_once_is_replaced_ever_more_slowly() -> None:
     program = """
-from authproxy.processes import workers
+from authproxy.server.processes import workers
 workers._FIRST_PAUSE_SECONDS = 0.1
 def fail(number, stop, link):
     raise RuntimeError("no use")
@@ -242,7 +242,7 @@ workers.Parent(1, [], fail, delay=0, grace=1).run()
 def test_the_status_tells_whether_the_workers_drained(ends: str, status: int) -> None:
     program = f"""
 import sys, time
-from authproxy.processes import workers
+from authproxy.server.processes import workers
 workers._SPARE_SECONDS = 0.1
 def serve(number, stop, link):
     sys.stderr.write("serving\\n")
@@ -263,7 +263,7 @@ def test_a_parent_that_drains_sleeps_until_a_worker_ends() -> None:
     """Of two workers one ends at once; meanwhile the parent spun, at the price of a core."""
     program = """
 import sys, time
-from authproxy.processes import workers
+from authproxy.server.processes import workers
 waits = []
 wait = workers.WorkerLinks.wait
 workers.WorkerLinks.wait = lambda links, seconds: waits.append(seconds) or wait(links, seconds)
@@ -298,7 +298,7 @@ sys.exit(status)
 def test_sums_never_fall_while_workers_end_die_and_are_replaced() -> None:
     program = """
 import json, os, signal, sys, threading, time
-from authproxy.processes.workers import Parent
+from authproxy.server.processes.workers import Parent
 def add(ended, report):
     return json.dumps(json.loads(ended or "0") + json.loads(report)).encode()
 def total(gathered):

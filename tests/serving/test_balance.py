@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from authproxy.serving.balance import ConnectionCounts, Share, keep_to_one_core
+from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
 
 
 def never() -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.serving.budget import Account, Budget, Pool
+from authproxy.server.budget import Account, Budget, Pool
 
 LARGEST = 100
 LIMIT = 250

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from authproxy.http1.chunks import MAX_TRAILER_BYTES
-from authproxy.serving.request_head import MAX_FIELDS
+from authproxy.server.request_head import MAX_FIELDS
 from tests.support.parsed import Parsed
 from tests.support.wire import chunks, message
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.serving import outbox as outbox_module
-from authproxy.serving.budget import Budget, Pool
-from authproxy.serving.outbox import MEMORY_BYTES, MOST_BYTES, Disconnected, Outbox, OutboxStore
+from authproxy.server import outbox as outbox_module
+from authproxy.server.budget import Budget, Pool
+from authproxy.server.outbox import MEMORY_BYTES, MOST_BYTES, Disconnected, Outbox, OutboxStore
 from tests.support.process import wait_until
 from tests.support.serving import Serving
 from tests.support.wire import DEADLINE, message

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from authproxy.serving.poller import READ, WRITE, Poller
+from authproxy.server.poller import READ, WRITE, Poller
 
 
 class Peer:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.serving.limits import Timeouts
-from authproxy.serving.pace import GRACE_SECONDS, Pace, slowest
-from authproxy.serving.stages import Stage, is_overdue
+from authproxy.server.limits import Timeouts
+from authproxy.server.pace import GRACE_SECONDS, Pace, slowest
+from authproxy.server.stages import Stage, is_overdue
 
 TIMEOUTS = Timeouts(idle=50, request=10, body=30, stall=20, linger=5, linger_silence=2)
 

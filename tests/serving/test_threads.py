@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from authproxy.serving.threads import Threads
+from authproxy.server.threads import Threads
 from tests.support.wire import DEADLINE
 
 

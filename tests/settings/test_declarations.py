@@ -15,13 +15,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from authproxy.cli_options import setting_options
+from authproxy.cli.options import setting_options
 from authproxy.errors import CredentialError, Fault, SettingsError
-from authproxy.secret_files import OpenFile, open_secret_files
 from authproxy.settings import Loaded, Settings, load_settings
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived
 from authproxy.settings.kinds import FilePath, Flag, Number, Secret, SecretText, Text, Word
 from authproxy.settings.report import as_json, lines
+from authproxy.settings.secret_files import OpenFile, open_secret_files
 from tests.support.helm import CHART, ROOT, Helm, plain_environment, proxy_container
 from tools import documents
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.errors import SettingsError
-from authproxy.serving.listening import address_of, take_passed_sockets
+from authproxy.server.listening import address_of, take_passed_sockets
 from authproxy.settings import load_settings
 from tests.support.process import clean_environment, free_port, wait_until
 from tests.support.upstream import Upstream
@@ -110,7 +110,7 @@ def test_a_socket_of_another_kind_is_named(
 def test_the_variables_are_taken_and_the_descriptors_go_to_no_child() -> None:
     program = """
 import os, socket
-from authproxy.serving.listening import address_of, take_passed_sockets
+from authproxy.server.listening import address_of, take_passed_sockets
 sock = socket.create_server(("127.0.0.1", 0))
 name = address_of(sock)
 os.dup2(sock.detach(), 3)
@@ -127,7 +127,7 @@ assert take_passed_sockets(os.environ) == []
 def test_a_descriptor_that_is_not_open_is_named() -> None:
     program = """
 import os
-from authproxy.serving.listening import ListenError, take_passed_sockets
+from authproxy.server.listening import ListenError, take_passed_sockets
 try:
     take_passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "40"})
 except ListenError as error:

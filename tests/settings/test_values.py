@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.errors import SettingsError
-from authproxy.headers import HOP_BY_HOP, is_token
+from authproxy.http1.headers import HOP_BY_HOP, is_token
 from authproxy.settings import load_settings
 from authproxy.settings.header_fields import HeaderFields
 from authproxy.settings.kinds import Pairs

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from waitress.adjustments import Adjustments
 
 from authproxy.http1.memory_body import BodyMemory
-from authproxy.serving.budget import Budget
-from authproxy.serving.refusals import Refusal
-from authproxy.serving.request_body import BodyStore, RequestBody
-from authproxy.serving.request_head import HeadBuffer, Request
+from authproxy.server.budget import Budget
+from authproxy.server.refusals import Refusal
+from authproxy.server.request_body import BodyStore, RequestBody
+from authproxy.server.request_head import HeadBuffer, Request
 
 
 @dataclass

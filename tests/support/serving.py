@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from authproxy.errors import RequestError
-from authproxy.serving.connection import Connection
-from authproxy.serving.hooks import Hooks
-from authproxy.serving.limits import Limits, Timeouts
-from authproxy.serving.listening import listen_tcp
-from authproxy.serving.main_loop import Server, StopRequest
-from authproxy.serving.refusals import Refusal, RefusedRequest
+from authproxy.server.connection import Connection
+from authproxy.server.hooks import Hooks
+from authproxy.server.limits import Limits, Timeouts
+from authproxy.server.listening import listen_tcp
+from authproxy.server.main_loop import Server, StopRequest
+from authproxy.server.refusals import Refusal, RefusedRequest
 from tests.support.wire import DEADLINE, Client, Response, exchange, message
 
 if TYPE_CHECKING:

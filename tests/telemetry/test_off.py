@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 from authproxy.settings import load_settings
 from authproxy.app import create_app
-import authproxy.server
+import authproxy.cli.serve
 settings = load_settings(
     environ={{"TARGET_HOST": "x.example.com", "AUDIENCE": "https://x.example.com", **{environ}}},
     serving=False,
@@ -66,7 +66,7 @@ def test_grpc_is_loaded_only_to_export_by_it(environ: dict[str, str], grpc: bool
 
 def test_the_settings_command_loads_nothing_of_it() -> None:
     program = (
-        "import sys, authproxy.cli as c\n"
+        "import sys, authproxy.cli.commands as c\n"
         "c.cli(['settings'], standalone_mode=False)\n"
         "print('opentelemetry' in sys.modules)"
     )

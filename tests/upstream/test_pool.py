@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from urllib3.connection import HTTPConnection
 
+from authproxy.http1.urls import TargetURL
 from authproxy.tls import client_context
 from authproxy.upstream.pool import DISTRUST_SECONDS, REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.response import PIECE_BYTES, READ_BYTES
 from authproxy.upstream.transport import TargetAdapter
-from authproxy.urls import TargetURL
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.hostile.answers import EXCESS

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from authproxy.http1.urls import TargetURL
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.transport import Answer, TargetAdapter
-from authproxy.urls import TargetURL
 from tests.support.process import wait_until
 from tests.support.upstream import Upstream
 

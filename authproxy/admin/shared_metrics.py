@@ -1,0 +1,57 @@
+"""One page for several workers: whichever is asked adds up what all of them report.
+
+Counters do not fall when a worker dies or hangs: their parent keeps what each
+reported last. prometheus_client's own multi-process mode has files for its own
+metrics only, not for the SDK's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from authproxy.admin.siblings import METRICS, Siblings
+from authproxy.admin.sums import Family, added_up
+
+
+class SharedMetrics(Collector):
+    """The metrics of all workers."""
+
+    def __init__(self, own: Collector, siblings: Siblings) -> None:
+        self._siblings = siblings
+        siblings.report_on(METRICS, lambda: json.dumps(families_of(own)).encode(), lasting=True)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the sums. Raises AuthProxyError where there are none to be had."""
+        gathered = self._siblings.gather(METRICS)
+        reports = [worker["report"] for worker in gathered["workers"]]
+        return [
+            metric_of(family)
+            for family in added_up(report for report in (*reports, gathered["ended"]) if report)
+        ]
+
+
+def families_of(collector: Collector) -> list[Family]:
+    """Return a collector's metrics in the form of a report."""
+    return [
+        [
+            metric.name,
+            metric.documentation,
+            metric.type,
+            metric.unit,
+            [[sample.name, sample.labels, sample.value] for sample in metric.samples],
+        ]
+        for metric in collector.collect()
+    ]
+
+
+def metric_of(family: Family) -> Metric:
+    """Return one of a report's metrics as prometheus_client has it."""
+    name, documentation, kind, unit, samples = family
+    metric = Metric(name, documentation, kind, unit)
+    for sample, labels, value in samples:
+        metric.add_sample(sample, labels, value)
+    return metric

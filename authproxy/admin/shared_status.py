@@ -1,0 +1,49 @@
+"""What /status tells, gathered from all workers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+from authproxy.admin.siblings import STATUS, Siblings
+from authproxy.admin.status_data import Data, of_worker, together
+from authproxy.app import Services
+from authproxy.errors import AuthProxyError
+
+log = logging.getLogger(__name__)
+
+
+class SharedStatus:
+    """The status of this worker, and of its siblings if it has any."""
+
+    def __init__(self, services: Services, opened: float, siblings: Siblings | None = None) -> None:
+        """`opened` is when the service began (monotonic), in the parent if there is one."""
+        self._services = services
+        self._opened = opened
+        self._began = time.monotonic()
+        self._siblings = siblings
+        if siblings is not None:
+            siblings.report_on(STATUS, lambda: json.dumps(self._own()).encode())
+
+    def _own(self) -> Data:
+        return of_worker(self._services, self._began)
+
+    def gather(self) -> Data:
+        """Return what there is to tell now."""
+        workers, silent, refused = self._reports()
+        now = time.time()
+        return together(workers, silent, now - (time.monotonic() - self._opened), refused, now)
+
+    def _reports(self) -> tuple[list[Data], list[int | None], Data | None]:
+        """Return what workers report, which are silent, and the last reload that was refused."""
+        if self._siblings is None:
+            return [self._own()], [], None
+        try:
+            gathered = self._siblings.gather(STATUS)
+        except AuthProxyError as error:
+            log.debug("Only this worker's status: %s", error)
+            return [self._own()], [None], None
+        reported = [worker["report"] for worker in gathered["workers"] if worker["report"]]
+        silent = [worker["pid"] for worker in gathered["workers"] if not worker["report"]]
+        return reported, silent, gathered["notes"]["refused_reload"]

@@ -1,0 +1,242 @@
+"""What /status tells, as data: of one worker, and of all of them taken together.
+
+Nothing here is secret, nor tells of a client who or where it is, nor holds a query string.
+Times are seconds since the epoch and have names that end in `_at`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
+
+from authproxy import __version__
+from authproxy.app import Services
+from authproxy.identity.token_state import TokenState
+from authproxy.proxy.route_set import ServedRoute
+from authproxy.telemetry.recent_requests import KINDS, MAX_FAILURES, MINUTES
+
+Data = dict[str, Any]
+
+#: Set in the container image, as nothing else there tells it.
+REVISION_VARIABLE = "AUTHPROXY_REVISION"
+
+#: Workers that reload on one signal are done within so many seconds, or all but.
+_SAME_RELOAD_SECONDS = 2.0
+
+
+def build() -> dict[str, str | None]:
+    """Return what is running: version, Python, and the commit if that is known."""
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "revision": _revision(),
+    }
+
+
+def _revision() -> str | None:
+    given = os.environ.get(REVISION_VARIABLE, "")
+    if given and given != "unknown":
+        return given
+    try:  # pip notes it of what it installs from a repository (PEP 610)
+        noted = distribution("authproxy").read_text("direct_url.json")
+        revision = json.loads(noted or "{}").get("vcs_info", {}).get("commit_id")
+    except (PackageNotFoundError, ValueError):
+        return None
+    return str(revision) if revision else None
+
+
+def of_worker(services: Services, began: float) -> Data:
+    """Return what this process knows of itself, which began at that monotonic time."""
+    now, lifecycle = time.time(), services.lifecycle
+    reload = lifecycle.last_reload
+    return {
+        "pid": os.getpid(),
+        "started_at": now - (time.monotonic() - began),
+        "ready": services.routes.ready,
+        "draining": lifecycle.draining,
+        "threads": services.settings.threads,
+        "reload": reload and {"done_at": reload.at, "error": reload.error},
+        "routes": [_of_route(served) for served in services.routes.routes],
+        **services.telemetry.recent(),
+    }
+
+
+def _of_route(served: ServedRoute) -> Data:
+    route, settings = served.route, served.route.settings
+    return {
+        "name": route.name,
+        "host": route.match.host,
+        "path": route.match.path,
+        "target": settings.target.origin,
+        "audience": settings.scope,
+        "identity": {
+            "type": settings.identity_type,
+            "client_id": settings.aad_client_id,
+            "tenant_id": settings.aad_tenant_id,
+        },
+        "ready": served.ready,
+        "token": _of_token(served.tokens.state()),
+    }
+
+
+def _of_token(state: TokenState) -> Data:
+    trouble = state.trouble
+    explanation = trouble and trouble.explanation
+    return {
+        "valid": state.ready,
+        "acquired_at": state.acquired_at,
+        "refresh_at": state.refresh_at,
+        "expires_at": state.expires_at,
+        "last_attempt_at": state.tried_at,
+        "next_attempt_at": state.next_attempt_at,
+        "error": trouble
+        and {
+            "summary": trouble.summary,
+            "code": explanation and explanation.code,
+            "cause": explanation and explanation.cause,
+            "mend": explanation and explanation.mend,
+            "detail": trouble.detail,
+        },
+    }
+
+
+def together(
+    workers: Iterable[Data],
+    silent: Iterable[int | None],
+    started_at: float,
+    reload: Data | None,
+    now: float,
+) -> Data:
+    """Return what the page tells of workers that answered, and of those that are `silent`.
+
+    `reload` is what their parent knows of the last one.
+    """
+    known = sorted(workers, key=lambda worker: (worker["started_at"], worker["pid"]))
+    unheard = list(silent)
+    routes = _routes(known, now)
+    return {
+        "time_at": now,
+        "build": build(),
+        "state": _state(known, unheard, routes),
+        "started_at": started_at,
+        "uptime_seconds": round(now - started_at),
+        "reload": _latest_reload(known, reload),
+        "in_flight": sum(worker["in_flight"] for worker in known),
+        "threads": sum(worker["threads"] for worker in known),
+        "routes": routes,
+        "requests": _requests(known, now),
+        "failures": _failures(known),
+        "workers": [
+            {
+                "pid": worker["pid"],
+                "started_at": worker["started_at"],
+                "uptime_seconds": round(now - worker["started_at"]),
+                **{key: worker[key] for key in ("ready", "draining", "in_flight", "threads")},
+            }
+            for worker in known
+        ],
+        "silent_workers": unheard,
+    }
+
+
+def _state(workers: Sequence[Data], silent: Sequence[object], routes: Iterable[Data]) -> str:
+    """Return how all of it fares, in a word or a few."""
+    if any(worker["draining"] for worker in workers):
+        return "draining"
+    if not any(worker["ready"] for worker in workers):
+        return "not ready"
+    well = all(worker["ready"] for worker in workers) and not silent
+    for route in routes:
+        well &= route["ready"] and not any(token["error"] for token in route["tokens"])
+    return "ready" if well else "ready, with trouble"
+
+
+def _latest_reload(workers: Iterable[Data], of_parent: Data | None) -> Data | None:
+    """Return the last reload, as the worse of what workers say who did it at the same time."""
+    reloads: list[Data | None] = [of_parent, *(each["reload"] for each in workers)]
+    known = [reload for reload in reloads if reload]
+    if not known:
+        return None
+    latest = max(each["done_at"] for each in known)
+    same = [each for each in known if latest - each["done_at"] < _SAME_RELOAD_SECONDS]
+    return max(same, key=lambda each: (each["error"] is not None, each["done_at"]))
+
+
+def _routes(workers: Iterable[Data], now: float) -> list[Data]:
+    """Return each route once, with the token that each worker has for it."""
+    routes: dict[str, Data] = {}
+    for worker in workers:
+        for route in worker["routes"]:
+            told = {key: route[key] for key in route if key not in ("ready", "token")}
+            whole = routes.setdefault(json.dumps(told), {**told, "ready": True, "tokens": []})
+            whole["ready"] &= route["ready"]
+            token = {"worker": worker["pid"], **route["token"], **_shares(route["token"], now)}
+            whole["tokens"].append(token)
+    return list(routes.values())
+
+
+def _shares(token: Mapping[str, Any], now: float) -> dict[str, float | None]:
+    """Return which share of its lifetime a token has left, and has left when it is refreshed."""
+    acquired: float | None = token["acquired_at"]
+    expires: float | None = token["expires_at"]
+    if acquired is None or expires is None or expires <= acquired:
+        return {"left": None, "left_at_refresh": None}
+
+    def left(at: float) -> float:
+        return round(min(1.0, max(0.0, (expires - at) / (expires - acquired))), 4)
+
+    return {"left": left(now), "left_at_refresh": left(token["refresh_at"])}
+
+
+def _requests(workers: Iterable[Data], now: float) -> Data:
+    """Return the last minutes, the one that is not over last, and their sums."""
+    this = int(now) // 60
+    counted = {at: dict.fromkeys(KINDS, 0) for at in range(this - MINUTES + 1, this + 1)}
+    for worker in workers:
+        for each in worker["minutes"]:
+            if each["minute"] in counted:
+                for kind in KINDS:
+                    counted[each["minute"]][kind] += each.get(kind, 0)
+    minutes: list[Data] = [
+        {"minute_at": float(at * 60), **counts} for at, counts in counted.items()
+    ]
+    totals = {kind: sum(minute[kind] for minute in minutes) for kind in KINDS}
+    return {"totals": totals, "minutes": minutes}
+
+
+def _failures(workers: Iterable[Data]) -> list[Data]:
+    """Return the latest failures; what failed alike in several workers is one."""
+    every = [failure for worker in workers for failure in worker["failures"]]
+    alike: dict[tuple[object, ...], Data] = {}
+    for failure in sorted(every, key=lambda failure: float(failure["last_at"]), reverse=True):
+        key = tuple(failure[name] for name in ("route", "method", "path", "status", "code"))
+        if key in alike:
+            alike[key]["times"] += failure["times"]
+        else:
+            alike[key] = dict(failure)
+    return list(alike.values())[:MAX_FAILURES]
+
+
+def with_dates(data: Any) -> Any:
+    """Return the data with times as RFC 3339 has them, for scripts."""
+    if isinstance(data, list):
+        return [with_dates(each) for each in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: rfc3339(value)
+        if key.endswith("_at") and isinstance(value, float)
+        else with_dates(value)
+        for key, value in data.items()
+    }
+
+
+def rfc3339(at: float) -> str:
+    """Return a time as text, in UTC."""
+    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

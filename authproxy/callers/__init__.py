@@ -1,1 +1,0 @@
-"""Who calls, shown by tokens that somebody else has signed."""

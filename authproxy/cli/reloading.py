@@ -1,0 +1,124 @@
+"""On SIGHUP, the settings are read anew; whatever is wrong with them, the old ones stay."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import FrameType
+
+from authproxy.app import ReloadRefused, Services, tell_routes
+from authproxy.errors import SettingsError
+from authproxy.settings import Loaded, Settings
+
+log = logging.getLogger(__name__)
+
+#: Reads the settings from where they came at the start. Raises SettingsError.
+Reread = Callable[[], Loaded]
+
+#: For so long routes may take to get their first tokens, before the old ones go.
+PATIENCE_SECONDS = 30.0
+
+#: At least so long is between two reloads. Requests that come meanwhile are one.
+_PAUSE_SECONDS = 1.0
+
+
+class ReloadRequests:
+    """Notes signals; reading of them is for one thread."""
+
+    def __init__(self) -> None:
+        # Its `put` may interrupt itself, as a signal handler can.
+        self._signals: SimpleQueue[int] = SimpleQueue()
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signals.empty():
+            self._signals.put(number)
+
+    def listen(self) -> None:
+        """Have SIGHUP request a reload, in this process, whether it was held back or not."""
+        signal.signal(signal.SIGHUP, self.on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def wait(self) -> None:
+        """Return when there was a request; those that came meanwhile are one."""
+        self._signals.get()
+        try:
+            while True:
+                self._signals.get_nowait()
+        except Empty:
+            return
+
+
+def reload_on_request(requests: ReloadRequests, reread: Reread, services: Services) -> None:
+    """Start the thread that reloads: one reload at a time, and with pauses."""
+
+    def run() -> None:
+        while True:
+            requests.wait()
+            reload_settings(reread, services)
+            time.sleep(_PAUSE_SECONDS)
+
+    services.vital_threads.start("reload", run)
+
+
+def reload_settings(reread: Reread, services: Services) -> None:
+    """Read the settings and put them in force, or say why not."""
+    try:
+        loaded = settings_anew(reread, services.lifecycle.reloaded)
+        if loaded is not None:
+            reload(loaded, services)
+    except Exception:  # The last stop of a bug: the settings before are in force.
+        log.exception("Settings not reloaded, those before stay in force")
+        services.lifecycle.reloaded("a fault in authproxy: its log has the traceback")
+
+
+def settings_anew(reread: Reread, refused: Callable[[str], object]) -> Loaded | None:
+    """Read the settings; where they have faults, say so in the log and return None.
+
+    `refused` is told which settings have faults; their values are the log's alone.
+    """
+    try:
+        return reread()
+    except SettingsError as error:
+        _refuse(error, refused)
+        return None
+
+
+def reload(loaded: Loaded, services: Services) -> None:
+    """Put these settings in force, or say why not."""
+    try:
+        services.reload(loaded.settings, PATIENCE_SECONDS)
+    except (ReloadRefused, SettingsError) as error:
+        _refuse(error, services.lifecycle.reloaded)
+        return
+    log.info("Settings reloaded")
+    services.lifecycle.reloaded()
+    tell_routes(services.routes.settings)
+    if later := changed_of_process(services.settings, loaded.settings):
+        log.warning(
+            "Some changed settings take effect only after a restart",
+            extra={"fields": {"Settings": ", ".join(later)}},
+        )
+
+
+def _refuse(error: ReloadRefused | SettingsError, refused: Callable[[str], object]) -> None:
+    """Say why the settings before stay: to the log with the values, elsewhere without."""
+    why = told = str(error)
+    if isinstance(error, SettingsError):
+        why = "; ".join(map(str, error.faults))
+        names = dict.fromkeys(f"{fault.place}{fault.setting}" for fault in error.faults)
+        told = f"faults in {', '.join(names)}; the log has them"
+    log.error("Settings not reloaded, those before stay in force", extra={"fields": {"Error": why}})
+    refused(told)
+
+
+def changed_of_process(before: Settings, now: Settings) -> list[str]:
+    """Return the settings that differ and hold for the process as long as it lives."""
+    kept = before.effective()
+    return [
+        name
+        for name, value in now.effective().items()
+        if value != kept[name] and name in Settings.fixed_variables()
+    ]

@@ -1,0 +1,270 @@
+"""`serve`: sockets, processes, signals and the application put together."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from flask import Flask
+
+from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
+from authproxy.admin.siblings import METRICS, Siblings
+from authproxy.admin.sums import fold
+from authproxy.admission.admission import VERDICT_KEY
+from authproxy.app import Services, create_app
+from authproxy.cli.condition import condition_of
+from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
+from authproxy.errors import RequestError
+from authproxy.proxy.head_filter import Doorkeeper
+from authproxy.proxy.probes import PATHS
+from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
+from authproxy.server.hooks import AdmitHead, Hooks
+from authproxy.server.limits import Limits, Timeouts, forbid_core_dumps
+from authproxy.server.listening import (
+    ListenError,
+    address_of,
+    listen_tcp,
+    listen_unix,
+    take_passed_sockets,
+)
+from authproxy.server.main_loop import Server, StopRequest
+from authproxy.server.processes.channel import ParentLink
+from authproxy.server.processes.orphans import OrphanReaper
+from authproxy.server.processes.service_manager import ServiceManager
+from authproxy.server.processes.supervision import Supervisor, WorkerReports
+from authproxy.server.processes.workers import Parent
+from authproxy.server.refusals import INTERNAL_ERROR, Refusal, RefusedRequest
+from authproxy.settings import Settings
+from authproxy.telemetry.events import Telemetry
+
+log = logging.getLogger(__name__)
+
+#: What a drain may take beyond delay and grace: refusals, the last telemetry.
+_SPARE_SECONDS = 10.0
+
+
+def serve(settings: Settings, reread: Reread) -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit status.
+
+    0: drained; 1: an address cannot be listened on (the log says which). A
+    second signal ends the process at once, with 128 and the signal's number.
+    On SIGHUP `reread` gives the settings anew. Raises what `create_app` raises.
+    """
+    forbid_core_dumps()
+    manager = ServiceManager.of(
+        os.environ,
+        drain=settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _SPARE_SECONDS,
+    )
+    if manager.ping_every is not None:
+        # The watchdog ends a process with SIGABRT: it then says where it hung.
+        faulthandler.enable()
+    with contextlib.ExitStack() as resources:
+        try:
+            sockets = _listen(settings, resources)
+            metrics = listen_for_metrics(settings, resources)
+        except ListenError as error:
+            log.error("Cannot listen", extra={"fields": {"Error": str(error)}})
+            return 1
+        for sock in (*sockets, *metrics.sockets):
+            log.info("Listening", extra={"fields": {"Address": address_of(sock)}})
+        requests = ReloadRequests()
+        if settings.workers == 1:
+            requests.listen()
+            stop = StopRequest()
+            with _stopped_by_signals(stop):
+                app = create_app(settings)
+                reload_on_request(requests, reread, app.extensions["authproxy"])
+                serve_process(app, sockets, stop, manager, metrics=metrics)
+            return 0
+        in_force = [settings]
+        refused: list[dict[str, object]] = []
+        counts = ConnectionCounts(settings.workers)
+
+        def serve_worker(number: int, stop: StopRequest, parent: ParentLink) -> None:
+            requests.listen()
+            keep_to_one_core(number, settings.workers)
+            share = Share(counts, number)
+            app = create_app(in_force[-1])
+            services: Services = app.extensions["authproxy"]
+            services.vital_threads.watch("parent channel", lambda: parent.alive)
+            reload_on_request(requests, reread, services)
+            serve_process(app, sockets, stop, parent, metrics, share, siblings=parent)
+
+        def reload() -> bool:
+            """Have workers that are forked from now on begin with the settings as they are now."""
+            loaded = settings_anew(reread, reload_refused)
+            if loaded is not None:
+                in_force[:] = [loaded.settings.within(settings)]
+            return loaded is not None
+
+        def reload_refused(error: str) -> None:
+            refused[:] = [{"done_at": time.time(), "error": error}]
+
+        parent = Parent(
+            settings.workers,
+            sockets,
+            serve_worker,
+            delay=settings.shutdown_delay_seconds,
+            grace=settings.shutdown_grace_seconds,
+            overseer=WorkerReports(manager),
+            reload=reload,
+            ended=counts.withdraw,
+            folds={METRICS: fold},
+            # The workers hear nothing of a reload that came to nothing before they were told.
+            notes=lambda: {"refused_reload": refused[0] if refused else None},
+        )
+        return parent.run()
+
+
+def serve_process(
+    app: Flask,
+    sockets: Sequence[socket.socket],
+    stop: StopRequest,
+    supervisor: Supervisor,
+    metrics: MetricsPort = NO_METRICS_PORT,
+    share: Share | None = None,
+    siblings: Siblings | None = None,
+) -> None:
+    """Serve the application in this process until stopped.
+
+    `share` is this process's part where others accept from the same sockets,
+    `siblings` what gathers their reports.
+    """
+    services: Services = app.extensions["authproxy"]
+    lifecycle = _Lifecycle(services, supervisor)
+    if share is not None:
+        share.begin_when(lambda: services.routes.tried)
+    periodic: list[Callable[[], None]] = []
+    if os.getpid() == 1:
+        periodic.append(OrphanReaper().look)
+    if supervisor.listens:
+        periodic.append(lifecycle.report)
+    server = Server(
+        app,
+        sockets,
+        stop,
+        _limits(services.settings),
+        timeouts=Timeouts(body=services.settings.request_body_timeout_seconds),
+        hooks=Hooks(
+            admit_head=_head_admission(services.doorkeeper),
+            on_refused=_refusals(services.telemetry),
+            is_probe=_is_probe,
+            refusal_of=_refusal_of,
+            begin_drain=lifecycle.begin_drain,
+            refuse=services.refuse,
+            periodic=tuple(periodic),
+        ),
+        share=share,
+    )
+    services.start()
+    if supervisor.listens:
+        lifecycle.report()
+    try:
+        with answering(services, metrics, siblings):
+            server.run()
+    finally:
+        services.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        threads=settings.threads,
+        queue=settings.max_queued_requests,
+        body_bytes=settings.max_request_body_bytes,
+        header_bytes=settings.max_request_header_bytes,
+        buffered_bytes=settings.max_buffered_bytes,
+        shutdown_delay=settings.shutdown_delay_seconds,
+        shutdown_grace=settings.shutdown_grace_seconds,
+    )
+
+
+def _is_probe(method: str, target: str) -> bool:
+    return target in PATHS and method in ("GET", "HEAD")
+
+
+def _refusal_of(error: Exception) -> Refusal | None:
+    """Return what a client is told of an error that the application raised on purpose."""
+    if not isinstance(error, RequestError):
+        return None
+    return Refusal(int(error.status), error.code, str(error), error.retry_after, error.fields)
+
+
+def _head_admission(doorkeeper: Doorkeeper) -> AdmitHead:
+    """Return what judges requests whose bodies are still to come."""
+
+    def admit(head: Mapping[str, Any]) -> Mapping[str, object] | Refusal:
+        if not doorkeeper.on_duty:
+            return {}
+        try:
+            return {VERDICT_KEY: doorkeeper(head)}
+        except RequestError as error:
+            return _refusal_of(error) or INTERNAL_ERROR
+
+    return admit
+
+
+def _refusals(telemetry: Telemetry) -> Callable[[RefusedRequest], None]:
+    """Return what has the server's own refusals counted."""
+
+    def count(request: RefusedRequest) -> None:
+        refusal, agent = request.refusal, request.headers.get("USER_AGENT", "")
+        telemetry.refused(
+            request.method, request.target, agent, refusal.status, refusal.code, refusal.message
+        )
+
+    return count
+
+
+class _Lifecycle:
+    """What the server tells of itself, for the application and for who supervises it."""
+
+    def __init__(self, services: Services, supervisor: Supervisor) -> None:
+        self._services = services
+        self._supervisor = supervisor
+
+    def report(self) -> None:
+        routes = self._services.routes.routes
+        sources = {served.route.name: served.tokens for served in routes}
+        self._supervisor.report(condition_of(sources, self._services.vital_threads.ended))
+
+    def begin_drain(self) -> None:
+        self._supervisor.stopping()
+        self._services.begin_drain()
+
+
+def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:
+    sockets = take_passed_sockets(os.environ)
+    if not sockets and settings.listening_socket:
+        listening = listen_unix(
+            settings.listening_socket, settings.listening_socket_mode, settings.socket_group
+        )
+        return [resources.enter_context(listening)]
+    if not sockets:
+        assert settings.listening_port is not None  # settings for serving have one of the three
+        sockets = listen_tcp(settings.listening_host, settings.listening_port)
+    for sock in sockets:
+        resources.callback(sock.close)
+    return sockets
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: StopRequest) -> Iterator[None]:
+    """Have SIGTERM and SIGINT request the stop.
+
+    Explicit handlers, as the kernel gives process 1 of a container no signal
+    that it has no handler for.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, stop.on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

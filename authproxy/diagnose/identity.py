@@ -1,0 +1,226 @@
+"""Probes of the identity: our certificate, a token and its claims, the clock."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from string import Template
+from typing import Any
+
+from authproxy.diagnose.steps import Advice, Finding, Outcome, ProbeFailed
+from authproxy.diagnose.token_claims import (
+    claims_of,
+    days_of,
+    expiry,
+    identifier,
+    moment,
+    printable,
+    shown,
+    utc,
+)
+from authproxy.errors import CertificateError, CredentialError
+from authproxy.files.certificates import load_certificate
+from authproxy.files.regular_file import read_regular_file
+from authproxy.identity.credentials import FetchError, TokenFetcher
+from authproxy.identity.entra_errors import FEDERATION_CODES, Explanation, commands_for, explain
+from authproxy.identity.lifetimes import FetchedToken
+from authproxy.identity.rotation import EXPIRY_NOTICE
+from authproxy.settings import Settings
+
+#: Seconds between this machine's clock and others that are worth a word. Entra bears 300.
+CLOCK_NOTICE = 60.0
+
+#: A token is not used in its last seconds (`authproxy.identity.lifetimes`).
+_LAST_SECONDS = 10.0
+
+#: What clocks this machine's is compared with.
+_CLOCKS = {"identity": "the identity endpoint", "token": "the token", "target": "the target"}
+
+_LOOK_UP = "https://login.microsoftonline.com/error?code={}"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that was fetched, and what it claims; None where it is opaque."""
+
+    fetched: FetchedToken
+    claims: Mapping[str, Any] | None
+
+    @property
+    def object_id(self) -> str | None:
+        """Of the identity; what roles are assigned to."""
+        return identifier(self.claims, "oid")
+
+    @property
+    def audience(self) -> str | None:
+        audience = (self.claims or {}).get("aud")
+        return audience if isinstance(audience, str) else None
+
+    @property
+    def is_user(self) -> bool:
+        """Whether it is a person's (of the Azure CLI), and not an application's."""
+        claims = self.claims or {}
+        return claims.get("idtyp") == "user" or "upn" in claims or "scp" in claims
+
+
+def certificate(settings: Settings, now: datetime) -> Finding:
+    """Tell of our own certificate and its end. Raises ProbeFailed where it cannot be used."""
+    path = settings.aad_client_certificate_path or ""
+    try:
+        ours = load_certificate(path, settings.certificate_password())
+        ours.require_valid(now)
+    except (CertificateError, CredentialError) as error:
+        raise ProbeFailed(f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}") from error
+    left = ours.not_after - now
+    subject = printable(ours.subject)
+    facts = {
+        "subject": subject,
+        "thumbprint": ours.thumbprint,
+        "not_before": f"{ours.not_before:%Y-%m-%dT%H:%M:%SZ}",
+        "not_after": f"{ours.not_after:%Y-%m-%dT%H:%M:%SZ}",
+    }
+    summary = f"{subject}, thumbprint {ours.thumbprint}, good for {days_of(left)}"
+    if left >= EXPIRY_NOTICE:
+        return Finding(summary, facts=facts)
+    advice = Advice(
+        f"It expires on {ours.not_after:%Y-%m-%d %H:%M} UTC",
+        "Issue a new one, add it to the application registration and replace the file: it is "
+        "picked up while running",
+    )
+    return Finding(summary, Outcome.WARNING, facts=facts, advice=(advice,))
+
+
+def token(
+    settings: Settings, fetcher: TokenFetcher, now: float, challenge: str | None = None
+) -> tuple[Finding, Token]:
+    """Fetch a token and tell what it claims, never the token. Raises ProbeFailed.
+
+    `challenge` are the claims that a target demanded of it.
+    """
+    try:
+        fetched = fetcher(challenge)
+    except FetchError as error:
+        raise no_token(settings, error, fetcher.clock_offset) from error
+    got = Token(fetched, claims_of(fetched.value))
+    facts: dict[str, Any] = {
+        "scope": settings.scope,
+        "claims": shown(got.claims or {}),
+        "expires_on": utc(fetched.expires_on),
+    }
+    if got.claims is None:
+        told = ["an opaque token: its claims are for its issuer only"]
+    else:
+        told = [f"{name}: {value}" for name, value in facts["claims"].items()]
+    notes = (*told, f"exp: {expiry(fetched.expires_on, now)}")
+    if fetched.expires_on - now <= _LAST_SECONDS:
+        raise ProbeFailed(
+            f"the token expired at {utc(fetched.expires_on)} by this machine's clock",
+            _clock_advice(fetched.expires_on - now),
+            Advice(
+                "The identity endpoint gives out an old token from its cache",
+                "Wait a few minutes; restart what runs the endpoint",
+            ),
+            facts=facts,
+            notes=notes,
+        )
+    return Finding(f"for {settings.scope}", facts=facts, notes=notes), got
+
+
+def no_token(settings: Settings, error: FetchError, clock_offset: float | None) -> ProbeFailed:
+    """Return what it means that no token was given."""
+    facts: dict[str, Any] = {"scope": settings.scope, "message": printable(error.detail)}
+    notes = [printable(error.detail)]
+    advice = []
+    if abs(clock_offset or 0) > CLOCK_NOTICE:
+        advice.append(_clock_advice(clock_offset or 0))
+    assertion = _assertion() if settings.identity_type == "workloadidentity" else {}
+    if assertion:
+        facts["assertion"] = assertion
+        notes += [
+            f"the service account's token has {name}: {assertion[name]}" for name in assertion
+        ]
+    if error.explanation is not None:
+        facts["code"] = error.explanation.code
+        advice.append(_explained(settings, error.explanation, assertion))
+    elif code := re.search(r"AADSTS(\d+)", error.detail):
+        facts["code"] = code[0]
+        advice.append(Advice(f"Entra refuses with {code[0]}", f"See {_LOOK_UP.format(code[1])}"))
+    return ProbeFailed(f"none for {settings.scope}", *advice, facts=facts, notes=tuple(notes))
+
+
+def no_token_in_time(settings: Settings, seconds: float) -> ProbeFailed:
+    """Return what it means that the identity endpoint kept silent."""
+    return no_token(
+        settings, FetchError(f"given up after {seconds:g} s", explain("timed out")), None
+    )
+
+
+def clock(offsets: Mapping[str, float | None]) -> Finding:
+    """Compare this machine's clock with others: `offsets` are seconds that they are ahead of it.
+
+    Whose they are is said by the keys of `_CLOCKS`.
+    """
+    known = {name: round(offset, 1) for name, offset in offsets.items() if offset is not None}
+    if not known:
+        return Finding("there is nothing to compare it with", Outcome.SKIPPED)
+    name = max(known, key=lambda each: abs(known[each]))
+    offset = known[name]
+    facts = {"seconds_behind": offset, "compared_with": known}
+    if abs(offset) <= CLOCK_NOTICE:
+        return Finding(f"in step with {' and '.join(_CLOCKS[each] for each in known)}", facts=facts)
+    return Finding(
+        f"{abs(offset):.0f} s {'behind' if offset > 0 else 'ahead of'} {_CLOCKS[name]}",
+        Outcome.WARNING,
+        facts=facts,
+        advice=(_clock_advice(offset),),
+    )
+
+
+def token_offset(token: Token, now: float) -> float | None:
+    """Return by how many seconds a token is from the future of `now`, None if it is not.
+
+    More it cannot tell: it may be an old one, from a cache.
+    """
+    times = [at for name in ("iat", "nbf") if (at := moment(token.claims, name)) is not None]
+    return max(times) - now if times and max(times) > now else None
+
+
+def _clock_advice(offset: float) -> Advice:
+    return Advice(
+        f"This machine's clock is {abs(offset):.0f} s {'slow' if offset > 0 else 'fast'}; Entra "
+        "bears 5 minutes",
+        "Let it be set from the network",
+        ("timedatectl status", "chronyc tracking"),
+    )
+
+
+def _explained(
+    settings: Settings, explanation: Explanation, assertion: Mapping[str, str]
+) -> Advice:
+    values = {name: shlex.quote(text) for name, text in settings.effective().items() if text}
+    commands = [
+        Template(command).safe_substitute(values)
+        for command in commands_for(explanation, settings.identity_type)
+    ]
+    if explanation.code in FEDERATION_CODES and assertion.keys() >= {"iss", "sub", "aud"}:
+        commands.append(
+            "az identity federated-credential create --identity-name NAME --resource-group GROUP "
+            f"--name authproxy --issuer {shlex.quote(assertion['iss'])} "
+            f"--subject {shlex.quote(assertion['sub'])} --audiences {shlex.quote(assertion['aud'])}"
+        )
+    cause = f"{explanation.cause} ({explanation.code})"
+    return Advice(cause, explanation.mend, tuple(commands))
+
+
+def _assertion() -> dict[str, str]:
+    """Return what the service account's token says, as a federated credential compares it."""
+    try:
+        data = read_regular_file(os.environ.get("AZURE_FEDERATED_TOKEN_FILE", ""))
+        claims = claims_of(data.decode("ascii").strip())
+    except ValueError:
+        return {}
+    return shown(claims or {}, ("iss", "sub", "aud"))

@@ -1,0 +1,101 @@
+"""Pure rules: what kind of target there is, and which request does it no harm."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from authproxy.http1.headers import Field
+from authproxy.http1.urls import REMOTE_WRITE_PATH, TargetURL, path_of
+from authproxy.settings.audiences import scope_for_host
+
+QUERY_PATH = "/api/v1/query?query=vector(1)"
+
+#: A WriteRequest without series is no byte of protobuf, and that in snappy's block format
+#: is the length alone.
+EMPTY_WRITE = b"\0"
+_WRITE_FIELDS = (
+    ("Content-Type", "application/x-protobuf"),
+    ("Content-Encoding", "snappy"),
+    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+)
+
+_INGESTION_SCOPE = re.compile(r"https://monitor\.azure\.\w+/")
+_QUERY_SCOPE = re.compile(r"https://prometheus\.monitor\.azure\.\w+/")
+_READING = re.compile(r"/api/v1/(query|query_range|series|labels?|metadata|status)\b")
+_RULE = re.compile(r"/dataCollectionRules/(dcr-[0-9A-Za-z]+)(?=/)", re.IGNORECASE)
+
+
+class Kind(str, Enum):
+    """What a target is for, as far as the settings tell."""
+
+    INGESTION = "ingestion"
+    QUERY = "query"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class HarmlessRequest:
+    """What is asked of the target: `kind` is what its answer can tell about.
+
+    `exact` is false where the settings do not name the path that clients use.
+    """
+
+    kind: Kind
+    method: str
+    target: str
+    fields: tuple[Field, ...] = ()
+    body: bytes | None = None
+    exact: bool = True
+
+    @property
+    def rule(self) -> str | None:
+        """The immutable id of the data collection rule in the path."""
+        found = _RULE.search(self.target)
+        return found[1] if found else None
+
+
+def is_azure_monitor(scope: str) -> bool:
+    """Tell whether tokens for `scope` are for an Azure Monitor workspace."""
+    return bool(_INGESTION_SCOPE.match(scope) or _QUERY_SCOPE.match(scope))
+
+
+def kind_of(url: TargetURL, scope: str) -> Kind:
+    """Return what the target is for, by its host, its path and the audience."""
+    derived = scope_for_host(url.host) or ""
+    if url.path.endswith(REMOTE_WRITE_PATH) or _INGESTION_SCOPE.match(derived):
+        return Kind.INGESTION
+    if _QUERY_SCOPE.match(derived or scope):
+        return Kind.QUERY
+    return Kind.OTHER
+
+
+def request_for(
+    url: TargetURL, scope: str, *, path: str | None = None, only_remote_write: bool = False
+) -> HarmlessRequest:
+    """Return the request that fits the target, or that fits `path` where one is given.
+
+    `path` is what a client would ask for, with its query; the target's own is
+    put in front of it. With `only_remote_write` (INGESTION_URL) there is one
+    URL. Nothing is written and nothing is changed: an empty remote write, a
+    reading query, or HEAD.
+    """
+    if only_remote_write:
+        return _empty_write(url.join("/"))
+    kind = kind_of(url, scope)
+    if path is None and kind is Kind.INGESTION and url.path.strip("/"):
+        path = "/" if url.path.endswith(REMOTE_WRITE_PATH) else REMOTE_WRITE_PATH
+    elif path is None and kind is Kind.QUERY:
+        path = QUERY_PATH
+    target = url.join(path or "/")
+    plain = path_of(target)
+    if plain.endswith(REMOTE_WRITE_PATH):
+        return _empty_write(target)
+    if _READING.search(plain):
+        return HarmlessRequest(Kind.QUERY, "GET", target)
+    return HarmlessRequest(kind, "HEAD", target, exact=path is not None)
+
+
+def _empty_write(target: str) -> HarmlessRequest:
+    return HarmlessRequest(Kind.INGESTION, "POST", target, _WRITE_FIELDS, EMPTY_WRITE)

@@ -1,0 +1,84 @@
+"""Pure rules: what the certificate of a server says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from authproxy.diagnose.token_claims import printable
+
+#: A certificate that ends so soon is worth a warning, unless it is of a kind that lives shortly.
+EXPIRY_NOTICE = timedelta(days=14)
+_NOTICE_SHARE = 3
+
+#: Who issues for Azure's own names.
+_AZURE_ISSUERS = ("microsoft", "digicert")
+_AZURE = (".azure.com", ".azure.us", ".azure.cn")
+
+
+@dataclass(frozen=True)
+class PeerCertificate:
+    """What is told of the certificate that a server presented."""
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def from_der(cls, der: bytes) -> PeerCertificate:
+        """Read a certificate. Raises ValueError where it cannot be read."""
+        certificate = x509.load_der_x509_certificate(der)
+        try:
+            extension = certificate.extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            ).value
+            names = [
+                *extension.get_values_for_type(x509.DNSName),
+                *map(str, extension.get_values_for_type(x509.IPAddress)),
+            ]
+        except x509.ExtensionNotFound:
+            names = []
+        return cls(
+            subject=_called(certificate.subject) or ", ".join(names[:1]),
+            issuer=_called(certificate.issuer),
+            names=tuple(map(printable, names)),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a script is told."""
+        return {
+            "subject": self.subject,
+            "issuer": self.issuer,
+            "names": list(self.names),
+            "not_before": f"{self.not_before:%Y-%m-%dT%H:%M:%SZ}",
+            "not_after": f"{self.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Tell whether there is reason to ask who renews it."""
+        left = self.not_after - now
+        return left < EXPIRY_NOTICE and left < (self.not_after - self.not_before) / _NOTICE_SHARE
+
+
+def foreign_issuer(host: str, certificate: PeerCertificate) -> str | None:
+    """Return who issued for one of Azure's names, if that is not whom Azure has issue."""
+    azure = host.lower().removesuffix(".").endswith(_AZURE)
+    usual = any(name in certificate.issuer.lower() for name in _AZURE_ISSUERS)
+    return certificate.issuer if azure and not usual else None
+
+
+def _called(name: x509.Name) -> str:
+    """Return the common name, or the organization, or the whole."""
+    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        for attribute in name.get_attributes_for_oid(kind):
+            return printable(str(attribute.value))
+    return printable(name.rfc4514_string())

@@ -1,0 +1,1 @@
+"""The way of a request: where it enters, where it is sent, and what comes back."""

@@ -1,0 +1,66 @@
+"""The probes' blueprint: what Kubernetes and load balancers ask of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from authproxy import __version__
+from authproxy.proxy.lifecycle import Lifecycle
+from authproxy.proxy.route_set import RouteSet, Routing
+from authproxy.proxy.vital_threads import VitalThreads
+
+#: Request targets of the probes, as they usually come; GET and HEAD are answered.
+PATHS = frozenset({"/health", "/ready"})
+
+
+def probes_blueprint(routing: Routing, lifecycle: Lifecycle, threads: VitalThreads) -> Blueprint:
+    """Return the blueprint with /health and /ready."""
+    blueprint = Blueprint("probes", __name__)
+
+    def answer(good: bool, status: str) -> Response:
+        about = about_tokens(routing.routes)
+        response = jsonify(status=status, version=__version__, **about)
+        response.status_code = 200 if good else 503
+        return response
+
+    @blueprint.get("/health", provide_automatic_options=False)
+    def health() -> Response:
+        """The process can serve; an identity outage is no reason to restart it."""
+        ended = threads.ended
+        return answer(not ended, what_ended(ended) if ended else "ok")
+
+    @blueprint.get("/ready", provide_automatic_options=False)
+    def ready() -> Response:
+        """A request would be forwarded with a valid token, on one route at least."""
+        if lifecycle.draining:
+            return answer(False, "draining")
+        return answer(routing.routes.ready, readiness(routing.routes))
+
+    return blueprint
+
+
+def what_ended(threads: Sequence[str]) -> str:
+    """Return which of the threads do not run that the process needs."""
+    return f"a thread has ended: {', '.join(threads)}"
+
+
+def readiness(routes: RouteSet) -> str:
+    """Return in a few words how ready the routes are."""
+    lacking = [served for served in routes.routes if not served.ready]
+    if not lacking:
+        return "ready"
+    tokens = any(not served.tokens.ready for served in lacking)
+    why = "no valid token" if tokens else "nothing yet to tell callers by"
+    if not routes.ready:
+        return why
+    return f"ready, but for {', '.join(served.route.name for served in lacking)}: {why}"
+
+
+def about_tokens(routes: RouteSet) -> dict[str, Any]:
+    """Return what there is to know of the token, or of each route and its token."""
+    if not routes.settings.has_routes:
+        return {"token": routes.routes[0].tokens.status()}
+    return {"routes": [served.status() for served in routes.routes]}

@@ -1,0 +1,252 @@
+"""The server: listening sockets, connections and threads around one main loop, which can drain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from waitress.adjustments import Adjustments
+
+from authproxy.http1.memory_body import BodyMemory
+from authproxy.server.balance import Share
+from authproxy.server.budget import Budget, Pool
+from authproxy.server.connection import Connection, Surroundings
+from authproxy.server.connections import Connections
+from authproxy.server.dispatch import Dispatcher, OverloadLog
+from authproxy.server.exchange import Address, Site
+from authproxy.server.hooks import Hooks
+from authproxy.server.limits import (
+    BODY_MEMORY_BYTES,
+    DEFAULT_TIMEOUTS,
+    HEAD_MEMORY_BYTES,
+    RESPONSE_MEMORY_BYTES,
+    Limits,
+    Timeouts,
+    connection_limit,
+)
+from authproxy.server.listener import LEFT_SECONDS, Listener
+from authproxy.server.outbox import OutboxStore
+from authproxy.server.poller import Poller
+from authproxy.server.request_body import BodyStore
+from authproxy.server.request_reader import Intake
+from authproxy.server.stages import Stage
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+#: Longest wait of the main loop, and the interval of looking after timeouts.
+_TICK_SECONDS = 1.0
+
+#: Longest wait where there is no room for further connections.
+_FULL_SECONDS = 0.1
+
+#: How long a new connection is given to send its request while draining.
+_FIRST_WORD_SECONDS = 1.0
+
+#: After the grace: threads and seconds for telling queued requests so.
+_REFUSING_THREADS = 4
+_REFUSING_SECONDS = 2.0
+
+
+class StopRequest:
+    """Turns signals into a request to stop; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def __call__(self) -> None:
+        self.requested = True
+        for callback in self._callbacks:
+            callback()
+
+    def when_requested(self, callback: Callable[[], None]) -> None:
+        """Have this called on a request, also from signal handlers and other threads."""
+        self._callbacks.append(callback)
+        if self.requested:
+            callback()
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self()
+            return
+        try:
+            log.warning("Second signal: ending at once.", extra={"fields": {"Signal": number}})
+            logging.shutdown()
+        finally:
+            os._exit(128 + number)
+
+
+class Server:
+    """Serves a WSGI application on listening sockets until told to stop."""
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        sockets: Sequence[socket.socket],
+        stop: StopRequest,
+        limits: Limits,
+        *,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        hooks: Hooks = Hooks(),  # noqa: B008 - it is frozen
+        share: Share | None = None,
+        is_main: bool = True,
+    ) -> None:
+        """`share` is this process's part where others accept from the same sockets.
+
+        Of one that `is_main`, the log says how it ends.
+        """
+        self._stop = stop
+        self._limits = limits
+        self._hooks = hooks
+        self._share = share
+        self._is_main = is_main
+        self._draining = False
+        self._next_tick = 0.0
+        self._poller = Poller()
+        overload = OverloadLog()
+        self._dispatcher = Dispatcher(limits, hooks, overload)
+        buffered = Budget(limits.buffered_bytes, limits.body_bytes)
+        heads = Budget(HEAD_MEMORY_BYTES + limits.header_bytes, limits.header_bytes)
+        self._connections = Connections(
+            connection_limit(limits),
+            self._poller,
+            {"MAX_BUFFERED_BYTES": buffered, "The memory for headers": heads},
+            overload,
+        )
+        # Nothing of our own in responses, and X-Forwarded-* pass on as they came.
+        adjustments = Adjustments(ident=None, clear_untrusted_proxy_headers=False)
+        bodies = BodyStore.of(limits.body_bytes, BodyMemory(BODY_MEMORY_BYTES), buffered)
+        self._surroundings = Surroundings(
+            timeouts=timeouts,
+            hooks=hooks,
+            poller=self._poller,
+            intake=Intake(adjustments, limits.header_bytes, bodies, heads),
+            outboxes=OutboxStore(Pool(RESPONSE_MEMORY_BYTES), buffered),
+            serve=self._dispatcher.serve,
+            receive_later=self._connections.receive_later,
+            forget=self._connections.forget,
+        )
+        self._listeners = [
+            Listener(
+                sock,
+                self._accepted,
+                self._connections.has_room,
+                share=share,
+                all_taken=self._dispatcher.all_taken,
+            )
+            for sock in sockets
+        ]
+        self._sites = {
+            listener: Site(
+                application,
+                adjustments,
+                adjustments.server_name,
+                listener.port,
+                hooks.refusal_of,
+                lambda: self._draining,
+            )
+            for listener in self._listeners
+        }
+        stop.when_requested(self._poller.wake)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a thread."""
+        return self._dispatcher.queued
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return list(self._connections)
+
+    def run(self) -> None:
+        """Serve until a stop is requested, then drain; returns when all is over."""
+        for listener in self._listeners:
+            self._poller.add(listener)
+        self._loop(lambda: self._stop.requested)
+        self._hooks.begin_drain()
+        self._draining = True
+        for listener in self._listeners:
+            listener.drain()
+        if self._is_main:
+            log.info("Draining", extra={"fields": {"Connections": len(self._connections)}})
+        self._loop(lambda: False, self._limits.shutdown_delay)
+        for listener in self._listeners:
+            listener.accept_waiting()
+            self._poller.remove(listener)
+            listener.close()
+        self._listeners.clear()
+        drained = self._loop(self._drained, self._limits.shutdown_grace)
+        if not drained:
+            # Threads may all be held by a silent target: a few more for the queue.
+            self._hooks.refuse()
+            self._dispatcher.add_threads(_REFUSING_THREADS)
+            drained = self._loop(self._drained, _REFUSING_SECONDS)
+        if not drained:
+            self._cut()
+        # Let them log what they have to; the target may hold some.
+        self._dispatcher.end(_TICK_SECONDS)
+        self._poller.close()
+        if self._is_main:
+            log.info("Stopped")
+
+    def _accepted(self, listener: Listener, sock: socket.socket, client: Address) -> None:
+        site = self._sites[listener]
+        self._connections.add(Connection(sock, client, site, self._surroundings))
+
+    def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Turn the main loop until the condition holds; False if time ran out first."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not until():
+            wait = _TICK_SECONDS
+            if deadline is not None:
+                wait = min(wait, deadline - time.monotonic())
+                if wait <= 0:
+                    return False
+            for listener in self._listeners:
+                self._poller.update(listener)
+                if listener.is_paused():
+                    wait = min(wait, LEFT_SECONDS)
+            if not self._connections.has_room():
+                wait = min(wait, _FULL_SECONDS)
+            self._poller.turn(0 if self._connections.has_due else wait)
+            self._connections.receive()
+            self._connections.make_room()
+            if self._share is not None:
+                self._share.put(len(self._connections))
+            self._tick()
+        return True
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK_SECONDS
+            self._connections.check(now)
+            for act in self._hooks.periodic:
+                act()
+
+    def _drained(self) -> bool:
+        """Close what is idle; True when no connection is left."""
+        for connection in self._connections:
+            new = not connection.has_spoken
+            expected = new and time.monotonic() - connection.made_at < _FIRST_WORD_SECONDS
+            idle = connection.stage is Stage.IDLE and not expected
+            if idle and not connection.has_unread_bytes():
+                connection.close()
+        return not len(self._connections)
+
+    def _cut(self) -> None:
+        busy = [each for each in self._connections if each.stage is not Stage.LINGERING]
+        if busy:
+            message = "Cut the requests that outlived the shutdown grace."
+            log.warning(message, extra={"fields": {"Count": len(busy)}})
+        for connection in self._connections:
+            connection.cut()

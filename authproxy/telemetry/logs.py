@@ -1,0 +1,291 @@
+"""Log set-up: one line per event on standard error, as logfmt or JSON.
+
+Events are logged through the standard library everywhere, with their keys in
+`extra={"fields": {...}}`. The logfmt line is the retired proxy's (logrus's
+text form): time, level and msg first, values quoted where they need it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from traceback import TracebackException
+from types import TracebackType
+from typing import Any, TextIO
+
+from authproxy.redaction import masked
+from authproxy.settings import Settings
+from authproxy.telemetry.log_writer import LogWriter, Sink, descriptor_sink, stream_sink
+
+log = logging.getLogger(__name__)
+
+_BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
+
+#: Syslog's priorities, from which level up.
+_JOURNAL_PREFIXES = (
+    (logging.CRITICAL, "<2>"),
+    (logging.ERROR, "<3>"),
+    (logging.WARNING, "<4>"),
+    (logging.INFO, "<6>"),
+    (logging.NOTSET, "<7>"),
+)
+
+#: Most characters of one value in a line. What a client, a target or an identity endpoint says may
+#: be as long as they like.
+MAX_VALUE_CHARACTERS = 2048
+
+#: What cannot change between the call and the line.
+_FIXED = (str, int, float, type(None))
+_NO_FIELDS: Mapping[str, Any] = {}
+
+#: What a record takes in memory besides its texts, and what a traceback adds.
+_RECORD_BYTES = 1000
+_TRACEBACK_BYTES = 4000
+
+#: Libraries whose debug output shows request headers, or that warn of what is
+#: ordinary here (a full pool or queue).
+_QUIET = {
+    "azure": logging.ERROR,
+    "msal": logging.ERROR,
+    "urllib3": logging.ERROR,
+    "werkzeug": logging.ERROR,
+}
+
+
+def event_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return a record's keys and values, masked, in the order of its line."""
+    fields: Mapping[str, Any] = getattr(record, "fields", {})
+    event: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+        "level": record.levelname.lower(),
+        "msg": masked(record.getMessage()),
+    }
+    for key, value in fields.items():
+        if value is not None:
+            event[key] = bounded(masked(value)) if isinstance(value, str) else value
+    for key in ("trace_id", "span_id"):  # where the record belongs to a sampled span
+        if (value := getattr(record, key, None)) is not None:
+            event[key] = value
+    if (traceback := getattr(record, "traceback", None)) is not None:
+        event["Traceback"] = masked("".join(traceback.format()).rstrip())
+    elif record.exc_info:
+        event["Traceback"] = masked(logging.Formatter().formatException(record.exc_info))
+    return event
+
+
+def bounded(text: str) -> str:
+    """Return a value as a line may have it: cut, with the number of characters left out."""
+    more = len(text) - MAX_VALUE_CHARACTERS
+    return text if more <= 0 else f"{text[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(event_of(record), default=str)
+
+
+class LogfmtFormatter(logging.Formatter):
+    """`key=value` pairs; a value is quoted and escaped where it is not one plain word."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = event_of(record)
+        # Always quoted, so that one pattern finds a message of one word as well.
+        message = json.dumps(event.pop("msg"))
+        head = f'time="{event.pop("time")}" level={event.pop("level")} msg={message}'
+        return " ".join([head, *(f"{key}={_logfmt_value(value)}" for key, value in event.items())])
+
+
+def _logfmt_value(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if _BARE_VALUE.fullmatch(text) else json.dumps(text)
+
+
+class JournalFormatter(logging.Formatter):
+    """Puts the priority in front of a line, from where the journal takes it away (sd-daemon(3))."""
+
+    def __init__(self, form: logging.Formatter) -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{journal_prefix(record.levelno)}{self._form.format(record)}"
+
+
+def journal_prefix(level: int) -> str:
+    """Return what tells the journal how grave a line is."""
+    return next(prefix for least, prefix in _JOURNAL_PREFIXES if level >= least)
+
+
+def writes_to_journal() -> bool:
+    """Tell whether standard error is the journal (JOURNAL_STREAM of systemd.exec(5))."""
+    stream: TextIO | None = sys.stderr
+    try:
+        status = os.fstat(stream.fileno() if stream else -1)
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class WriterHandler(logging.Handler):
+    """Hands records to a `LogWriter`, as they are when they are logged."""
+
+    def __init__(self, sink: Sink, form: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(form)
+        self.writer: LogWriter[logging.LogRecord] = LogWriter(sink, self._line, _of_loss)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(*captured(record))
+        except Exception as error:  # noqa: BLE001  # a caller's arguments may raise anything
+            self.writer.put(_of_fault(record, error), len(record.name))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:  # noqa: BLE001  # likewise; it would end the thread
+            return self.format(_of_fault(record, error))
+
+    def flush(self) -> None:
+        """Wait until all lines are written, a second or two at most."""
+        self.writer.flush()
+
+    def close(self) -> None:
+        """End the writer; what is logged from now on is dropped."""
+        self.writer.close()
+        super().close()
+
+
+def captured(record: logging.LogRecord) -> tuple[logging.LogRecord, int]:
+    """Return a record that can be formed later in another thread, and its size in bytes.
+
+    It is the same one, unless it refers to what may have changed by then. Of an
+    exception it keeps what a traceback shows, not the frames and their values.
+    """
+    message, fields = record.msg, getattr(record, "fields", _NO_FIELDS)
+    args = record.args if isinstance(record.args, tuple) else (record.args,)
+    fixed = type(message) is str and record.exc_info is None
+    size = _RECORD_BYTES
+    for value in (message, *args, *fields.values()):
+        if type(value) is str:
+            size += len(value)
+        elif not isinstance(value, _FIXED):
+            fixed = False
+    if fixed:
+        return record, size
+    record = copy.copy(record)
+    record.msg, record.args = record.getMessage(), None
+    record.fields = {
+        key: value if isinstance(value, _FIXED) else str(value) for key, value in fields.items()
+    }
+    size = _RECORD_BYTES + len(record.msg) + sum(len(str(value)) for value in fields.values())
+    if record.exc_info and record.exc_info[0]:
+        record.traceback = TracebackException(*record.exc_info, lookup_lines=False)
+        record.exc_info = None
+        size += _TRACEBACK_BYTES
+    return record, size
+
+
+def _of_loss(count: int) -> logging.LogRecord:
+    message = "Log lines were lost, as nobody read standard error"
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
+    record.fields = {"Count": count}
+    return record
+
+
+def _of_fault(faulty: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    message = "A log line could not be formed"
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, None)
+    record.fields = {"Logger": faulty.name, "Line": faulty.lineno, "Error": type(error).__name__}
+    return record
+
+
+def standard_error() -> Sink:
+    """Return what writes to standard error."""
+    stream: TextIO | None = sys.stderr
+    if stream is None:  # the process began without, and descriptor 2 may be a client's socket
+        return len
+    try:
+        # Another descriptor than the usual one is the stream's to close.
+        if stream.fileno() == 2:
+            return descriptor_sink(2)
+    except (OSError, ValueError):
+        pass  # it has none
+    return stream_sink(stream)
+
+
+def lost_lines() -> int:
+    """Return how many lines this process has lost as nobody read them."""
+    return sum(writer.lost for writer in _writers())
+
+
+def alive() -> bool:
+    """Tell whether the lines of this process are being written."""
+    return all(writer.alive for writer in _writers())
+
+
+def _writers() -> list[LogWriter[logging.LogRecord]]:
+    handlers = logging.getLogger().handlers
+    return [handler.writer for handler in handlers if isinstance(handler, WriterHandler)]
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Write lines for the operator to standard error; return once they are there.
+
+    Waits no longer than `LogWriter.flush`, and does not mind if nobody reads them.
+    """
+    prefix = journal_prefix(logging.ERROR) if writes_to_journal() else ""
+    for handler in logging.getLogger().handlers:  # what has been logged comes first
+        handler.flush()
+    writer: LogWriter[str] = LogWriter(standard_error(), str, "{} lines were lost".format)
+    for line in lines:
+        writer.put(f"{prefix}{line}", len(line))
+    writer.flush()
+    writer.close()
+
+
+def log_uncaught() -> None:
+    """Have what Python itself would write to standard error, and wait for, logged instead."""
+    logging.captureWarnings(True)
+
+    def report(
+        kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not SystemExit:
+            log.critical("Unexpected error", exc_info=(kind, error or kind(), trace))
+
+    sys.excepthook = report
+    threading.excepthook = lambda args: report(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: report(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def configure(settings: Settings) -> None:
+    """Send every log line of this process to standard error in the form asked for."""
+    form = JSONFormatter() if settings.log_format == "json" else LogfmtFormatter()
+    handler = WriterHandler(
+        standard_error(), JournalFormatter(form) if writes_to_journal() else form
+    )
+    root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, WriterHandler):
+            before.flush()
+            before.close()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    set_level(settings)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def set_level(settings: Settings) -> None:
+    """Log what is at least of the level asked for."""
+    logging.getLogger("authproxy").setLevel(settings.level)
