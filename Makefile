@@ -122,6 +122,7 @@ check: install ## Check form, lint, types, and for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/mypy --strict authproxy tools
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS)
 
 # What users install, and what builds it; `make audit` looks at all that is locked.

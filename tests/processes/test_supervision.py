@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from authproxy.cli.condition import condition_of
 from authproxy.errors import CredentialError
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
 from authproxy.server.processes.service_manager import Condition, ServiceManager
-from authproxy.server.processes.supervision import WorkerReports, condition_of
+from authproxy.server.processes.supervision import WorkerReports
 from tests.support.clock import FakeClock
 from tests.support.process import wait_until
 
