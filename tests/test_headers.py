@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from authproxy.http1.headers import (
     HOP_BY_HOP,
+    OVERRULING,
     canonical,
     client_address,
     forwardable,
@@ -74,6 +75,16 @@ def test_connection_cannot_name_an_override_away() -> None:
 
 def test_an_override_replaces_what_the_client_sent() -> None:
     assert forward(("X-Scope", "a"), overrides={"X-Scope": "b"}) == [("X-Scope", "b")]
+
+
+def test_dropped_fields_end_here_in_any_case_save_an_override_of_that_name() -> None:
+    fields = [("X-Rewrite-Url", "/a"), ("X-HTTP-Method", "PUT"), ("X-Kept", "1")]
+    overrides = {"X-Rewrite-Url": "/ours"}
+    assert forwardable(fields, overrides=overrides, client=None, dropped=OVERRULING) == [
+        ("X-Kept", "1"),
+        ("X-Rewrite-Url", "/ours"),
+    ]
+    assert forwardable(fields, overrides={}, client=None) == fields
 
 
 def test_the_clients_address_is_appended_to_x_forwarded_for() -> None:

@@ -7,7 +7,7 @@ sent (`x-foo` becomes `X-Foo`); values are never touched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -42,6 +42,18 @@ _ENDS_HERE = HOP_BY_HOP | {
     "x-forwarded-for",
     "expect",
 }
+
+#: Request fields that have some servers and frameworks serve another path or method
+#: than those of the request line (IIS URL Rewrite, Symfony, Express, OData).
+OVERRULING = frozenset(
+    {
+        "x-original-url",
+        "x-rewrite-url",
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+    }
+)
 
 #: CONNECT asks for a tunnel and TRACE for the request's own fields, with the
 #: token among them: neither may reach the target (RFC 9110 section 9.3).
@@ -89,17 +101,22 @@ def client_address(environ: Mapping[str, Any]) -> str | None:
 
 
 def forwardable(
-    fields: Sequence[Field], *, overrides: Mapping[str, str], client: str | None
+    fields: Sequence[Field],
+    *,
+    overrides: Mapping[str, str],
+    client: str | None,
+    dropped: Set[str] = frozenset(),
 ) -> list[Field]:
     """Return the request fields that go on to the target.
 
     Left out are hop-by-hop fields, those that Connection names, every inbound
-    credential, and the fields that `overrides` replaces. `overrides` has
+    credential, the fields that `overrides` replaces, and those `dropped`, by
+    lower-case names (OVERRULING, where path or method decide). `overrides` has
     canonical names and is added whole, as is `client`, the client's address,
     at the end of X-Forwarded-For. Connection can name away only what came
     from the client, never what is added here or by the sender of the request.
     """
-    left_out = _ENDS_HERE.union(name.lower() for name in overrides)
+    left_out = _ENDS_HERE.union(dropped, (name.lower() for name in overrides))
     if named := [m for name, value in fields if name == "Connection" for m in list_members(value)]:
         left_out = left_out.union(named)
     kept = [field for field in fields if field[0].lower() not in left_out]

@@ -10,6 +10,7 @@ from flask import Response
 from authproxy.cancellation import abort_signal
 from authproxy.errors import MethodNotAllowed, NoRoute, TargetRefusedIdentity
 from authproxy.http1.headers import (
+    OVERRULING,
     REFUSED_METHODS,
     canonical,
     client_address,
@@ -48,6 +49,7 @@ class Forwarder:
         self._body_limit = settings.max_request_body_bytes
         self._log_query = settings.log_query
         self._retry_auth_failures = settings.remote_write_retry_auth_failures
+        self._dropped = OVERRULING if route.restricts_requests else frozenset()
         overrides = settings.override_request_headers
         self._redact = Redactor(value.reveal() for value in overrides.values())
         self._overrides = {canonical(name): value.reveal() for name, value in overrides.items()}
@@ -65,7 +67,12 @@ class Forwarder:
             self._url.origin + (outbound_target if self._log_query else path_of(outbound_target))
         )
         received = received_fields(environ)
-        passed = forwardable(received, overrides=self._overrides, client=client_address(environ))
+        passed = forwardable(
+            received,
+            overrides=self._overrides,
+            client=client_address(environ),
+            dropped=self._dropped,
+        )
         fields = [("Host", self._url.authority), *passed]
         body = receive_body(environ, self._body_limit)
         if body is not None:

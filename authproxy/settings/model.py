@@ -82,6 +82,13 @@ class Route:
     match: Match
     settings: Settings
 
+    @property
+    def restricts_requests(self) -> bool:
+        """Whether method or path decide if a request may take it."""
+        settings = self.settings
+        restrictions = (self.name, settings.allowed_methods, settings.allowed_paths)
+        return settings.forwards_only_remote_write or any(restrictions)
+
     def shown(self) -> dict[str, str]:
         """Return which requests take it, and what is in force there, secrets masked."""
         effective = self.settings.effective()

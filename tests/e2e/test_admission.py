@@ -380,6 +380,49 @@ def test_methods_that_are_allowed_pass(
     assert target.only().method == method.encode()
 
 
+# -- fields that would have the target serve something else ---------------------------------------
+
+OVERRULING_FIELDS = (
+    "X-Original-URL: /secret",
+    "x-rewrite-url: /secret",
+    "X-HTTP-Method-Override: DELETE",
+    "X-HTTP-Method: DELETE",
+    "X-METHOD-Override: DELETE",
+)
+
+
+def test_no_field_has_the_target_serve_what_was_not_admitted(
+    guarded: ProxyProcess, target: Upstream
+) -> None:
+    sent = (BEARER, *OVERRULING_FIELDS, "X-Original-Host: kept")
+    assert guarded.ask(message("POST /allowed", *sent, body=b"b")).status == 200
+    names = target.only().names
+    assert "x-original-host" in names
+    assert not names & {line.partition(":")[0].lower() for line in OVERRULING_FIELDS}
+
+
+@pytest.mark.parametrize(
+    "restriction",
+    [{"ALLOWED_METHODS": "POST"}, {"ALLOWED_PATHS": "/api"}, {"INGESTION_URL": "/write"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_nor_where_one_rule_decides_save_a_field_that_the_operator_sets(
+    launch: Launch, target: Upstream, restriction: dict[str, str]
+) -> None:
+    ingestion = "INGESTION_URL" in restriction
+    given = {"INGESTION_URL": f"{target.url}/write"} if ingestion else restriction
+    proxy = launch(
+        without=("TARGET_HOST",) if ingestion else (),
+        OVERRIDE_REQUEST_HEADERS='{"X-Original-URL": "/ours"}',
+        **given,
+    )
+    assert proxy.ask(message("POST /api/v1/write", *OVERRULING_FIELDS, body=b"b")).status == 200
+    request = target.only()
+    assert request.all("X-Original-URL") == ["/ours"]
+    assert not request.names & {"x-rewrite-url", "x-http-method", "x-http-method-override"}
+    assert "x-method-override" not in request.names
+
+
 # -- paths -------------------------------------------------------------------------------------
 
 

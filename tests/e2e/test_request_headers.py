@@ -153,6 +153,9 @@ def test_connection_cannot_name_content_length_away(proxy: ProxyProcess, target:
         "Referer: http://x.example/?a=%zz",
         "X-Many--Dashes-: 1",
         "X-Empty:",
+        # Nothing restricts path or method here, so that these change nothing that was decided.
+        "X-Original-URL: /x",
+        "X-HTTP-Method-Override: GET",
         "X-Inner: a  b\tc , d",
         'X-Quoted: "a,b"; c="\\""',
         "X-Latin: caf\xe9",

@@ -116,6 +116,17 @@ def test_a_path_of_no_certain_route_gets_400_and_no_body_is_read(
     assert target.only().target == deep.encode()
 
 
+def test_no_field_leads_a_request_of_one_route_to_another(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    routes = [to(target, path="/open"), to(target, path="/secret", allowed_methods="GET")]
+    config = write_routes(tmp_path / "authproxy.yaml", routes)
+    proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config))
+    sent = ("X-Original-URL: /secret", "X-Rewrite-URL: /secret", "X-HTTP-Method-Override: DELETE")
+    assert ask(proxy, "POST /open", *sent).status == 200
+    assert not target.only().names & {line.partition(":")[0].lower() for line in sent}
+
+
 def test_each_route_lets_in_its_own_callers(
     launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
 ) -> None:
