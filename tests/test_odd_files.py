@@ -59,6 +59,29 @@ def test_every_setting_that_names_a_file_is_tried() -> None:
     assert named <= SETTINGS.keys()
 
 
+@pytest.mark.parametrize("command", ["serve", "check", "settings"])
+@pytest.mark.parametrize(
+    "line",
+    ["echo 'target_host: h' | {} --config /dev/stdin", "{} --config <(echo 'target_host: h')"],
+    ids=["standard input", "process substitution"],
+)
+def test_who_names_a_pipe_for_the_settings_file_is_told_what_to_do(
+    tmp_path: Path, command: str, line: str
+) -> None:
+    program = f"{sys.executable} -m authproxy {command}"
+    done = subprocess.run(
+        ["bash", "-c", line.format(program)],
+        env=clean_environment(str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "the settings file is a named pipe" in done.stderr
+    assert "`command > settings.yaml`" in done.stderr
+
+
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
 def test_bundles_of_the_environment_are_no_pipes(
     base_settings: dict[str, str], pipe: Path, variable: str

@@ -23,6 +23,14 @@ CONFIG = "AUTHPROXY_CONFIG"
 #: The file's one key that is no setting.
 ROUTES = "ROUTES"
 
+_USABLE = f"{CONFIG} is to name a readable YAML file of settings, such as `target_host: ...`."
+
+#: What `<(command)` and /dev/stdin name can be read once, but a reload reads the file again.
+_IRREGULAR = (
+    "It is read again on a reload: in place of `<(command)` or /dev/stdin, write the command's "
+    "output to a file (`command > settings.yaml`) and name that file."
+)
+
 
 @dataclass(frozen=True)
 class GivenRoute:
@@ -56,7 +64,8 @@ def read_file(path: str, model: type[Settings]) -> SettingsFile:
     try:
         root = compose(read_regular_file(path))
     except UnreadableFile as error:
-        return _unusable(path, f"the settings file {error.problem}")
+        hint = _USABLE if error.regular else _IRREGULAR
+        return _unusable(path, f"the settings file {error.problem}", hint)
     except NotYAML as error:
         return _unusable(path, str(error))
     if root is None:
@@ -181,6 +190,5 @@ def _plain(node: yaml.Node, depth: int = 0) -> Any:
     return []
 
 
-def _unusable(path: str, problem: str) -> SettingsFile:
-    hint = f"{CONFIG} is to name a readable YAML file of settings, such as `target_host: ...`."
+def _unusable(path: str, problem: str, hint: str = _USABLE) -> SettingsFile:
     return SettingsFile(faults=[Fault(CONFIG, path, problem, hint)])

@@ -234,8 +234,22 @@ def alive() -> bool:
 
 
 def _writers() -> list[LogWriter[logging.LogRecord]]:
+    return [handler.writer for handler in own_handlers()]
+
+
+def own_handlers() -> list[WriterHandler]:
+    """Return the root logger's handlers that `configure` put there; none in somebody's program."""
     handlers = logging.getLogger().handlers
-    return [handler.writer for handler in handlers if isinstance(handler, WriterHandler)]
+    return [handler for handler in handlers if isinstance(handler, WriterHandler)]
+
+
+def own_logger() -> logging.Logger:
+    """Return the logger of what is ours to export.
+
+    The root logger where `configure` has set up the log of the whole process;
+    in somebody's program, whose log is its own, that of this package.
+    """
+    return logging.getLogger(None if own_handlers() else "authproxy")
 
 
 def complain(lines: Iterable[str]) -> None:

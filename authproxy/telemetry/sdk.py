@@ -31,6 +31,7 @@ from authproxy.telemetry.events import RequestWatch, TargetTelemetry, Telemetry,
 from authproxy.telemetry.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
 from authproxy.telemetry.instruments import Identity, Instruments
 from authproxy.telemetry.log_export import OTLPHandler, add_trace_ids
+from authproxy.telemetry.logs import own_handlers, own_logger
 from authproxy.telemetry.metrics_registry import MetricsRegistry
 from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
 from authproxy.telemetry.resource import resource
@@ -147,6 +148,7 @@ class SDKTelemetry(Telemetry):
             )
             self._tracers.add_span_processor(BatchSpanProcessor(span_exporter(exports["traces"])))
         self._loggers: LoggerProvider | None = None
+        self._logger = own_logger()
         self._log_handler: logging.Handler | None = None
         if "logs" in exports:
             from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
@@ -157,10 +159,10 @@ class SDKTelemetry(Telemetry):
                 BatchLogRecordProcessor(log_exporter(exports["logs"]))
             )
             self._log_handler = OTLPHandler(self._loggers)
-            logging.getLogger().addHandler(self._log_handler)
-        if self._tracers is not None:
-            for handler in logging.getLogger().handlers:
-                handler.addFilter(add_trace_ids)
+            self._logger.addHandler(self._log_handler)
+        self._traced_handlers = [] if self._tracers is None else own_handlers()
+        for handler in self._traced_handlers:
+            handler.addFilter(add_trace_ids)
         self._instruments = Instruments(
             self._meters.get_meter("authproxy", __version__),
             recent=None if self.collector is None else RecentRequests(),
@@ -241,10 +243,9 @@ class SDKTelemetry(Telemetry):
         self._stop_listening()
 
     def _stop_listening(self) -> None:
-        root = logging.getLogger()
         if self._log_handler is not None:
-            root.removeHandler(self._log_handler)
-        for handler in root.handlers:
+            self._logger.removeHandler(self._log_handler)
+        for handler in self._traced_handlers:
             handler.removeFilter(add_trace_ids)
         self._faults.uninstall()
 

@@ -108,3 +108,65 @@ def test_what_else_the_program_instruments_follows_what_it_asked_for(
     names = set(ended.stdout.split())
     assert ("http.method" in names) is old
     assert ("http.request.method" in names) is new
+
+
+#: The program logs by a handler of its own, at whatever level; and says what it sees of its set-up.
+LOGGING = """
+import logging
+
+import authproxy
+
+lines = []
+
+
+class Lines(logging.Handler):
+    def emit(self, record):
+        lines.append((record.getMessage(), hasattr(record, "trace_id")))
+
+
+def set_up():
+    root = logging.getLogger()
+    filters = [each for handler in root.handlers for each in handler.filters]
+    return root.level, root.propagate, root.disabled, root.handlers[:], root.filters[:], filters
+
+
+logging.basicConfig(handlers=[Lines()])
+before = set_up()
+proxy = authproxy.create_app(authproxy.load_settings(serving=False).settings)
+services = authproxy.services_of(proxy)
+services.start()
+assert set_up() == before, set_up()
+logging.getLogger("site").warning("a line of the program's own")
+logging.getLogger("authproxy.of.ours").warning("a line of ours")
+proxy.test_client().get("/x", environ_overrides={"REQUEST_URI": "/x"})
+services.close()
+assert set_up() == before, set_up()
+for line in lines:
+    print(*line)
+"""
+
+
+def test_the_programs_log_stays_its_own_and_only_lines_of_ours_are_exported(tmp_path: Path) -> None:
+    with Collector() as collector:
+        ended = subprocess.run(
+            [sys.executable, "-c", LOGGING],
+            env={
+                **clean_environment(str(tmp_path)),
+                "TARGET_HOST": "metrics.example.com",
+                "AUDIENCE": "https://metrics.example.com",
+                "IDENTITY_TYPE": "azurecli",
+                "METRICS_PORT": "9090",
+                "OTEL_GRPC_ENDPOINT": collector.endpoint,
+                "OTEL_LOGS_EXPORTER": "otlp",
+            },
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert ended.returncode == 0, ended.stderr
+        exported = {line.body for line in collector.lines}
+    lines = ended.stdout.splitlines()
+    assert lines[:2] == ["a line of the program's own False", "a line of ours False"]
+    assert "Request failed False" in lines
+    assert {"a line of ours", "Request failed"} <= exported
+    assert "a line of the program's own" not in exported
