@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 import pytest
 from jwt import PyJWK
+from opentelemetry.propagate import extract
 
+from authproxy.admin.metrics_page import encoder_for
 from authproxy.admission.admission import bearer_tokens
 from authproxy.admission.signed_tokens import TokenCallers
 from authproxy.demo.signing import SigningKey
-from authproxy.errors import RequestError
+from authproxy.errors import RequestError, echoed_request_id
 from authproxy.files.inbound_tokens import TokenDigests
 from authproxy.files.jwks import parse_jwks
 from authproxy.http1.chunks import ChunkDecoder
 from authproxy.http1.globs import Glob
 from authproxy.http1.headers import (
+    client_address,
     forwardable,
     is_remote_write,
     is_token,
@@ -37,9 +41,12 @@ from authproxy.http1.headers import (
 )
 from authproxy.http1.path_readings import oddity, readings_of
 from authproxy.http1.path_rules import PathRules
-from authproxy.http1.urls import TargetURL, request_target, requested_host
+from authproxy.http1.urls import TargetURL, path_of, request_target, requested_host
+from authproxy.proxy.access_log import shown_url
 from authproxy.proxy.routes import RouteTable
+from authproxy.redaction import Redactor, masked
 from authproxy.settings.match import Match
+from authproxy.telemetry.logs import JSONFormatter, LogfmtFormatter
 from authproxy.telemetry.metric_labels import BoundedLabels
 from tests.support.parsed import Parsed
 
@@ -54,6 +61,9 @@ WORTH_IT = 0.0005
 
 #: Each size is tried so many times before a rule is found to be slow.
 _TRIES = 60
+
+#: So many bytes come at a time, from a client that makes the most of each.
+PIECE = 16
 
 Rule = Callable[[str], object]
 
@@ -72,6 +82,9 @@ ACROSS, WITHIN = Glob("/**/*a/**/*b/**", "/"), Glob("/*a*a*a*b", "/")
 SUBJECT = Glob("system:**:*a*:b", ":")
 DIGESTS = TokenDigests(["correct-horse-battery-staple"])
 KEY = SigningKey()
+LINES, JSON_LINES = LogfmtFormatter(), JSONFormatter()
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJwcm94eSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
+REDACTED = Redactor(["an overridden value of a header field"])
 
 
 class _Keys:
@@ -119,6 +132,29 @@ def parsed(head: str) -> Parsed:
     return read
 
 
+def in_pieces(request: str) -> Parsed:
+    """Read a request that comes a few bytes at a time."""
+    read = Parsed(body_limit=1 << 22, header_limit=1 << 22)
+    data = request.encode("latin-1")
+    for at in range(0, len(data), PIECE):
+        read.feed(data[at : at + PIECE])
+    read.close()
+    return read
+
+
+def chunks_in_pieces(body: str) -> None:
+    decoder, data = ChunkDecoder(strict=True), body.encode("latin-1")
+    for at in range(0, len(data), PIECE):
+        if decoder.error is None:  # else nothing more is read
+            decoder.feed(data[at : at + PIECE])
+
+
+def record_of(text: str) -> logging.LogRecord:
+    record = logging.LogRecord("authproxy", logging.INFO, "", 0, "Request failed", None, None)
+    record.fields = {"Request": text, "RequestID": text}
+    return record
+
+
 def decoded(body: str) -> bytes:
     return ChunkDecoder(strict=True).feed(body.encode("latin-1"))
 
@@ -128,6 +164,8 @@ RULES: dict[str, Rule] = {
     "request target": unless_refused(
         lambda text: request_target({"REQUEST_URI": f"http://{text}"})
     ),
+    "path": path_of,
+    "stripped path": lambda text: Match(path="/a", strip_path=True).outbound(f"/a{text}"),
     "join": lambda text: TARGET.join(f"/{text}"),
     "host": unless_refused(lambda text: requested_host({"REQUEST_URI": "/", "HTTP_HOST": text})),
     "route": unless_refused(lambda text: ROUTES.find({"REQUEST_URI": f"/{text}"})),
@@ -139,7 +177,20 @@ RULES: dict[str, Rule] = {
     "allowed path": lambda text: ALLOWED.admit(f"/{text}"),
     "glob across": lambda text: ACROSS.matches(f"/{text}"),
     "glob within": lambda text: WITHIN.matches(f"/{text}"),
+    # -- what is logged, counted and traced
     "metric labels": lambda text: BoundedLabels()(text, text, text),
+    "shown URL": lambda text: shown_url(f"https://t/{text}"),
+    "log line": lambda text: LINES.format(record_of(text)),
+    "JSON log line": lambda text: JSON_LINES.format(record_of(text)),
+    "masked": masked,
+    # Of what a client sends to the target, which quotes it in an error.
+    "redacted": lambda text: REDACTED(text[: len(text) // 8], [TOKEN]),
+    "request id": echoed_request_id,
+    "client address": lambda text: client_address({"REMOTE_ADDR": text}),
+    "trace context": lambda text: extract(
+        dict.fromkeys(("traceparent", "tracestate", "baggage"), text)
+    ),
+    "list of versions": lambda text: encoder_for(f"text/plain;version={text}"),
     # -- header fields
     "request line and fields": lambda text: parsed(
         f"GET /{text} HTTP/1.1\r\nHost: a\r\nX: {text}\r\n{text}: x\r\nCookie: {text}\r\n\r\n"
@@ -152,6 +203,7 @@ RULES: dict[str, Rule] = {
     ),
     "returnable": lambda text: returnable([("Connection", text), (text, text)]),
     "remote write": lambda text: is_remote_write([("Content-Type", text)]),
+    "head in pieces": lambda text: in_pieces(f"GET /{text} HTTP/1.1\r\nHost: a\r\n\r\n"),
     # -- who comes in
     "bearer tokens": lambda text: bearer_tokens(
         {"HTTP_AUTHORIZATION": f"Bearer {text}", "HTTP_X_AUTHPROXY_TOKEN": text}
@@ -165,6 +217,10 @@ RULES: dict[str, Rule] = {
     "subject": lambda text: SUBJECT.matches(f"system:{text}"),
     # -- bodies
     "chunks": decoded,
+    "chunks in pieces": chunks_in_pieces,
+    "body in pieces": lambda text: in_pieces(
+        f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+    ),
 }
 
 #: What is repeated, with what stands before and behind.

@@ -53,7 +53,7 @@ class Pages:
 
 
 #: A version that prometheus_client cannot compare with others, and raises for.
-_ODD_VERSION = re.compile(r"\bversion=(?!\d{1,3}(?:\.\d{1,3}){0,3}(?:[;,\s]|$))", re.ASCII)
+_ODD_VERSION = re.compile(r"\bversion=(?!\d{1,3}(?:\.\d{1,3}){0,3}\s*(?:[;,]|$))", re.ASCII)
 
 
 def encoder_for(accept: str) -> tuple[Encoder, str]:

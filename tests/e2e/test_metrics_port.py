@@ -299,7 +299,19 @@ def test_no_target_and_no_version_is_too_odd_for_a_response(
     for odd in ("http://[", "http://[::1/x", "//[", "nonsense", "*", "/\xff%zz"):
         with metrics_client(port) as client:
             assert client.ask(message(f"GET {odd}")).status in (400, 404), odd
-    for version in ("x", "1.0.0.x", "1..0", "\xb2", "-1", '"1.0.0"', "1.0.0", "", "9" * 500):
+    for version in (
+        "x",
+        "1 x",
+        "1\tx",
+        "1.0.0.x",
+        "1..0",
+        "\xb2",
+        "-1",
+        '"1.0.0"',
+        "1.0.0",
+        "",
+        "9" * 500,
+    ):
         for kind in ("application/openmetrics-text", "text/plain"):
             with metrics_client(port) as client:
                 response = client.ask(message("GET /metrics", f"Accept: {kind}; version={version}"))

@@ -1,0 +1,98 @@
+"""Where a thread has ended that must not, /health says so with 503 and names it.
+
+No client can have one end: a fault that is planted in the real process raises SystemExit in the
+thread whose name a file has, which none of our last stops catches.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Launch
+from tests.support.process import SOURCE, ProxyProcess, free_port, wait_until
+from tests.support.upstream import Upstream
+from tests.support.wire import Response, exchange, message
+
+FAULT = """
+import ctypes, os, threading, time
+
+def end_threads():
+    while True:
+        time.sleep(0.02)
+        try:
+            with open({order!r}) as order:
+                name = order.read()
+        except OSError:
+            continue
+        for thread in threading.enumerate():
+            if thread.name == name:
+                ident = ctypes.c_ulong(thread.ident)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+                os.rename({order!r}, {done!r})
+
+def start():
+    threading.Thread(target=end_threads, daemon=True).start()
+
+start()
+os.register_at_fork(after_in_child=start)
+"""
+
+
+@dataclass(frozen=True)
+class Vital:
+    """A thread, what it is called in /health, and what has it run, so that it meets its end."""
+
+    thread: str
+    told: str
+    wake: Callable[[ProxyProcess], object] = lambda proxy: None
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def scrape(proxy: ProxyProcess) -> None:
+    exchange(("127.0.0.1", int(proxy.settings["METRICS_PORT"])), message("GET /metrics"))
+
+
+VITAL = [
+    Vital("reload", "reload", lambda proxy: proxy.signal(signal.SIGHUP)),
+    Vital("metrics-port", "metrics-port", settings={"METRICS_PORT": "yes"}),
+    Vital("watched file", "watched file", settings={"INBOUND_TOKEN_FILE": "yes"}),
+    Vital("log", "log", lambda proxy: proxy.get("/x")),
+    Vital(
+        "parent reader",
+        "parent channel",
+        scrape,
+        settings={"METRICS_PORT": "yes", "WORKERS": "2"},
+    ),
+]
+
+
+@pytest.mark.parametrize("vital", VITAL, ids=lambda each: each.thread)
+def test_health_names_a_thread_that_has_ended(
+    launch: Launch, target: Upstream, tmp_path: Path, vital: Vital
+) -> None:
+    order, done = tmp_path / "order", tmp_path / "done"
+    code = FAULT.format(order=str(order), done=str(done))
+    (tmp_path / "sitecustomize.py").write_text(code)
+    (tmp_path / "tokens").write_text("correct-horse-battery-staple")
+    made = {"METRICS_PORT": str(free_port()), "INBOUND_TOKEN_FILE": str(tmp_path / "tokens")}
+    settings = {**vital.settings, **{name: made[name] for name in made if name in vital.settings}}
+    proxy = launch(PYTHONPATH=f"{tmp_path}:{SOURCE}", **settings)
+    assert proxy.get("/health").status == 200
+    (tmp_path / "new").write_text(vital.thread)
+    (tmp_path / "new").rename(order)
+    wait_until("the fault is there", done.exists)
+    vital.wake(proxy)
+    bad: list[Response] = []  # of two workers one is well
+
+    def told() -> bool:
+        bad[:] = [each for each in (proxy.get("/health"),) if each.status == 503]
+        return bool(bad)
+
+    wait_until("/health tells", told)
+    assert json.loads(bad[0].body)["status"] == f"a thread has ended: {vital.told}"
