@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,12 +61,29 @@ class Bench:
 
     # -- traffic -------------------------------------------------------------
 
-    def flow(self, *, good: bool = True, size: int = 2000, keep: bool = True) -> None:
-        """Begin the traffic, two writers and one that asks; if `good`, wait until it is served."""
+    def flow(
+        self,
+        *,
+        good: bool = True,
+        size: int = 2000,
+        keep: bool = True,
+        fields: Sequence[str] = (),
+    ) -> None:
+        """Begin the traffic, two writers and one that asks; if `good`, wait until it is served.
+
+        Each request has these header fields.
+        """
         ground = self.ground
         kinds = (True, True, False)
         self.senders = [
-            Sender(ground.address, ground.numbers, writes=writes, size=size, keep=keep)
+            Sender(
+                ground.address,
+                ground.numbers,
+                writes=writes,
+                size=size,
+                keep=keep,
+                fields=fields,
+            )
             for writes in kinds
         ]
         self._running = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -72,6 +73,23 @@ def slow_readers(size: int, count: int, bench: Bench) -> None:
             bench.felt()
 
 
+def more_than_is_kept(bench: Bench) -> None:
+    """A crowd sends the first quarter of long bodies: together more than may be kept."""
+    bound = 16 * 1024 * 1024
+    bench.ground.launch(MAX_REQUEST_BODY_BYTES="2000000", MAX_BUFFERED_BYTES=str(bound))
+    bench.flow()
+    part = message("POST /api/v1/write?number=0", "Content-Length: 2000000") + bytes(500_000)
+    with bench.fault(), ExitStack() as stack:
+        crowd = gather(bench, stack, b"", count=2 * CROWD)
+        senders = [threading.Thread(target=each.offer, args=(part,)) for each in crowd]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        bench.felt(10)
+    assert 0 not in bench.ground.received
+
+
 def gone(raw: bytes, bench: Bench) -> None:
     """A crowd sends something, and resets its connections; nothing of it stays behind."""
     bench.flow()
@@ -122,6 +140,14 @@ GONE = {
 ROWS = [
     Row("slow to send", "its head", partial(slow, b"", message("GET /slow")), slow=True),
     Row("slow to send", "its body", partial(slow, HALF_BODY, b"x" * 100), slow=True),
+    Row(
+        "slow to send",
+        "60 bodies, together more than MAX_BUFFERED_BYTES",
+        more_than_is_kept,
+        log=("Overloaded",),
+        bound="those clients; where room stays scarce, the slowest give way",
+        shared=False,
+    ),
     Row(
         "slow to read",
         "answers of 2 MB",

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import jwt
@@ -31,6 +32,8 @@ SETTINGS = {
     "THREADS": "8",
     "SHUTDOWN_GRACE_SECONDS": "5",
 }
+
+Entered = TypeVar("Entered")
 
 
 class WrappedProxy(ProxyProcess):
@@ -124,7 +127,7 @@ class Ground:
         self.proxy = WrappedProxy({**before.settings, **port}, ())
         return self.proxy.start()
 
-    def enter(self, surroundings: contextlib.AbstractContextManager[Path]) -> Path:
+    def enter(self, surroundings: contextlib.AbstractContextManager[Entered]) -> Entered:
         """Enter what the proxy is to run in; it is left after the proxy has ended."""
         return self._stack.enter_context(surroundings)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 from authproxy.demo.directory import Application
+from authproxy.demo.signing import SigningKey
 from tests.faults.bench import Bench
 from tests.faults.ground import Ground
 from tests.faults.outcomes import NO_TOKEN
+from tests.faults.relay import Relay
 from tests.faults.row import Row
+from tests.support.callers import Cluster, claims
 from tests.support.client_certificates import ClientAuthority
 from tests.support.process import wait_until
 
@@ -113,6 +117,56 @@ def at_refresh(fault: _Fault, bench: Bench) -> None:
         fault.end(ground)
     if fault.fails:
         bench.wait_for_event("Token refreshed", after=mark)
+
+
+def dripping_at_start(bench: Bench) -> None:
+    """The proxy starts, and its first token comes a few bytes a second."""
+    ground = bench.ground
+    with bench.fault(from_start=True):
+        ground.relay.drip = True
+        ground.launch(ready=False)
+        bench.flow(good=False)
+        wait_until("it drips", lambda: ground.relay.dripped > 0)
+        bench.see(NO_TOKEN)
+        ground.relay.drip = False
+
+
+def dripping_at_refresh(bench: Bench) -> None:
+    """A valid token is to be refreshed, and the new one comes a few bytes a second."""
+    ground = bench.ground
+    ground.entra.lifetime = 24
+    proxy = ground.launch()
+    bench.flow()
+    mark = proxy.mark()
+    with bench.fault():
+        ground.entra.lifetime = 3600
+        ground.relay.drip = True
+        wait_until("it drips", lambda: ground.relay.dripped > 10)
+        bench.felt(10)
+        ground.relay.drip = False
+    bench.wait_for_event("Token refreshed", after=mark)
+
+
+def dripping_keys(bench: Bench) -> None:
+    """A caller with a key that is not known yet has the keys fetched, and these drip."""
+    ground = bench.ground
+    cluster = ground.enter(Cluster(ground.authority.context()))
+    port = urlsplit(cluster.url).port
+    assert port is not None
+    relay = ground.enter(Relay(port))
+    url = cluster.url.replace(f":{port}", f":{relay.port}")
+    settings = {**cluster.settings, "INBOUND_JWKS_URL": url}
+    ground.launch(INBOUND_JWKS_CA_FILE=str(ground.authority.bundle), **settings)
+    bench.flow(fields=[f"X-Authproxy-Token: {cluster.token()}"])
+    stranger = f"X-Authproxy-Token: {SigningKey().sign(claims())}"
+    with bench.fault():
+        relay.drip = True
+        assert bench.proxy.get("/x?number=0", stranger).status in (401, 503)
+        wait_until("it drips", lambda: relay.dripped > 0)
+        bench.felt(10)
+        relay.drip = False
+    wait_until("the keys have come", lambda: len(cluster.requests) > 1)
+    assert bench.proxy.get("/x?number=0", stranger).status in (401, 503)
 
 
 def when_expired(fault: _Fault, bench: Bench) -> None:
@@ -249,6 +303,19 @@ def _rows() -> list[Row]:
                 slow=True,
             ),
         ]
+    rows += [
+        Row(
+            "ten bytes a second",
+            "start",
+            dripping_at_start,
+            sees=frozenset({NO_TOKEN}),
+            ready=("503",),
+            bound="30 s for an answer, then back-off",
+            shared=False,
+        ),
+        Row("ten bytes a second", "refresh", dripping_at_refresh, shared=False),
+        Row("ten bytes a second", "of callers' keys", dripping_keys, shared=False),
+    ]
     rows.append(
         Row(
             "our clock 10 minutes slow",

@@ -18,7 +18,9 @@ from tests.faults.needs import FAKETIME, memory_groups
 from tests.faults.outcomes import CLOSED, NO_TOKEN, NOT_KEPT, REFUSED, UNREACHABLE
 from tests.faults.row import Row
 from tests.support import actions
-from tests.support.process import ProxyProcess, wait_until
+from tests.support.client_certificates import replace_file
+from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.scrape import scrape
 from tests.support.upstream import Connection, Exchange
 from tests.support.wire import message
 
@@ -113,10 +115,11 @@ def _full(folder: Path) -> Iterator[Callable[[], None]]:
         filling.unlink()
 
 
-def full_disk_for_bodies(bench: Bench) -> None:
+def full_disk_for_bodies(workers: int, bench: Bench) -> None:
     ground = bench.ground
     folder = ground.enter(tmpfs(ground.folder / "tmp", "16m"))
-    ground.launch(TMPDIR=str(folder))
+    port = free_port()
+    ground.launch(TMPDIR=str(folder), WORKERS=str(workers), METRICS_PORT=str(port))
     bench.flow(size=LONG)
     with bench.fault(), _full(folder) as fill:
 
@@ -125,6 +128,7 @@ def full_disk_for_bodies(bench: Bench) -> None:
             return bench.writers_see(NOT_KEPT)
 
         wait_until("writers are told", all_told)
+        assert scrape(port).sum("aad_auth_proxy_requests_total", status_code="503") > 0
 
 
 def full_disk_for_answers(bench: Bench) -> None:
@@ -206,6 +210,48 @@ def _memory_group(limit: int) -> Iterator[Path]:
         group.rmdir()
 
 
+# -- files and signals ---------------------------------------------------------------------
+
+
+def pipe_for_a_file(bench: Bench) -> None:
+    """A named pipe takes the place of the file with callers' tokens, and goes again."""
+    ground, token = bench.ground, "correct-horse-battery-staple"
+    path, pipe = ground.folder / "tokens", ground.folder / "pipe"
+    replace_file(path, token.encode())
+    proxy = ground.launch(INBOUND_TOKEN_FILE=str(path))
+    bench.flow(fields=[f"X-Authproxy-Token: {token}"])
+    with bench.fault():
+        os.mkfifo(pipe)
+        pipe.replace(path)
+        proxy.wait_for_event("New inbound tokens cannot be used", after=bench.log_from)
+        assert proxy.get("/x?number=0", "X-Authproxy-Token: another one").status == 401
+        bench.felt(10)
+        replace_file(path, token.encode())
+    proxy.wait_for_event("New inbound tokens in use", after=bench.log_from)
+
+
+def unread_log(bench: Bench) -> None:
+    """Nobody reads standard error, while more is logged than its pipe takes."""
+    proxy = _two_workers(bench.ground)
+    bench.flow()
+    with bench.fault(), proxy.unread(), proxy.connect() as client:
+        for _ in range(100):
+            assert client.ask(message(f"GET /{'x' * 2000}?number=0")).status == 200
+        bench.felt(10)
+
+
+def flood_of_signals(bench: Bench) -> None:
+    """SIGHUP comes a hundred times a second."""
+    proxy = _two_workers(bench.ground)
+    bench.flow()
+    with bench.fault():
+        for _ in range(200):
+            proxy.signal(signal.SIGHUP)
+            bench.rest(0.01)
+        bench.felt()
+    proxy.wait_for_event("Settings reloaded", after=bench.log_from)
+
+
 # -- clocks --------------------------------------------------------------------------------
 
 
@@ -275,7 +321,15 @@ ROWS = [
     _row(
         "disk full",
         "request bodies over 1 MiB",
-        full_disk_for_bodies,
+        partial(full_disk_for_bodies, 1),
+        NOT_KEPT,
+        log=("Request failed",),
+        needs=("mount",),
+    ),
+    _row(
+        "disk full",
+        "request bodies over 1 MiB, two workers",
+        partial(full_disk_for_bodies, 2),
         NOT_KEPT,
         log=("Request failed",),
         needs=("mount",),
@@ -310,6 +364,14 @@ ROWS = [
         little_memory,
         needs=("cgroup",),
     ),
+    _row(
+        "a named pipe in place of a file",
+        "with callers' tokens",
+        pipe_for_a_file,
+        log=("New inbound tokens cannot be used, the old stay in use",),
+    ),
+    _row("standard error that nobody reads", "two workers", unread_log),
+    _row("SIGHUP", "a hundred times a second, two workers", flood_of_signals),
     _row(
         "suspended for 2 hours",
         "the token expires meanwhile",

@@ -1,4 +1,4 @@
-"""A relay before the identity endpoint: it can swallow connections, and be slow."""
+"""A relay before an endpoint: it can swallow connections, be slow, and drip."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class Relay:
         self.swallowed = 0
         #: Seconds that each piece of an answer is held back.
         self.delay = 0.0
+        #: Whether answers come a byte each tenth of a second, and how many bytes came so.
+        self.drip = False
+        self.dripped = 0
         self._end = threading.Event()
         self._held: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -67,7 +70,16 @@ class Relay:
             while data := source.recv(65536):
                 if slow and self.delay:
                     self._end.wait(self.delay)
-                sink.sendall(data)
+                sink.sendall(self._dripped(data, sink) if slow else data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # One of the two went away; the other will learn of it.
+
+    def _dripped(self, data: bytes, sink: socket.socket) -> bytes:
+        """Pass bytes on one by one as long as `drip` is on; return what is left then."""
+        at = 0
+        while self.drip and at < len(data) and not self._end.wait(0.1):
+            sink.sendall(data[at : at + 1])
+            at += 1
+            self.dripped += 1
+        return data[at:]

@@ -14,6 +14,7 @@ from tests.faults.row import Row
 from tests.faults.stages import HALF_CLOSED, RESET, STALLED, Stage, half_close_idle, no_hook
 from tests.faults.traffic import WRITE_PATH, answer_of
 from tests.support import actions
+from tests.support.hostile.answers import EXCESS
 from tests.support.upstream import Connection, Disconnected, Exchange, Hook
 
 # -- no connection -------------------------------------------------------------------
@@ -88,6 +89,26 @@ def idle_connections(end: Hook, bench: Bench) -> None:
             bench.ground.upstream.end_idle(end)
             bench.rest(0.1)
         bench.felt()
+
+
+UNSOLICITED = "Unsolicited bytes from the target, its connections are not used again"
+
+
+def surplus(bench: Bench) -> None:
+    """The target sends a second response behind each."""
+    ground = bench.ground
+    ground.launch()
+    bench.flow()
+
+    def serve_and_more(exchange: Exchange) -> None:
+        ground.serve(exchange)
+        exchange.send(EXCESS)
+
+    with bench.fault():
+        ground.misbehave = serve_and_more
+        bench.wait_for_event(UNSOLICITED, after=bench.log_from)
+        bench.felt(10)
+        ground.misbehave = None
 
 
 # -- slow ------------------------------------------------------------------------------
@@ -228,6 +249,13 @@ def _rows() -> list[Row]:
         *(
             row("half-closed", stage, partial(at_stage, wrong), outcome)
             for stage, (wrong, outcome) in HALF_CLOSED.items()
+        ),
+        Row(
+            "responses that nobody asked for",
+            "right behind each",
+            surplus,
+            log=(UNSOLICITED,),
+            shared=False,  # For ten minutes no connection is used again.
         ),
         row("one byte a second", "of the answer", slow_answers, slow=True, bound="the target"),
         row(

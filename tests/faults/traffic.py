@@ -11,7 +11,7 @@ import json
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.support.wire import Address, Client, Response, Truncated, WireError, message
@@ -61,8 +61,10 @@ class Sender:
         writes: bool,
         size: int = 2000,
         keep: bool = True,
+        fields: Sequence[str] = (),
     ) -> None:
         self._address = address
+        self._fields = fields
         self._numbers = numbers
         self.writes = writes
         self._size = size
@@ -112,10 +114,11 @@ class Sender:
 
     def _request(self, number: int) -> bytes:
         if not self.writes:
-            return message(f"GET {QUERY_PATH}?number={number}")
+            return message(f"GET {QUERY_PATH}?number={number}", *self._fields)
         version = "X-Prometheus-Remote-Write-Version: 0.1.0"
         body = content_of(number, self._size)
-        return message(f"POST {WRITE_PATH}?number={number}", version, body=body)
+        start = f"POST {WRITE_PATH}?number={number}"
+        return message(start, version, *self._fields, body=body)
 
     def _ask(self, number: int) -> str:
         try:
