@@ -28,7 +28,7 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
     SettingsError where a bundle cannot be read.
     """
     _refuse_endless_files(extra_ca_file)
-    context = ssl.create_default_context()
+    context = default_context()
     context.set_alpn_protocols(["http/1.1"])
     # An end without close_notify is a cut. Python before 3.10.11 and 3.11.3 (Debian 12's
     # is 3.11.2) has OpenSSL 3 take it for an orderly one; OpenSSL 1.1 has no such option.
@@ -50,6 +50,19 @@ def client_context(extra_ca_file: str | None = None) -> ssl.SSLContext:
             problem = f"cannot be loaded ({error})"
             raise SettingsError([Fault(setting, path, problem, _NAME_A_BUNDLE)]) from error
     return context
+
+
+def default_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """Return Python's usual TLS context, which trusts the system's authorities or `ca_file` alone.
+
+    Python opens the file that SSLKEYLOGFILE names, if it is set, and would wait
+    for ever for the reader of a pipe. Raises SettingsError for what is no file there.
+    """
+    key_log = os.environ.get("SSLKEYLOGFILE", "")
+    if os.path.exists(key_log) and not os.path.isfile(key_log):
+        hint = "Name a file, or unset it: keys of connections are written there."
+        raise SettingsError([Fault("SSLKEYLOGFILE", key_log, "it is no regular file", hint)])
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _refuse_endless_files(extra_ca_file: str | None) -> None:

@@ -26,7 +26,7 @@ from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
 from authproxy.identity.lifetimes import backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.redaction import Redactor
-from authproxy.tls import client_context, forward_proxy
+from authproxy.tls import client_context, default_context, forward_proxy
 
 if TYPE_CHECKING:
     from authproxy.files.jwks import Keys
@@ -108,7 +108,7 @@ class Endpoint:
         if self._ca_file is None:
             return client_context()
         require_regular_file(self._ca_file, MAX_BUNDLE_BYTES)
-        return ssl.create_default_context(cafile=self._ca_file)
+        return default_context(self._ca_file)
 
 
 class EndpointKeys:
