@@ -35,5 +35,8 @@ class SystemClock:
 
 
 def rfc3339(wall: float) -> str:
-    """Return a time since the epoch as text, in UTC."""
+    """Return a time since the epoch as RFC 3339 has it, in UTC and whole seconds.
+
+    Raises ValueError, OverflowError or OSError for a time beyond the calendar.
+    """
     return datetime.fromtimestamp(wall, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

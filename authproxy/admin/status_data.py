@@ -11,12 +11,12 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from authproxy import __version__
 from authproxy.app import Services
+from authproxy.clock import rfc3339
 from authproxy.identity.token_state import TokenState
 from authproxy.proxy.route_set import ServedRoute
 from authproxy.telemetry.recent_requests import KINDS, MAX_FAILURES, MINUTES
@@ -235,8 +235,3 @@ def with_dates(data: Any) -> Any:
         else with_dates(value)
         for key, value in data.items()
     }
-
-
-def rfc3339(at: float) -> str:
-    """Return a time as text, in UTC."""
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

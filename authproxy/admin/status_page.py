@@ -15,7 +15,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from authproxy.admin.status_chart import NAMES, chart_of
-from authproxy.admin.status_data import Data, rfc3339, with_dates
+from authproxy.admin.status_data import Data, with_dates
+from authproxy.clock import rfc3339
 from authproxy.errors import Reply
 
 if TYPE_CHECKING:

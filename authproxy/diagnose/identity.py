@@ -11,6 +11,7 @@ from datetime import datetime
 from string import Template
 from typing import Any
 
+from authproxy.clock import rfc3339
 from authproxy.diagnose.steps import Advice, Finding, Outcome, ProbeFailed
 from authproxy.diagnose.token_claims import (
     claims_of,
@@ -80,8 +81,8 @@ def certificate(settings: Settings, now: datetime) -> Finding:
     facts = {
         "subject": subject,
         "thumbprint": ours.thumbprint,
-        "not_before": f"{ours.not_before:%Y-%m-%dT%H:%M:%SZ}",
-        "not_after": f"{ours.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        "not_before": rfc3339(ours.not_before.timestamp()),
+        "not_after": rfc3339(ours.not_after.timestamp()),
     }
     summary = f"{subject}, thumbprint {ours.thumbprint}, good for {days_of(left)}"
     if left >= EXPIRY_NOTICE:

@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from authproxy.clock import rfc3339
 from authproxy.diagnose.token_claims import printable
 
 #: A certificate that ends so soon is worth a warning, unless it is of a kind that lives shortly.
@@ -59,8 +60,8 @@ class PeerCertificate:
             "subject": self.subject,
             "issuer": self.issuer,
             "names": list(self.names),
-            "not_before": f"{self.not_before:%Y-%m-%dT%H:%M:%SZ}",
-            "not_after": f"{self.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "not_before": rfc3339(self.not_before.timestamp()),
+            "not_after": rfc3339(self.not_after.timestamp()),
         }
 
     def ends_soon(self, now: datetime) -> bool:

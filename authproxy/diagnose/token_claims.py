@@ -6,8 +6,10 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
+
+from authproxy.clock import rfc3339
 
 #: What is shown of a token: whom it is for and what it opens. Version 2.0 tokens
 #: have azp where those of version 1.0 have appid.
@@ -64,7 +66,7 @@ def days_of(span: timedelta) -> str:
 def utc(moment: float) -> str:
     """Return an epoch time as logs have it; times beyond the calendar as the number."""
     try:
-        return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+        return rfc3339(moment)
     except (ValueError, OverflowError, OSError):
         return f"{moment:g}"
 

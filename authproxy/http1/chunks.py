@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from http.client import HTTPException
 
+from authproxy.http1.grammar import TOKEN
+
 #: Longest line of a chunk's size with its extensions, and all trailers.
 MAX_LINE_BYTES = 1024
 MAX_TRAILER_BYTES = 16 * 1024
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TOKEN.encode()
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _TRAILER = re.compile(_TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*")
 

@@ -12,6 +12,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+from authproxy.http1.grammar import TOKEN
+
 Field = tuple[str, str]
 
 #: Fields that end at this hop (RFC 9110 section 7.6.1; the Proxy- ones are
@@ -59,7 +61,7 @@ OVERRULING = frozenset(
 #: token among them: neither may reach the target (RFC 9110 section 9.3).
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = re.compile(TOKEN)
 
 
 def is_token(text: str) -> bool:

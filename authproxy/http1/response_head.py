@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from http.client import HTTPException
 
+from authproxy.http1.grammar import TOKEN
 from authproxy.http1.headers import Field, list_members
 
 #: Longest head of a response, and most interim (1xx) responses before it.
@@ -22,7 +23,7 @@ MAX_INTERIM_RESPONSES = 16
 _STATUS_LINE = re.compile(
     rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t]([^\x00-\x08\x0a-\x1f\x7f]*))?"
 )
-_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*:([^\x00-\x08\x0a-\x1f\x7f]*)")
+_FIELD_LINE = re.compile(rb"(%b)[ \t]*:([^\x00-\x08\x0a-\x1f\x7f]*)" % TOKEN.encode())
 _HEAD_END = re.compile(rb"\n\r?\n")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
 

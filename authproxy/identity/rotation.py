@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
-from authproxy.clock import Clock
+from authproxy.clock import Clock, rfc3339
 from authproxy.errors import AuthProxyError, CertificateError, CredentialError
 from authproxy.files.certificates import ClientCertificate, load_certificate
 
@@ -85,6 +85,6 @@ class RotatingCertificate:
         return {
             "Subject": certificate.subject,
             "Thumbprint": certificate.thumbprint,
-            "ExpiresOn": f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "ExpiresOn": rfc3339(certificate.not_after.timestamp()),
             "Path": self._path,
         }

@@ -22,6 +22,7 @@ from waitress.parser import (
 
 from authproxy import errors
 from authproxy.http1 import urls
+from authproxy.http1.grammar import TOKEN
 from authproxy.http1.headers import is_token
 from authproxy.server.refusals import (
     BODY_TOO_LARGE,
@@ -33,8 +34,8 @@ from authproxy.server.refusals import (
 from authproxy.server.request_body import RequestBody
 
 _REQUEST_LINE = re.compile(
-    rb"(?P<method>[!#$%%&'*+\-.^_`|~0-9A-Za-z]+) (?P<target>[^%b]+) (?P<version>HTTP/1\.[01])"
-    % urls.NOT_IN_REQUEST_TARGETS.encode()
+    rb"(?P<method>%b) (?P<target>[^%b]+) (?P<version>HTTP/1\.[01])"
+    % (TOKEN.encode(), urls.NOT_IN_REQUEST_TARGETS.encode())
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")

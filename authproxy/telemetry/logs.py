@@ -14,12 +14,12 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from traceback import TracebackException
 from types import TracebackType
 from typing import Any, TextIO
 
+from authproxy.clock import rfc3339
 from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.telemetry.log_writer import LogWriter, Sink, descriptor_sink, stream_sink
@@ -63,7 +63,7 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return a record's keys and values, masked, in the order of its line."""
     fields: Mapping[str, Any] = getattr(record, "fields", {})
     event: dict[str, Any] = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+        "time": rfc3339(record.created),
         "level": record.levelname.lower(),
         "msg": masked(record.getMessage()),
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import threading
 
+from authproxy.http1.grammar import TOKEN
+
 #: What a value is counted as when its label has enough others.
 OTHER = "other"
 
@@ -27,7 +29,7 @@ _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 )
 
-_PRODUCT = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
+_PRODUCT = re.compile(f"{TOKEN}(/{TOKEN})?")
 
 #: method, path, user agent
 ClientLabels = tuple[str, str, str]
