@@ -140,7 +140,7 @@ def serve_process(
     services: Services = app.extensions["authproxy"]
     lifecycle = _Lifecycle(services, supervisor)
     if share is not None:
-        share.begin_when(lambda: services.routes.tried)
+        share.defer_until(lambda: services.routes.tried)
     periodic: list[Callable[[], None]] = []
     if os.getpid() == 1:
         periodic.append(OrphanReaper().look)

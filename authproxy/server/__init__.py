@@ -1,1 +1,7 @@
-"""waitress, made fit for a proxy: its sockets, its loop, its connections, its threads."""
+"""A WSGI server for proxies: sockets, main loop, connections, threads and processes.
+
+Of waitress it uses what is a part by itself: `Adjustments`, the parser of heads and the
+WSGI task. `Request` (request_head.py) and `ApplicationTask` (exchange.py) are subclasses;
+which members these override, and which they read, is in tests/serving/test_waitress.py,
+which fails when a release of waitress renames one.
+"""

@@ -1,8 +1,8 @@
 """How workers share connections and cores evenly.
 
-The kernel wakes all that accept from a socket for each connection, and the
-quickest takes it: without more, one worker can end up with most of the
-connections, which stay where they are, and the others idle.
+The kernel wakes all workers that accept from a socket for each connection, and the
+quickest takes it: one worker could end up with most of the connections, which stay
+where they are, while the others are idle.
 
 A worker runs Python in one of its threads at a time. Where these move from
 core to core, each takes over the interpreter's lock and data from another
@@ -26,15 +26,14 @@ _COUNT = struct.Struct("@I")
 #: In place of the count of a worker that takes no connections.
 _TAKES_NONE = 2**32 - 1
 
-#: How long a worker leaves all connections to others while it gets its first tokens.
+#: How long a worker defers accept to others while it gets its first tokens.
 PATIENCE_SECONDS = 5.0
 
 
 class ConnectionCounts:
     """The connections of each worker, in memory that they share.
 
-    Made before the fork. A count that is wrong only has others wait a little
-    for nothing.
+    Made before the fork. A wrong count costs other workers a short wait, no more.
     """
 
     def __init__(self, workers: int) -> None:
@@ -49,11 +48,11 @@ class ConnectionCounts:
         return int(count)
 
     def put(self, worker: int, count: int) -> None:
-        """Say how many connections this worker has."""
+        """Set how many connections this worker has."""
         _COUNT.pack_into(self._memory, worker * _COUNT.size, count)
 
     def withdraw(self, worker: int) -> None:
-        """Say that this worker takes no connections: it has died, or only begins."""
+        """Note that this worker takes no connections: it has died, or is starting."""
         self.put(worker, _TAKES_NONE)
 
     def least(self) -> int:
@@ -67,11 +66,10 @@ class ConnectionCounts:
 
 
 def keep_to_one_core(worker: int, workers: int) -> None:
-    """Keep this worker, the one with this number, to one core, if there is one for each.
+    """Pin this worker, given by its number, to one core, if there is exactly one for each.
 
-    Where there are more cores than workers, others on the machine may have been
-    promised some, and which are free changes: that is left to the kernel. So it
-    is where a sandbox forbids the call: serving is worth more.
+    Where there are more cores than workers, the kernel chooses: other processes may need
+    some of them. It also does where a sandbox forbids the call.
     """
     if sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
@@ -85,9 +83,9 @@ def keep_to_one_core(worker: int, workers: int) -> None:
 class Share:
     """One worker's part of the connections.
 
-    A worker that only begins has no token yet, and could answer nothing but
-    503: it leaves connections to those that have begun before it. Where there
-    are none, as at the start of all, it takes them at once: probes want answers.
+    A worker that starts has no token yet, and every response would be 503: it defers
+    accept to workers that have started before. Where there are none, as at the start of
+    the service, it accepts at once, as probes need responses.
     """
 
     def __init__(
@@ -100,19 +98,19 @@ class Share:
         self._prepared: Callable[[], bool] = lambda: True
         counts.withdraw(worker)
 
-    def begin_when(self, prepared: Callable[[], bool]) -> None:
-        """Leave connections to others until this holds, or patience ends."""
+    def defer_until(self, prepared: Callable[[], bool]) -> None:
+        """Defer accept to other workers until `prepared` holds, or patience ends."""
         self._prepared = prepared
 
-    def leaves_to_others(self) -> bool:
-        """Begin to take connections if it is time, and return whether it is not yet."""
+    def defers_accept(self) -> bool:
+        """Return whether other workers are to accept in this one's place; begin if it is time."""
         if not self._begun and (self._prepared() or time.monotonic() >= self._begins_by):
             self._begun = True
             self.put(0)
         return not self._begun and self._counts.taken_care_of
 
     def put(self, count: int) -> None:
-        """Say how many connections there are here."""
+        """Set how many connections this worker has."""
         if self._begun and count != self._counts.of(self._worker):
             self._counts.put(self._worker, count)
 

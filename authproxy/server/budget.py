@@ -16,8 +16,12 @@ from itertools import count
 _LITTLE_BYTES = 256 * 1024
 
 
+def no_callback() -> None:
+    """In place of a callback of an owner that has closed: no reference keeps it in memory."""
+
+
 class Pool:
-    """Bytes of one kind that may be kept; there is room, or there is none."""
+    """Bytes that may be kept; there is room for more, or there is none."""
 
     def __init__(self, limit: int) -> None:
         self._left = limit
@@ -25,11 +29,11 @@ class Pool:
 
     @property
     def left(self) -> int:
-        """Bytes for which there is room; less than none where it was forced."""
+        """Bytes for which there is room; negative where it was forced."""
         return self._left
 
     def take(self, size: int) -> bool:
-        """Take room for so many bytes, if it is there."""
+        """Take room for so many bytes, if it is there; never waits."""
         with self._lock:
             if size > self._left:
                 return False
@@ -42,23 +46,23 @@ class Pool:
             self._left -= size
 
     def give_back(self, size: int) -> None:
+        """Give back what was taken or forced."""
         with self._lock:
             self._left += size
 
 
-class Budget:
-    """Bytes that may be kept, and those who wait for room, the oldest first.
+class Budget(Pool):
+    """A pool in which accounts can wait for room, the oldest first.
 
-    Who waits is called back when there may be room, from whichever thread made it.
+    One that waits is called back when there may be room, from whichever thread made it.
     """
 
     def __init__(self, limit: int, largest: int) -> None:
         """`largest` is the most that one account may ever hold."""
-        self._left = limit - largest
-        self._lock = threading.Lock()
+        super().__init__(limit - largest)
         self._serial = count()
         self._waiting: list[tuple[int, Account]] = []
-        #: Who has the room that is kept for the one that has waited longest.
+        #: The account that has the room kept for the one that has waited longest.
         self._favoured: Account | None = None
 
     def account(self, on_room: Callable[[], None]) -> Account:
@@ -67,25 +71,11 @@ class Budget:
 
     @property
     def scarce(self) -> bool:
-        """Whether somebody waits for room, or soon will."""
+        """Whether an account waits for room, or soon will."""
         with self._lock:
             return self._first_waiting() is not None or self._left < _LITTLE_BYTES
 
-    def take_at_once(self, size: int) -> bool:
-        """Take room for so many bytes if it is there; without an account, and without a wait."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-            return True
-
-    def force(self, size: int) -> None:
-        """Take it in any case; for what is small and must not wait."""
-        with self._lock:
-            self._left -= size
-
     def give_back(self, size: int) -> None:
-        """Give back what was taken without an account."""
         with self._lock:
             self._left += size
             first = self._callable_now()
@@ -181,8 +171,4 @@ class Account:
     def close(self) -> None:
         """Give all back, for good. Harmless when repeated."""
         self._budget._close(self)
-        self.on_room = _no_op  # it leads back to its holder, which is to go at once
-
-
-def _no_op() -> None:
-    """Takes the place of a callback that is over."""
+        self.on_room = no_callback

@@ -9,18 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from authproxy.server.client_socket import has_unread_bytes, reset_on_close, untaken_bytes
-from authproxy.server.exchange import Address, Exchange, Site
+from authproxy.server.exchange import Address, ApplicationTask, Exchange, Site
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Timeouts
 from authproxy.server.outbox import Disconnected, Outbox, OutboxStore
-from authproxy.server.pace import Pace
 from authproxy.server.poller import READ, WRITE, Poller
+from authproxy.server.progress import Pace, Stage, is_overdue
 from authproxy.server.refusals import Refusal, RefusedRequest, refusal_response
 from authproxy.server.request_head import Request
 from authproxy.server.request_reader import HEAD_READ_BYTES, Intake, RequestReader
-from authproxy.server.response_tasks import ApplicationTask
-from authproxy.server.stages import Stage, is_overdue
-from authproxy.server.threads import Threads
+from authproxy.server.threads import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +28,18 @@ LINGER_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What all connections of a server share, and whom they hand requests to."""
+class Shared:
+    """What all connections of a server share."""
 
     timeouts: Timeouts
     hooks: Hooks
     poller: Poller
     intake: Intake
     outboxes: OutboxStore
-    #: Has a thread serve a whole request, or says why it is refused.
-    serve: Callable[[Connection, Request], Refusal | None]
+    dispatcher: Dispatcher
     #: Has `receive` called when it is the connection's turn.
     receive_later: Callable[[Connection], None]
-    #: Takes note that the connection is closed.
+    #: Removes a closed connection from those that are open.
     forget: Callable[[Connection], None]
 
 
@@ -50,14 +47,14 @@ class Connection:
     """Reads requests in the main loop's thread; responses are written by others.
 
     It has one request at a time. What a client sends behind it waits, most of it in the
-    kernel, until the response is there and has been taken, so that no thread is given to a
-    client that does not take what it has asked for already.
+    kernel, until the response is written and the client has read it: a client that does not
+    read its responses gets no further thread.
 
-    It ends when it makes no progress, and ends politely: closing a socket with unread bytes
-    resets it, and the reset destroys the response on its way. So the sending side is shut
-    down first, and what the client still sends is read and dropped for a while.
+    It is closed when it makes no progress, and in two steps: closing a socket with unread
+    bytes resets it, and the reset destroys the response on its way. So the sending side is
+    shut down first, and what the client still sends is read and dropped for a while.
 
-    Methods are for the main loop's thread but where they say otherwise.
+    Methods are for the main loop's thread except where they say otherwise.
     """
 
     interest = 0
@@ -67,25 +64,25 @@ class Connection:
         sock: socket.socket,
         client: Address,
         site: Site,
-        surroundings: Surroundings,
+        shared: Shared,
     ) -> None:
         self._socket = sock
         self._client = client
         self._site = site
-        self._all = surroundings
-        self._reader = RequestReader(sock, surroundings.intake, self._touch)
-        self._outbox = Outbox(sock, surroundings.outboxes, self._touch)
-        #: The request that is being received or served; and what the thread has that serves it.
+        self._shared = shared
+        self._reader = RequestReader(sock, shared.intake, self._notify)
+        self._outbox = Outbox(sock, shared.outboxes, self._notify)
+        #: The request that is received or served, and its exchange while a thread serves it.
         self._request: Request | None = None
         self._served: Exchange | None = None
-        #: It ends once all is sent: in order, or with a reset, as something is missing.
+        #: To be closed once all is sent: in order or, if the response is truncated, with a reset.
         self._closing = self._cut = False
         self._lingering = False
         self._dropped = 0
         self.closed = False
-        #: It is in the queue of those that have something to be received.
+        #: Whether it is queued to receive.
         self._due = False
-        #: How fast the client takes what waits for it, or sends what is dropped.
+        #: How fast the client reads what waits for it, or sends what is dropped.
         self._taking: Pace | None = None
         self._untaken = 0
         self.made_at = self._progress_at = time.monotonic()
@@ -93,9 +90,9 @@ class Connection:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def _touch(self) -> None:
-        """Have the main loop look at what has changed; from any thread."""
-        self._all.poller.touch(self)
+    def _notify(self) -> None:
+        """Have the main loop call `on_notify`; from any thread."""
+        self._shared.poller.notify(self)
 
     # What it is doing.
 
@@ -121,17 +118,17 @@ class Connection:
 
     @property
     def pace(self) -> Pace:
-        """How fast the client gets on with what it has to do."""
+        """How fast the client reads or sends what it has to."""
         return self._reader.pace if self._taking is None else self._taking
 
     @property
     def keeps_bytes(self) -> bool:
-        """Whether it takes room of others: for a body, a large head, or what waits for it."""
+        """Whether it holds room in a budget: for a body, a large head, or a waiting response."""
         return self._outbox.pending > 0 or self._reader.keeps_bytes
 
     @property
     def is_costly(self) -> bool:
-        """Whether receiving takes long for what comes of it."""
+        """Whether receiving takes much CPU time for few bytes."""
         return self._reader.is_costly
 
     @property
@@ -158,7 +155,7 @@ class Connection:
         return 0 if self._closing or self._reader.waits_for_room() else READ
 
     def on_events(self, events: int) -> None:
-        """Read and write what can be."""
+        """Read and write what the socket allows."""
         try:
             if events & WRITE:
                 self._outbox.flush()
@@ -170,8 +167,8 @@ class Connection:
         except OSError:
             self.close()
 
-    def attend(self) -> None:
-        """See to what a thread has left: a response that has ended or waits, or room."""
+    def on_notify(self) -> None:
+        """Go on after a thread: its response has ended or waits, or there is room in a budget."""
         try:
             if self._outbox.pending or self._outbox.awaited:
                 self._note_wait()
@@ -185,18 +182,18 @@ class Connection:
             self.close()
 
     def fail(self) -> None:
-        """Give up: a bug has shown."""
+        """Close, after an unexpected error."""
         self.close()
 
     def _note_wait(self) -> None:
-        """From now on a response waits for the client; the target may have been silent for long."""
+        """Begin to measure how fast the client reads; before, the target may have been silent."""
         if self._taking is None:
             self._progress_at = time.monotonic()
             self._taking = Pace(self._progress_at)
             self._untaken = untaken_bytes(self._socket)
 
     def _go_on(self) -> None:
-        """Take the next step, if the client has taken everything."""
+        """Read the next request, or close, once the client has read everything."""
         if self._outbox.pending or self._served or self._lingering or self._reader.in_body:
             return
         if not self._closing:
@@ -221,9 +218,10 @@ class Connection:
             self._advance()
 
     def _advance(self, *, behind: bool = False, at_length: bool = False) -> None:
-        """Begin with the request that waits, if it is its turn and its head is there.
+        """Begin with the next request, if the one before is done and its head is whole.
 
-        `behind`: it may have come along with the one before it. `at_length`: there is time.
+        `behind`: it may have come with the one before it. `at_length`: heads that take long
+        to parse may be parsed now.
         """
         while not (self._served or self._closing or self.closed or self._outbox.pending):
             if self._request is not None:
@@ -245,12 +243,12 @@ class Connection:
                 self._begin_body(request)
 
     def _is_admitted(self, request: Request) -> bool:
-        """Have it judged before its body is waited for.
+        """Decide on the request by its head, before its body is received.
 
-        Who is turned away has to connect anew; so a request that came whole behind another is
-        left to the application.
+        A refusal closes the connection; so a request that came whole behind another is left
+        to the application.
         """
-        admit = self._all.hooks.admit_head
+        admit = self._shared.hooks.admit_head
         if admit is not None:
             outcome = admit(request.as_environ(self._client[0]))
             if isinstance(outcome, Refusal):
@@ -268,7 +266,7 @@ class Connection:
     def _receive_later(self) -> None:
         if not self._due:
             self._due = True
-            self._all.receive_later(self)
+            self._shared.receive_later(self)
 
     def receive(self) -> None:
         """Read what has come; called when it is this connection's turn."""
@@ -294,14 +292,13 @@ class Connection:
     # Requests that are whole, or refused.
 
     def _hand_over(self, request: Request) -> None:
-        refusal = self._all.serve(self, request)
-        if refusal is not None:
-            self._refuse(refusal)
-
-    def serve_in(self, threads: Threads, request: Request, *, may_wait: bool) -> None:
-        """Have a thread serve the request; `may_wait`: for a client that is slow to take it."""
+        """Have a thread serve the request, whose body is there."""
+        threads = self._shared.dispatcher.threads_for(request.command, request.request_uri)
+        if isinstance(threads, Refusal):
+            self._refuse(threads)
+            return
         self._served = Exchange(
-            self._site, self._client, self._outbox, self._finished, may_wait=may_wait
+            self._site, self._client, self._outbox, self._finished, may_wait=threads.may_wait
         )
         threads.add_task(ApplicationTask(self._served, request))
 
@@ -315,16 +312,16 @@ class Connection:
         if self.closed:
             self._reader.close()
         elif close or self._reader.buffered:
-            self._touch()
+            self._notify()
 
     def _refuse(self, refusal: Refusal, *, reported: bool = False) -> None:
-        """Turn the request away, the last one here; `reported`: the hook did so itself."""
+        """Send a refusal and close; `reported`: the hook has reported it already."""
         request, self._request = self._request, None
         headers: Mapping[str, str] = {} if request is None else request.headers
         method = "" if request is None else request.command
         if not reported:
             target = "" if request is None else request.request_uri
-            self._all.hooks.on_refused(
+            self._shared.hooks.on_refused(
                 RefusedRequest(refusal, method, target, headers, self._client[0])
             )
         if request is not None:
@@ -344,7 +341,7 @@ class Connection:
     # The end.
 
     def check(self, now: float) -> None:
-        """End the connection if it has made no progress for too long; `now` is monotonic.
+        """Close the connection if it has timed out; `now` is monotonic.
 
         Called about once a second: a socket whose client does not read never becomes writable.
         """
@@ -352,7 +349,7 @@ class Connection:
         if stage is Stage.TAKEN:
             self._note_what_is_taken(now)
         silence, lasting = now - self.progress_at, self.pace.seconds(now)
-        if not is_overdue(stage, silence, lasting, self._all.timeouts):
+        if not is_overdue(stage, silence, lasting, self._shared.timeouts):
             return
         fields = {"fields": {"Client": self._client[0]}}
         if stage is Stage.TAKEN:
@@ -364,7 +361,7 @@ class Connection:
         self.close()
 
     def _note_what_is_taken(self, now: float) -> None:
-        """See how much less the kernel holds for the client."""
+        """Note how much the client has read of what the kernel holds for it."""
         self._note_wait()
         untaken = untaken_bytes(self._socket)
         if untaken != self._untaken:
@@ -381,31 +378,31 @@ class Connection:
             self.close()
 
     def _drop(self) -> None:
-        count = self._socket.recv_into(self._all.intake.bodies.scratch)
+        count = self._socket.recv_into(self._shared.intake.bodies.scratch)
         self._dropped += count
         self._progress_at = time.monotonic()
         if not count or self._dropped > LINGER_BYTES:
             self.close()
 
     def give_way(self) -> None:
-        """End, so that others have room; what is missing then looks so."""
+        """Close, so that others have room; a truncated response is seen as such."""
         if self.stage.is_clients_turn:
             self.cut()
         else:
             self.close()
 
     def cut(self) -> None:
-        """End the connection so that the client sees that something is missing."""
+        """Close with a reset, so that the client sees a truncated response."""
         if not self.closed:
             reset_on_close(self._socket)
         self.close()
 
     def close(self) -> None:
-        """Close the socket, and end what is done for the client."""
+        """Close the socket, and cancel what is done for the client."""
         if self.closed:
             return
         self.closed = True
-        self._all.poller.remove(self)
+        self._shared.poller.remove(self)
         self._outbox.close()
         served = self._served
         if served is not None:  # its thread gives back what the request takes
@@ -415,4 +412,4 @@ class Connection:
             if self._request is not None:
                 self._request.close()
         self._socket.close()
-        self._all.forget(self)
+        self._shared.forget(self)

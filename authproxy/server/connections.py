@@ -9,10 +9,9 @@ from itertools import chain, islice
 
 from authproxy.server.budget import Budget
 from authproxy.server.connection import Connection
-from authproxy.server.dispatch import OverloadLog
-from authproxy.server.pace import GRACE_SECONDS, slowest
 from authproxy.server.poller import Poller
-from authproxy.server.stages import Stage
+from authproxy.server.progress import GRACE_SECONDS, Stage, slowest
+from authproxy.server.threads import OverloadLog
 
 #: Where there is no room: the share of connections that is closed at a time.
 _CLOSED_SHARE = 1 / 32

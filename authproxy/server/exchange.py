@@ -1,19 +1,34 @@
-"""One request that is with a thread: what the thread sees of the connection."""
+"""One request in a thread: what the thread sees of the connection, and how it writes the response.
+
+waitress's WSGI task closes the connection after every response without
+Content-Length, adds Via, sorts and re-cases the fields, and ends a HEAD with a
+last chunk. Here what the application gave is sent as it was given.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from waitress.adjustments import Adjustments
+from waitress.task import WSGITask
+from waitress.utilities import build_http_date
 
-from authproxy.cancellation import AbortSignal
-from authproxy.server.outbox import Outbox
-from authproxy.server.refusals import Refusal
+from authproxy.cancellation import ABORT_KEY, AbortSignal
+from authproxy.http1.headers import list_members
+from authproxy.server.outbox import Disconnected, Outbox
+from authproxy.server.refusals import INTERNAL_ERROR, Refusal, refusal_response
+from authproxy.server.request_head import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+#: A piece up to this size is copied behind the head, which saves a call of the kernel.
+_JOINED_BYTES = 16 * 1024
 
 #: A client's host and port; no port behind a Unix socket.
 Address = tuple[str, int | None]
@@ -58,3 +73,144 @@ class Exchange:
         """Send a piece of the response. Raises Disconnected."""
         self._outbox.write(data, wait=self._may_wait)
         return len(data)
+
+
+class ApplicationTask(WSGITask):
+    """Runs the WSGI application for one request, and writes what it gives."""
+
+    logger = log
+    channel: Exchange
+    request: Request
+
+    wrote_header: bool = False
+
+    #: Only the end of the connection tells the client where the body ends.
+    delimited_by_close = False
+
+    #: The end of the connection has to look like an accident.
+    cut = False
+
+    @property
+    def has_body(self) -> bool:
+        return self.request.command != "HEAD" and not self.status.startswith(("1", "204", "304"))
+
+    @property
+    def content_length(self) -> int | None:
+        """Length of the body to come; None if unknown or if there is no body.
+
+        So a 304 or HEAD that carries Content-Length is not held to it.
+        """
+        return self._content_length if self.has_body else None
+
+    @content_length.setter
+    def content_length(self, value: int | None) -> None:
+        self._content_length = value
+
+    _content_length: int | None = None
+
+    def set_close_on_finish(self) -> None:
+        self.close_on_finish = True
+
+    def service(self) -> None:
+        """Serve the request, and hand the connection back; raises nothing."""
+        try:
+            if not self.channel.check_client_disconnected():
+                self.start()
+                self.execute()
+                self.finish()
+        except Disconnected:
+            self.close_on_finish = True
+            log.debug("The client went away before its response was complete.")
+        except Exception as error:  # noqa: BLE001  # whatever it was ends this request alone
+            self.close_on_finish = True
+            self._fail(error)
+        finally:
+            self.request.close()
+            self.channel.finished(close=self.close_on_finish, cut=self.cut)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, the first one in one go with the head."""
+        head = b"" if self.wrote_header else self.build_response_header()
+        self.wrote_header = True
+        piece = self._framed(data) if data and self.has_body else b""
+        if len(piece) > _JOINED_BYTES:
+            self.channel.write_soon(head)
+            head = b""
+        self.channel.write_soon(head + piece if head else piece)
+
+    def _framed(self, data: bytes) -> bytes:
+        if self.chunked_response:
+            return b"%X\r\n%b\r\n" % (len(data), data)
+        length = self.content_length
+        if length is not None:
+            data = data[: length - self.content_bytes_written]
+            self.content_bytes_written += len(data)
+        return data
+
+    def build_response_header(self) -> bytes:
+        """Return status line and fields, in the application's order and case."""
+        fields = list(self.response_headers)
+        given = {name.lower() for name, _ in fields}
+        if self.status.startswith(("1", "204")):  # RFC 9110 section 8.6
+            fields = [field for field in fields if field[0].lower() != "content-length"]
+        elif self.has_body and "content-length" not in given:
+            if self.content_length is not None:
+                fields.append(("Content-Length", str(self.content_length)))
+            elif self.version == "1.1":
+                fields.append(("Transfer-Encoding", "chunked"))
+                self.chunked_response = True
+            else:
+                self.delimited_by_close = True
+        if self.delimited_by_close or self.channel.server.is_draining() or not self._client_stays():
+            self.close_on_finish = True
+        if self.close_on_finish:
+            fields.append(("Connection", "close"))
+        elif self.version == "1.0":
+            fields.append(("Connection", "keep-alive"))
+        if "date" not in given:
+            fields.append(("Date", build_http_date(self.start_time)))
+        lines = [
+            f"HTTP/{self.version} {self.status}",
+            *(f"{name}: {value}" for name, value in fields),
+        ]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _client_stays(self) -> bool:
+        """RFC 9112 section 9.3: HTTP/1.1 stays unless told, HTTP/1.0 if asked to."""
+        options = list_members(self.request.headers.get("CONNECTION", ""))
+        return "close" not in options and (self.version == "1.1" or "keep-alive" in options)
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ["SERVER_SOFTWARE"] = "waitress"  # None, as no Server field is wanted
+        if self.channel.addr[1] is None:  # a Unix socket's client has no port
+            del environ["REMOTE_PORT"]
+        del environ["wsgi.file_wrapper"]  # a connection takes bytes alone
+        environ.update(self.request.admitted)
+        environ[ABORT_KEY] = self.channel.abort_signal
+        return environ
+
+    def _fail(self, error: Exception) -> None:
+        """Tell the client of an error, if nothing else was sent yet; else the response is cut."""
+        refusal = self.channel.server.refusal_of(error)
+        path, client = self.request.path, self.channel.addr[0]
+        fields = {"Path": path, "Client": client, "Cut": self.wrote_header}
+        if refusal is not None:  # the application has logged it
+            log.debug("A response failed: %s", error, extra={"fields": fields})
+        else:
+            message = "Unexpected error while serving a request."
+            log.error(message, exc_info=error, extra={"fields": fields})
+        if self.wrote_header:
+            self.cut = self.delimited_by_close
+            return
+        response = refusal_response(
+            refusal or INTERNAL_ERROR,
+            self.request.headers,
+            self.start_time,
+            version=self.version,
+            has_body=self.request.command != "HEAD",
+        )
+        try:
+            self.channel.write_soon(response)
+        except Disconnected:
+            log.debug("The client went away before an error could be sent to it.")

@@ -67,11 +67,11 @@ class Listener:
 
     def is_paused(self) -> bool:
         """Tell whether nothing is to be accepted at the moment, though there is room."""
-        if self._share is not None and not self._draining and self._share.leaves_to_others():
+        if self._share is not None and not self._draining and self._share.defers_accept():
             return True
         return time.monotonic() < self._paused_until
 
-    def attend(self) -> None:
+    def on_notify(self) -> None:
         """Nothing of it is changed by other threads."""
 
     def fail(self) -> None:

@@ -15,9 +15,8 @@ from waitress.adjustments import Adjustments
 from authproxy.http1.memory_body import BodyMemory
 from authproxy.server.balance import Share
 from authproxy.server.budget import Budget, Pool
-from authproxy.server.connection import Connection, Surroundings
+from authproxy.server.connection import Connection, Shared
 from authproxy.server.connections import Connections
-from authproxy.server.dispatch import Dispatcher, OverloadLog
 from authproxy.server.exchange import Address, Site
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import (
@@ -32,9 +31,10 @@ from authproxy.server.limits import (
 from authproxy.server.listener import LEFT_SECONDS, Listener
 from authproxy.server.outbox import OutboxStore
 from authproxy.server.poller import Poller
+from authproxy.server.progress import Stage
 from authproxy.server.request_body import BodyStore
 from authproxy.server.request_reader import Intake
-from authproxy.server.stages import Stage
+from authproxy.server.threads import Dispatcher, OverloadLog
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -112,7 +112,7 @@ class Server:
         self._next_tick = 0.0
         self._poller = Poller()
         overload = OverloadLog()
-        self._dispatcher = Dispatcher(limits, hooks, overload)
+        self._dispatcher = Dispatcher(limits, hooks.is_probe, overload)
         buffered = Budget(limits.buffered_bytes, limits.body_bytes)
         heads = Budget(HEAD_MEMORY_BYTES + limits.header_bytes, limits.header_bytes)
         self._connections = Connections(
@@ -124,13 +124,13 @@ class Server:
         # Nothing of our own in responses, and X-Forwarded-* pass on as they came.
         adjustments = Adjustments(ident=None, clear_untrusted_proxy_headers=False)
         bodies = BodyStore.of(limits.body_bytes, BodyMemory(BODY_MEMORY_BYTES), buffered)
-        self._surroundings = Surroundings(
+        self._shared = Shared(
             timeouts=timeouts,
             hooks=hooks,
             poller=self._poller,
             intake=Intake(adjustments, limits.header_bytes, bodies, heads),
             outboxes=OutboxStore(Pool(RESPONSE_MEMORY_BYTES), buffered),
-            serve=self._dispatcher.serve,
+            dispatcher=self._dispatcher,
             receive_later=self._connections.receive_later,
             forget=self._connections.forget,
         )
@@ -200,7 +200,7 @@ class Server:
 
     def _accepted(self, listener: Listener, sock: socket.socket, client: Address) -> None:
         site = self._sites[listener]
-        self._connections.add(Connection(sock, client, site, self._surroundings))
+        self._connections.add(Connection(sock, client, site, self._shared))
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
         """Turn the main loop until the condition holds; False if time ran out first."""
@@ -217,7 +217,7 @@ class Server:
                     wait = min(wait, LEFT_SECONDS)
             if not self._connections.has_room():
                 wait = min(wait, _FULL_SECONDS)
-            self._poller.turn(0 if self._connections.has_due else wait)
+            self._poller.poll(0 if self._connections.has_due else wait)
             self._connections.receive()
             self._connections.make_room()
             if self._share is not None:

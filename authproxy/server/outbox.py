@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 
-from authproxy.server.budget import Budget, Pool
+from authproxy.server.budget import Budget, Pool, no_callback
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Outbox:
                 return False
             if not memory.take(size):
                 return False
-            if not budget.take_at_once(size):
+            if not budget.take(size):
                 memory.give_back(size)
                 return False
         self._pieces.append(memoryview(bytes(data)))
@@ -125,7 +125,7 @@ class Outbox:
     def _may_spill(self, size: int) -> bool:
         if self._disk_full or self.pending + size > MOST_BYTES:
             return False
-        self._spilling = self._store.budget.take_at_once(size)
+        self._spilling = self._store.budget.take(size)
         return self._spilling
 
     def _spill(self, data: memoryview) -> memoryview:
@@ -184,7 +184,7 @@ class Outbox:
             self._store.memory.give_back(self._in_memory)
             self._store.budget.give_back(self.pending)
             self.closed = True
-            self._on_change = _no_op  # it leads back to the connection, which is to go at once
+            self._on_change = no_callback
             self._pieces.clear()
             self._in_memory = self.pending = 0
             file, self._file = self._file, None
@@ -223,10 +223,6 @@ class Outbox:
         self.taken += count
         self.taken_at = time.monotonic()
         return count
-
-
-def _no_op() -> None:
-    """Takes the place of a callback that is over."""
 
 
 class _Spill:

@@ -1,7 +1,7 @@
-"""Waits for sockets: the kernel keeps the list of them, and each says when its wishes change.
+"""The poller: waits for sockets, whose events are registered with the kernel once.
 
-Asking every connection at each turn what it waits for, and telling the kernel all of it
-anew, costs the more, the more connections there are, idle ones too.
+To ask every connection each time what it waits for costs the more, the more connections
+there are, idle ones too. So the registration changes only when a connection's wants do.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Watched(Protocol):
-    """What is watched: a socket or another descriptor, and what is done about it."""
+    """A socket or another descriptor, and its handlers, which the poller's thread calls."""
 
-    #: The events that are registered with the kernel; the poller's own note.
+    #: The events that are registered with the kernel; the poller sets it.
     interest: int
 
     def fileno(self) -> int: ...
@@ -30,22 +30,22 @@ class Watched(Protocol):
         """Return the events to wait for; none once it is closed."""
 
     def on_events(self, events: int) -> None:
-        """Deal with events. Like all others here, in the poller's thread."""
+        """Handle events."""
 
-    def attend(self) -> None:
-        """Look at what another thread has changed."""
+    def on_notify(self) -> None:
+        """Handle a call of `Poller.notify`."""
 
     def fail(self) -> None:
-        """One of these has raised what it should not: give up what it is about."""
+        """Close: a handler has raised an unexpected error."""
 
 
 class Poller:
-    """For one thread, but for `touch` and `wake`, which any may call."""
+    """Used by one thread, except `notify` and `wake`, which any thread may call."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._watched: set[Watched] = set()
-        self._touched: deque[Watched] = deque()
+        self._notified: deque[Watched] = deque()
         self._woken = False
         self._wake_end, self._waker = socket.socketpair()
         for end in (self._wake_end, self._waker):
@@ -53,20 +53,20 @@ class Poller:
         self._selector.register(self._wake_end, READ)
 
     def add(self, watched: Watched) -> None:
-        """Watch this one from now on."""
+        """Watch it from now on."""
         watched.interest = 0
         self._watched.add(watched)
         self.update(watched)
 
     def remove(self, watched: Watched) -> None:
-        """Watch it no more; to be called before its descriptor is closed."""
+        """Stop watching it; called before its descriptor is closed."""
         self._watched.discard(watched)
         if watched.interest:
             self._selector.unregister(watched.fileno())
             watched.interest = 0
 
     def update(self, watched: Watched) -> None:
-        """Tell the kernel what it wants, if that has changed; nothing, if it is closed."""
+        """Register the events that it wants, if these have changed."""
         wanted, had = watched.wants(), watched.interest
         if wanted == had:
             return
@@ -78,9 +78,9 @@ class Poller:
         else:
             self._selector.unregister(watched.fileno())
 
-    def touch(self, watched: Watched) -> None:
-        """Have this one attend to what has changed, at the next turn."""
-        self._touched.append(watched)
+    def notify(self, watched: Watched) -> None:
+        """Have its `on_notify` called by the next `poll`, or by the one that waits."""
+        self._notified.append(watched)
         self.wake()
 
     def wake(self) -> None:
@@ -92,25 +92,25 @@ class Poller:
             except OSError:  # closed, or full, which also wakes
                 pass
 
-    def turn(self, seconds: float) -> None:
-        """Wait so long at most for something to happen, and have it dealt with."""
+    def poll(self, seconds: float) -> None:
+        """Wait for events and notifications, `seconds` at most, and call the handlers."""
         for key, events in self._selector.select(max(0.0, seconds)):
             watched: Watched | None = key.data
             if watched is None:
                 self._wake_end.recv(64)
-            elif watched.interest:  # else it was closed in this turn
+            elif watched.interest:  # else it was closed by a handler before
                 try:
                     watched.on_events(events)
                     self.update(watched)
                 except Exception:  # noqa: BLE001  # logged there
                     _log_bug(watched)
-        self._woken = False  # before they are looked at: who is touched from now on wakes again
-        while self._touched:
-            watched = self._touched.popleft()
-            self.deal_with(watched, watched.attend)
+        self._woken = False  # before the queue is read: a later `notify` wakes again
+        while self._notified:
+            watched = self._notified.popleft()
+            self.deal_with(watched, watched.on_notify)
 
     def deal_with(self, watched: Watched, act: Callable[[], None]) -> None:
-        """Have it act, if it is still watched, and tell the kernel what it wants then."""
+        """Call `act`, if it is still watched, and register the events that it wants then."""
         if watched not in self._watched:
             return
         try:
@@ -120,13 +120,13 @@ class Poller:
             _log_bug(watched)
 
     def close(self) -> None:
-        """Stop; what was watched is closed by whom it belongs to."""
+        """Close the poller; the owners of what was watched close that."""
         self._selector.close()
         self._wake_end.close()
         self._waker.close()
 
 
 def _log_bug(watched: Watched) -> None:
-    """A bug that one connection brings about must end neither the loop nor the others."""
+    """Log a bug, which must end neither the loop nor other connections, and close its own."""
     log.exception("Unexpected error with a connection.")
     watched.fail()

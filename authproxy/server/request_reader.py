@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from waitress.adjustments import Adjustments
 
-from authproxy.server.budget import Account, Budget
-from authproxy.server.pace import Pace
+from authproxy.server.budget import Account, Budget, no_callback
+from authproxy.server.progress import Pace
 from authproxy.server.refusals import Refusal
 from authproxy.server.request_body import BodyStore, RequestBody
 from authproxy.server.request_head import KEPT_FIELDS, HeadBuffer, Request
@@ -205,8 +205,4 @@ class RequestReader:
             self._body = None
         self._input.drop(len(self._input))
         self._long_head = None
-        self._on_room = _no_op  # it leads back to the connection, which is to go at once
-
-
-def _no_op() -> None:
-    """Takes the place of a callback that is over."""
+        self._on_room = no_callback

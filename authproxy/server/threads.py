@@ -1,7 +1,7 @@
-"""The threads that serve requests: waitress's dispatcher, on a queue that is cheap to wait at.
+"""The threads that serve requests, which of them serves one, and what becomes of one too many.
 
-waitress wakes a thread through a condition variable whose lock the waking
-thread still holds: two switches between threads where one will do.
+In place of waitress's dispatcher: that wakes a thread through a condition variable whose
+lock the waking thread still holds, which takes two switches between threads for one.
 """
 
 from __future__ import annotations
@@ -9,10 +9,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
 
+from authproxy.server.limits import Limits
+from authproxy.server.refusals import Refusal
+
 log = logging.getLogger(__name__)
+
+#: After how many seconds a client that found the queue full may try again.
+_RETRY_SECONDS = 1
+
+#: The log has an overload once in so many seconds.
+_SILENT_SECONDS = 10.0
 
 
 class Task(Protocol):
@@ -22,9 +32,11 @@ class Task(Protocol):
 
 
 class Threads:
-    """Serves tasks in the order in which they came, so many at the same time."""
+    """Serves tasks in the order in which they came, `count` at a time."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, may_wait: bool = True) -> None:
+        """`may_wait`: a task may hold its thread for a client that is slow to read."""
+        self.may_wait = may_wait
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -33,7 +45,7 @@ class Threads:
 
     @property
     def queued(self) -> int:
-        """How many tasks wait, or would if the threads took each as it comes."""
+        """The tasks that wait for a thread."""
         return max(0, self._unfinished - len(self._threads))
 
     @property
@@ -42,7 +54,7 @@ class Threads:
         return self._unfinished >= len(self._threads)
 
     def add(self, count: int) -> None:
-        """Start so many more."""
+        """Start `count` more."""
         for _ in range(count):
             name = f"serving-{len(self._threads)}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -50,13 +62,13 @@ class Threads:
             thread.start()
 
     def add_task(self, task: Task) -> None:
-        """Have a task served when its turn comes."""
+        """Queue a task."""
         with self._lock:
             self._unfinished += 1
         self._tasks.put(task)
 
     def end(self, seconds: float) -> None:
-        """Let them end, after what is queued; wait so long at most, as some may be held."""
+        """End the threads after what is queued; returns after `seconds` though some may be held."""
         for _ in self._threads:
             self._tasks.put(None)
         deadline = time.monotonic() + seconds
@@ -71,3 +83,63 @@ class Threads:
                 log.exception("Unexpected error while serving a request.")
             with self._lock:
                 self._unfinished -= 1
+
+
+class OverloadLog:
+    """Logs overloads, one in ten seconds at most."""
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+
+    def warn(self, problem: str, **more: object) -> None:
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENT_SECONDS
+            log.warning("Overloaded", extra={"fields": {"Problem": problem, **more}})
+
+
+class Dispatcher:
+    """The threads, and one to spare that never waits: a probe is served however many hang."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        is_probe: Callable[[str, str], bool] | None,
+        overload: OverloadLog,
+    ) -> None:
+        """`is_probe` tells by method and request target; None: there are no probes."""
+        self._limits = limits
+        self._overload = overload
+        self._is_probe = is_probe
+        self._threads = Threads(limits.threads)
+        self._spare = None if is_probe is None else Threads(1, may_wait=False)
+
+    @property
+    def queued(self) -> int:
+        """The requests that wait for a thread."""
+        return self._threads.queued
+
+    def all_taken(self) -> bool:
+        """Tell whether a further request would wait."""
+        return self._threads.all_taken
+
+    def threads_for(self, method: str, target: str) -> Threads | Refusal:
+        """Return the threads that serve such a request; a refusal where too many wait."""
+        if self._is_probe and self._spare and self._is_probe(method, target):
+            return self._spare
+        if not self._threads.all_taken or self._threads.queued < self._limits.queue:
+            return self._threads
+        queue, threads = self._limits.queue, self._limits.threads
+        problem = f"{queue} requests wait for one of {threads} threads"
+        self._overload.warn(problem)
+        return Refusal(503, "Overloaded", problem, _RETRY_SECONDS)
+
+    def add_threads(self, count: int) -> None:
+        """Start `count` more for requests."""
+        self._threads.add(count)
+
+    def end(self, seconds: float) -> None:
+        """End the threads after what is queued; waits `seconds` at most for each kind."""
+        self._threads.end(seconds)
+        if self._spare is not None:
+            self._spare.end(seconds)

@@ -16,7 +16,7 @@ def never() -> bool:
 
 def begun(counts: ConnectionCounts, worker: int, connections: int) -> Share:
     share = Share(counts, worker)
-    assert not share.leaves_to_others()
+    assert not share.defers_accept()
     share.put(connections)
     return share
 
@@ -24,21 +24,21 @@ def begun(counts: ConnectionCounts, worker: int, connections: int) -> Share:
 def test_a_worker_that_begins_leaves_connections_to_those_that_have_begun() -> None:
     counts = ConnectionCounts(2)
     beginning = Share(counts, 0)
-    beginning.begin_when(never)
-    assert not beginning.leaves_to_others()  # There is nobody else.
+    beginning.defer_until(never)
+    assert not beginning.defers_accept()  # There is nobody else.
     other = begun(counts, 1, connections=7)
-    assert beginning.leaves_to_others()
+    assert beginning.defers_accept()
     assert not other.is_exceeded()  # So that the other leaves none to it.
     counts.withdraw(1)
-    assert not beginning.leaves_to_others()
+    assert not beginning.defers_accept()
 
 
 def test_patience_ends() -> None:
     counts = ConnectionCounts(2)
     begun(counts, 1, connections=7)
     beginning = Share(counts, 0, patience=0)
-    beginning.begin_when(never)
-    assert not beginning.leaves_to_others()
+    beginning.defer_until(never)
+    assert not beginning.defers_accept()
 
 
 def test_a_worker_that_has_begun_takes_its_share() -> None:
@@ -46,10 +46,10 @@ def test_a_worker_that_has_begun_takes_its_share() -> None:
     other = begun(counts, 1, connections=7)
     tokens: list[str] = []
     beginning = Share(counts, 0)
-    beginning.begin_when(lambda: bool(tokens))
-    assert beginning.leaves_to_others()
+    beginning.defer_until(lambda: bool(tokens))
+    assert beginning.defers_accept()
     tokens.append("the first one")
-    assert not beginning.leaves_to_others()
+    assert not beginning.defers_accept()
     assert other.is_exceeded()
     assert not beginning.is_exceeded()
 

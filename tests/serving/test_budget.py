@@ -52,7 +52,7 @@ def test_room_for_one_largest_is_kept_for_the_one_that_waits_longest() -> None:
     holders = [Holder(budget, LARGEST) for _ in range(4)]
     for holder in holders[:3]:
         assert holder.take(50)
-    assert not budget.take_at_once(1)
+    assert not budget.take(1)
     first, second = holders[1], holders[2]
     assert first.take(50)  # with the room that is kept
     assert not second.take(50)
@@ -67,7 +67,7 @@ def test_nobody_overtakes_whoever_waits() -> None:
     budget = Budget(LIMIT, LARGEST)
     full, favoured, waiting, late = (Holder(budget, LARGEST) for _ in range(4))
     assert full.take(100)
-    assert budget.take_at_once(50)
+    assert budget.take(50)
     assert favoured.take(10)
     assert not waiting.take(60)
     budget.give_back(50)
@@ -84,7 +84,7 @@ def test_who_is_gone_holds_up_nobody() -> None:
     budget = Budget(LIMIT, LARGEST)
     full, favoured, waiting, next_one = (Holder(budget, LARGEST) for _ in range(4))
     assert full.take(100)
-    assert budget.take_at_once(50)
+    assert budget.take(50)
     assert favoured.take(10)
     assert not waiting.take(10)
     assert not next_one.take(10)

@@ -73,7 +73,7 @@ class Client:
     def kept(self) -> tuple[int, int]:
         """Bytes taken of the memory and of the budget."""
         budget = BUDGET
-        while not self.store.budget.take_at_once(budget):
+        while not self.store.budget.take(budget):
             budget -= 1
         self.store.budget.give_back(budget)
         return MEMORY - self.store.memory.left, BUDGET - budget
@@ -132,7 +132,7 @@ def writing(client: Client, data: bytes) -> threading.Thread:
     "fill",
     [
         lambda client: client.box.write(bytes(600_000)) or 600_000,
-        lambda client: 0 * client.store.budget.take_at_once(BUDGET - 1_500_000),
+        lambda client: 0 * client.store.budget.take(BUDGET - 1_500_000),
     ],
     ids=["beyond the most that waits for one", "beyond the budget"],
 )
@@ -151,7 +151,7 @@ def test_a_thread_waits_for_its_client_and_no_longer(
 
 
 def test_a_thread_that_waits_is_let_go_when_the_connection_closes(client: Client) -> None:
-    assert client.store.budget.take_at_once(BUDGET)
+    assert client.store.budget.take(BUDGET)
     thread = writing(client, bytes(1_000_000))
     client.box.close()
     thread.join(DEADLINE)
@@ -159,7 +159,7 @@ def test_a_thread_that_waits_is_let_go_when_the_connection_closes(client: Client
 
 
 def test_what_must_not_wait_is_kept_whatever_is_full(client: Client) -> None:
-    assert client.store.budget.take_at_once(BUDGET)
+    assert client.store.budget.take(BUDGET)
     assert client.store.memory.take(MEMORY)
     client.box.write(b"x" * 100_000, wait=False)
     client.box.write(b"y" * 100_000, wait=False)

@@ -35,8 +35,8 @@ class Peer:
             self.events.append("write")
             self.wanted = READ
 
-    def attend(self) -> None:
-        self.events.append("attend")
+    def on_notify(self) -> None:
+        self.events.append("notify")
 
     def fail(self) -> None:
         self.events.append("fail")
@@ -66,23 +66,23 @@ def pair(poller: Poller) -> Iterator[tuple[Peer, socket.socket]]:
 
 def test_a_new_connection_is_watched(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
     peer, theirs = pair
-    poller.turn(0)
+    poller.poll(0)
     assert peer.events == []
     theirs.send(b"x")
-    poller.turn(1)
+    poller.poll(1)
     assert peer.events == ["read"]
 
 
 def test_a_change_counts_once_it_is_told(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
     peer, _ = pair
     peer.wanted = WRITE
-    poller.turn(0)
+    poller.poll(0)
     assert peer.events == []
-    poller.touch(peer)
-    poller.turn(1)
-    poller.turn(1)
-    poller.turn(0)  # it changed its mind in the event, which needs no telling
-    assert peer.events == ["attend", "write"]
+    poller.notify(peer)
+    poller.poll(1)
+    poller.poll(1)
+    poller.poll(0)  # it changed its mind in the event, which needs no telling
+    assert peer.events == ["notify", "write"]
 
 
 def test_one_that_waits_for_nothing_wakes_nobody(
@@ -90,32 +90,32 @@ def test_one_that_waits_for_nothing_wakes_nobody(
 ) -> None:
     peer, theirs = pair
     peer.wanted = 0
-    poller.touch(peer)
-    poller.turn(1)
+    poller.notify(peer)
+    poller.poll(1)
     theirs.send(b"x")
-    poller.turn(0)
-    assert (peer.events, peer.interest) == (["attend"], 0)
+    poller.poll(0)
+    assert (peer.events, peer.interest) == (["notify"], 0)
     peer.wanted = READ
-    poller.touch(peer)
-    poller.turn(1)
-    poller.turn(1)
-    assert (peer.events, peer.interest) == (["attend", "attend", "read"], READ)
+    poller.notify(peer)
+    poller.poll(1)
+    poller.poll(1)
+    assert (peer.events, peer.interest) == (["notify", "notify", "read"], READ)
 
 
-def test_each_touch_ends_a_wait(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
+def test_each_notification_ends_a_wait(poller: Poller, pair: tuple[Peer, socket.socket]) -> None:
     peer, _ = pair
     for _ in range(3):
-        poller.touch(peer)
-        poller.touch(peer)
-        poller.turn(60)
-    assert peer.events == ["attend"] * 6
+        poller.notify(peer)
+        poller.notify(peer)
+        poller.poll(60)
+    assert peer.events == ["notify"] * 6
 
 
 def test_a_closed_one_is_forgotten_also_if_its_descriptor_is_anothers(
     poller: Poller, pair: tuple[Peer, socket.socket]
 ) -> None:
     peer, _ = pair
-    poller.touch(peer)
+    poller.notify(peer)
     descriptor = peer.fileno()
     peer.close()
     ours, theirs = socket.socketpair()
@@ -123,7 +123,7 @@ def test_a_closed_one_is_forgotten_also_if_its_descriptor_is_anothers(
         other = Peer(ours, poller)
         assert other.fileno() == descriptor
         theirs.send(b"x")
-        poller.turn(1)
+        poller.poll(1)
         assert (peer.events, other.events) == ([], ["read"])
         other.close()
 
@@ -141,7 +141,7 @@ def test_one_closed_by_another_in_the_same_turn_is_left_alone(poller: Poller) ->
 
     close_other(first, second)
     close_other(second, first)
-    poller.turn(1)
+    poller.poll(1)
     assert sorted((first.events, second.events)) == [[], ["read"]]
     for peer, theirs in peers:
         peer.close()
@@ -158,7 +158,7 @@ def test_a_bug_with_one_ends_that_one_alone(
 
     peer.on_events = stumble  # type: ignore[method-assign]
     theirs.send(b"x")
-    poller.turn(1)
+    poller.poll(1)
     assert (peer.events, peer.closed) == (["fail"], True)
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (

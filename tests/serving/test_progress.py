@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.server.limits import Timeouts
-from authproxy.server.pace import GRACE_SECONDS, Pace, slowest
-from authproxy.server.stages import Stage, is_overdue
+from authproxy.server.progress import GRACE_SECONDS, Pace, Stage, is_overdue, slowest
 
 TIMEOUTS = Timeouts(idle=50, request=10, body=30, stall=20, linger=5, linger_silence=2)
 
