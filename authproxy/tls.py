@@ -78,7 +78,7 @@ def _refuse_endless_files(extra_ca_file: str | None) -> None:
                 raise SettingsError([Fault(setting, path, str(error), _NAME_A_BUNDLE)]) from None
 
 
-class KeptContexts:
+class TLSContextCache:
     """Contexts of `client_context`, made anew when a file that they were made from changes.
 
     To load a hundred and fifty authorities for each token and reload leaves

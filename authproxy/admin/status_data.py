@@ -86,8 +86,8 @@ def _of_route(served: ServedRoute) -> Data:
 
 
 def _of_token(state: TokenState) -> Data:
-    trouble = state.trouble
-    explanation = trouble and trouble.explanation
+    error = state.last_error
+    explanation = error and error.explanation
     return {
         "valid": state.ready,
         "acquired_at": state.acquired_at,
@@ -95,13 +95,13 @@ def _of_token(state: TokenState) -> Data:
         "expires_at": state.expires_at,
         "last_attempt_at": state.tried_at,
         "next_attempt_at": state.next_attempt_at,
-        "error": trouble
+        "error": error
         and {
-            "summary": trouble.summary,
+            "summary": error.summary,
             "code": explanation and explanation.code,
             "cause": explanation and explanation.cause,
-            "mend": explanation and explanation.mend,
-            "detail": trouble.detail,
+            "mend": explanation and explanation.hint,
+            "detail": error.detail,
         },
     }
 

@@ -19,7 +19,7 @@ from authproxy.admin.siblings import METRICS, Siblings
 from authproxy.admin.sums import fold
 from authproxy.admission.admission import VERDICT_KEY
 from authproxy.app import Services, create_app
-from authproxy.cli.condition import condition_of
+from authproxy.cli.health import health_of
 from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
 from authproxy.errors import RequestError
 from authproxy.proxy.head_filter import Doorkeeper
@@ -37,8 +37,7 @@ from authproxy.server.listening import (
 from authproxy.server.main_loop import Server, StopRequest
 from authproxy.server.processes.channel import ParentLink
 from authproxy.server.processes.orphans import OrphanReaper
-from authproxy.server.processes.service_manager import ServiceManager
-from authproxy.server.processes.supervision import Supervisor, WorkerReports
+from authproxy.server.processes.supervision import ServiceManager, Supervisor, WorkersHealth
 from authproxy.server.processes.workers import Parent
 from authproxy.server.refusals import INTERNAL_ERROR, Refusal, RefusedRequest
 from authproxy.settings import Settings
@@ -113,7 +112,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             serve_worker,
             delay=settings.shutdown_delay_seconds,
             grace=settings.shutdown_grace_seconds,
-            overseer=WorkerReports(manager),
+            health=WorkersHealth(manager),
             reload=reload,
             ended=counts.withdraw,
             folds={METRICS: fold},
@@ -232,7 +231,7 @@ class _Lifecycle:
     def report(self) -> None:
         routes = self._services.routes.routes
         sources = {served.route.name: served.tokens for served in routes}
-        self._supervisor.report(condition_of(sources, self._services.vital_threads.ended))
+        self._supervisor.report(health_of(sources, self._services.vital_threads.ended))
 
     def begin_drain(self) -> None:
         self._supervisor.stopping()

@@ -214,7 +214,7 @@ def _explained(
             f"--subject {shlex.quote(assertion['sub'])} --audiences {shlex.quote(assertion['aud'])}"
         )
     cause = f"{explanation.cause} ({explanation.code})"
-    return Advice(cause, explanation.mend, tuple(commands))
+    return Advice(cause, explanation.hint, tuple(commands))
 
 
 def _assertion() -> dict[str, str]:

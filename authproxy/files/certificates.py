@@ -43,15 +43,15 @@ _PASSWORD = "AAD_CLIENT_CERTIFICATE_PASSWORD or AAD_CLIENT_CERTIFICATE_PASSWORD_
 
 
 class UnusableCertificate(CertificateError):
-    """A certificate file that cannot be used: what is wrong, and what mends it.
+    """A certificate file that cannot be used: the problem, and a hint.
 
     `password` tells that the password is at fault rather than the file.
     """
 
-    def __init__(self, problem: str, mend: str, *, password: bool = False) -> None:
-        super().__init__(f"{problem}. {mend}.")
+    def __init__(self, problem: str, hint: str, *, password: bool = False) -> None:
+        super().__init__(f"{problem}. {hint}.")
         self.problem = problem
-        self.mend = f"{mend}."
+        self.hint = f"{hint}."
         self.password = password
 
 
@@ -127,12 +127,12 @@ def _read(path: str | os.PathLike[str]) -> bytes:
                 "there is no such file", "Correct the path, or mount the file there"
             ) from None
         if not error.regular:
-            mend = "Name a .pem or .pfx file"
+            hint = "Name a .pem or .pfx file"
         elif error.too_large:
-            mend = _EXPORT
+            hint = _EXPORT
         else:
-            mend = f"Let user id {os.geteuid()}, which authproxy runs as, read the file"
-        raise UnusableCertificate(f"it {error.problem}", mend) from None
+            hint = f"Let user id {os.geteuid()}, which authproxy runs as, read the file"
+        raise UnusableCertificate(f"it {error.problem}", hint) from None
     if not data:
         raise UnusableCertificate("the file is empty", _EXPORT)
     return data

@@ -1,10 +1,9 @@
 """Fetches over HTTP that end: within a time in all, and within a number of bytes.
 
-Timeouts of sockets bound a silence, not a fetch: one byte every few seconds
-keeps the head of a response coming for ever. And of a compressed body, the
-length on the wire says nothing of what it becomes. For tokens and keys, of which a
-response is small and is there within a second, both are bounded here, whatever
-library sends the request through the adapter.
+A socket's timeout bounds a silence, not a fetch: with one byte every few seconds
+the head of a response never ends. And the length of a compressed body on the wire
+does not bound its decoded length. Responses with tokens and keys are small and take less
+than a second; both are bounded here, whatever library sends the request through the adapter.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class _TooManyBytes(HTTPException):
 class Budget:
     """What one fetch may take, with all requests that belong to it.
 
-    `exceeded` says in words which bound it met, None while it has met none.
+    `exceeded` has the bound that it exceeded, in words, or None.
     """
 
     def __init__(self, seconds: float = FETCH_SECONDS) -> None:

@@ -28,7 +28,7 @@ from authproxy.identity.bounded_fetch import RESPONSE_BYTES, Budget
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions
 
-#: Not the folder that this program was started in: what lies there is nobody's `az`.
+#: Not the folder that this program was started in: an `az` there must not run.
 _WORKING_FOLDER = "/"
 
 _TOKENS_IN_OUTPUT = re.compile(r'("(?:accessToken|token)":\s*")[^"]*("|$)')
@@ -41,10 +41,10 @@ class Tool:
     name: str
     arguments: Callable[[str, str], Sequence[str]]
     read: Callable[[Mapping[str, Any]], AccessTokenInfo]
-    #: What is said where there is no such command, and where nobody has signed in.
+    #: The error where there is no such command, and where nobody has signed in.
     missing: str
     signed_out: str
-    #: What the tool itself says then.
+    #: What the tool's own error has then.
     signs_of_sign_out: re.Pattern[str]
 
 

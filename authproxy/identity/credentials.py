@@ -28,21 +28,21 @@ from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.redaction import Redactor
 from authproxy.settings import Settings
-from authproxy.tls import KeptContexts
+from authproxy.tls import TLSContextCache
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions
 
     from authproxy.identity.identity_types import CredentialMaker
 
-# Both log each failure and raise it, too. Whoever asked tells of it once; where logging is
-# not set up, Python would print theirs on standard error as well.
+# Both log each failure and raise it as well, and the caller logs it. Where logging is not
+# set up, Python would print their lines on standard error.
 for _library in ("azure", "msal"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
-#: Of an error's own text, what is passed on: enough for Entra's longest message.
+#: Characters of an error's text that are passed on: enough for Entra's longest message.
 _DETAIL_LIMIT = 1500
-#: And this much is searched for secrets, which may be most of it.
+#: Characters that are searched for secrets, which may be most of the text.
 _READ_LIMIT = 6000
 
 #: Variables of the platform that name files which azure-identity opens by itself.
@@ -59,7 +59,7 @@ class FetchError(CredentialError):
     """No token. The message holds both the explanation, if any, and the raw text.
 
     `detail` is what Entra or the library said, without secrets; `summary` is
-    what fits a reply or a probe: the explanation, or else that text.
+    what fits a response or a probe: the explanation, or else that text.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TokenFetcher:
     """Fetches a token for the settings' identity and scope, a new one at each call.
 
     `clock_offset` is how many seconds the Date of the identity endpoint's last
-    answer was ahead of this machine's clock, if there was one.
+    response was ahead of this machine's clock, if there was one.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class TokenFetcher:
         settings: Settings,
         *,
         clock: Clock | None = None,
-        contexts: KeptContexts | None = None,
+        contexts: TLSContextCache | None = None,
     ) -> None:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
         self.clock_offset: float | None = None
-        self._contexts = contexts or KeptContexts()
+        self._contexts = contexts or TLSContextCache()
         self._maker: CredentialMaker | None = None
         #: What the identity endpoint was sent at the latest fetch, and what it gave out: no
         #: error is to quote them.
@@ -122,8 +122,8 @@ class TokenFetcher:
         budget = Budget()
         session = IdentitySession(context, budget)
         self._sent = session.sent
-        # With `enable_cae` Entra learns that claims challenges are answered here. They are:
-        # that is what `claims` is for.
+        # `enable_cae` tells Entra that this client handles claims challenges, as it does with
+        # `claims`.
         options: TokenRequestOptions = {"enable_cae": True}
         if claims is not None:
             options["claims"] = claims
@@ -154,9 +154,9 @@ class TokenFetcher:
     def _explained(self, error: Exception, refusal: str, retry_after: float | None) -> FetchError:
         detail = _one_line(str(error)) or type(error).__name__
         if refusal:
-            answer, _, words = refusal.partition(": ")
-            detail = f"{detail} [{answer if words in detail else refusal}]"
-        # The answer tells more than the library's guess, and the cause more than its wrapper.
+            status, _, words = refusal.partition(": ")
+            detail = f"{detail} [{status if words in detail else refusal}]"
+        # The response is more exact than the library's guess, and the cause than its wrapper.
         texts = [refusal, str(error)]
         cause = error.__cause__ or error.__context__
         while cause is not None:
@@ -187,7 +187,7 @@ def _refuse_endless_files() -> None:
             if path:
                 require_regular_file(path, MAX_BYTES)
         except UnreadableFile as error:
-            # What else may be wrong azure-identity tells better, where it needs the file.
+            # Other faults are reported better by azure-identity, where it needs the file.
             if not error.regular or error.too_large:
                 raise FetchError(f"{variable}={path}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""What Entra's errors mean here: the cause in an operator's words, and the mend.
+"""What Entra's errors mean here: the cause in an operator's words, and a hint.
 
 Pure rules over the text of an error, as azure-identity, MSAL, Entra and the
 managed identity endpoints word it. The codes are Entra's own, see
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Explanation:
-    """An error explained: a code to look up, what is wrong, and what mends it."""
+    """An error explained: a code to look up, the cause, and a hint how to correct it."""
 
     code: str
     cause: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.cause} ({self.code}). {self.mend}."
+        return f"{self.cause} ({self.code}). {self.hint}."
 
 
 _CLOCK = "Set this machine's clock (chronyc tracking, timedatectl); Entra allows five minutes"
@@ -31,7 +31,7 @@ _FEDERATION = (
 )
 _NEW_SECRET = "Create a new client secret and put its value in AAD_CLIENT_SECRET[_FILE]"
 
-#: Code: (cause, mend). Without the prefix AADSTS.
+#: Code without the prefix AADSTS: (cause, hint).
 _AADSTS: dict[str, tuple[str, str]] = {
     "50034": (
         "The signed-in user does not exist in this tenant",
@@ -130,8 +130,8 @@ _FAILING = (
     "Nothing to mend here: it is asked again until it is well",
 )
 
-#: (pattern, code, (cause, mend)); the first that is found in the text wins, so
-#: the special stand before the general.
+#: (pattern, code, (cause, hint)); the first that is found in the text wins, so
+#: the special ones come before the general.
 _PATTERNS: list[tuple[re.Pattern[str], str, tuple[str, str]]] = [
     (re.compile(pattern, re.IGNORECASE), code, explanation)
     for pattern, code, explanation in [
@@ -247,7 +247,7 @@ _LOOK_UP = (
     *_TENANT,
 )
 
-#: Code: commands that look into it or mend it. Names with $ are settings, words in capitals
+#: Code: commands that diagnose or correct it. Names with $ are settings, words in capitals
 #: are for the operator to fill in.
 _COMMANDS: dict[str, tuple[str, ...]] = {
     "AADSTS50076": _LOGIN,
@@ -300,7 +300,7 @@ def explain(message: str) -> Explanation | None:
 
 
 def commands_for(explanation: Explanation, identity_type: str) -> tuple[str, ...]:
-    """Return commands that look into what is explained, or mend it.
+    """Return commands that diagnose or correct what is explained.
 
     `$NAME` in them stands for the setting of that name.
     """

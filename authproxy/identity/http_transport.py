@@ -1,9 +1,8 @@
-"""How azure-identity's requests travel, and what the responses to them were.
+"""How azure-identity's requests are sent, and what the responses were.
 
 Trust and forward proxies are those of the rest of the program, and a fetch ends
-within its budget. And the responses are seen: azure-identity folds what a
-managed identity endpoint says into one message of its own, without the status
-and Retry-After.
+within its budget. Error responses are kept: azure-identity makes one message of
+what a managed identity endpoint sends, without the status and Retry-After.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer with an error status, from which host, and its Retry-After as sent."""
+    """A response with an error status, its host, and its Retry-After as sent."""
 
     status: int
     host: str

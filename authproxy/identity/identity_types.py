@@ -1,7 +1,7 @@
 """From settings to a credential: the one place that knows azure-identity's classes.
 
-Where a class asks outside of the session that it is given, a credential of our
-own stands in for it, so that the session's budget holds for every fetch.
+Where a class sends requests outside of the session that it is given, a credential of
+this package takes its place, so that the session's budget holds for every fetch.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class CredentialMaker:
     def _authority(self, session: IdentitySession) -> dict[str, Any]:
         """Return the options of what asks Entra itself.
 
-        The host is the operator's own choice. To have the public cloud vouch
-        for it first would keep disconnected clouds and private endpoints out.
+        The operator chooses the host. Instance discovery would ask the public cloud
+        about it first, which disconnected clouds and private endpoints cannot reach.
         """
         return {
             **_common(session),

@@ -1,8 +1,7 @@
-"""One thread that knows when each token and key set is due, and a few that fetch.
+"""One thread that begins fetches of tokens and key sets when they are due, and one for each fetch.
 
-Each attempt has a thread of its own. So one that hangs holds up nobody else, and
-is given up after a while: its thread is left to itself, and what it still brings
-is not taken in.
+So an attempt that hangs delays no other. It is given up after a while: its outcome is
+then ignored.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ log = logging.getLogger(__name__)
 #: The thread looks at both clocks this often, to notice a jump or the end of a suspend.
 LONGEST_SLICE = 5.0
 
-#: Attempts at a time that are expected to end soon, and those besides that hang.
+#: Most attempts at a time: of those expected to end soon, and of those that hang.
 MAX_PROMPT = 8
 MAX_HANGING = 7
-#: An attempt hangs after so many seconds. One of somebody whose last attempt hung does at once.
+#: An attempt counts as hanging after so many seconds; at once, if the last one of its source hung.
 HANGING_SECONDS = 5.0
 
-#: Of one that cannot be ended, from a file system that hangs for example, there is one more.
+#: Attempts of one source: a second one beside one that hangs, in a file system for example.
 _MOST_OF_ONE = 2
 
-#: A fetch ends by itself before it is given up, where that can be had.
+#: Longer than a fetch takes that keeps to its budget.
 GIVE_UP_SECONDS = FETCH_SECONDS + 5.0
 
 Got = TypeVar("Got")
@@ -43,7 +42,7 @@ class FetchFailed(AuthProxyError):
 
 
 class Attempt(Generic[Got]):
-    """One fetch. Its outcome is taken in once: as it comes, or as a failure before that."""
+    """One fetch, whose outcome is applied once: as it comes, or as a failure before that."""
 
     def __init__(
         self, fetch: Callable[[], Got], conclude: Callable[[Got | AuthProxyError], None]
@@ -60,7 +59,7 @@ class Attempt(Generic[Got]):
         return self._pid == os.getpid()
 
     def run(self) -> None:
-        """Fetch, and take in the outcome."""
+        """Fetch, and apply the outcome."""
         outcome: Got | AuthProxyError
         try:
             outcome = self._fetch()
@@ -69,7 +68,7 @@ class Attempt(Generic[Got]):
         self._end(outcome)
 
     def fail(self, why: str) -> None:
-        """Take in that it failed, unless its outcome is known already."""
+        """Apply a failure, unless the outcome is known already."""
         self._end(FetchFailed(why))
 
     def _end(self, outcome: Got | AuthProxyError) -> None:
@@ -81,7 +80,7 @@ class Attempt(Generic[Got]):
 
 
 class Refreshed(Protocol):
-    """What a refresher keeps fresh; any thread may call."""
+    """A source that a refresher keeps fresh; any thread may call."""
 
     def seconds_until_due(self) -> float:
         """Return the time until the next attempt; zero when it is due."""
@@ -102,15 +101,15 @@ class _Run:
 
 
 class Refresher:
-    """Has attempts made when they are due, at most so many at a time."""
+    """Begins attempts when they are due, and bounds how many run at a time."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or SystemClock()
-        #: Guards what follows, and is not held while anything else is asked.
+        #: Guards what follows; not held during calls to sources.
         self._changed = threading.Condition()
         self._kept: dict[Refreshed, None] = {}
         self._runs: list[_Run] = []
-        #: Whose last attempt hung.
+        #: Sources whose last attempt hung.
         self._suspects: set[Refreshed] = set()
         self._woken = False
         self._stopped = False
@@ -130,13 +129,13 @@ class Refresher:
         self.wake()
 
     def remove(self, refreshed: Refreshed) -> None:
-        """Let go of it; an attempt that runs may end."""
+        """Keep it fresh no longer; an attempt that runs may end."""
         with self._changed:
             self._kept.pop(refreshed, None)
             self._suspects.discard(refreshed)
 
     def wake(self) -> bool:
-        """Have the thread look at once what is due. Return whether there is a thread."""
+        """Have the thread begin what is due at once. Return whether there is a thread."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
@@ -168,14 +167,14 @@ class Refresher:
             while not self._stopped:
                 with self._changed:
                     self._woken = False
-                seconds = self._turn()
+                seconds = self._begin_due()
                 with self._changed:
                     if not self._woken and not self._stopped:
                         self._clock.wait(self._changed, seconds)
         except Exception:  # The last stop of a bug: log it; `alive` turns False, /health 503.
             log.critical("The refresher ended by an unexpected error", exc_info=True)
 
-    def _turn(self) -> float:
+    def _begin_due(self) -> float:
         """Give up what takes too long, begin what is due; return when to look again, in seconds."""
         now, wait = self._clock.monotonic(), LONGEST_SLICE
         with self._changed:
@@ -188,12 +187,12 @@ class Refresher:
                 run.attempt.fail(f"timed out: no outcome within {GIVE_UP_SECONDS:g} s")
         hanging = sum(run.suspect or now - run.began >= HANGING_SECONDS for run in runs)
         prompt = len(runs) - min(hanging, MAX_HANGING)
-        #: How many may begin, of those that are suspects and of the others.
+        # How many may begin, by whether they are suspects.
         room = {True: MAX_HANGING - hanging, False: MAX_PROMPT - prompt}
         for each in kept:
             suspect = each in self._suspects
             if room[suspect] <= 0:
-                continue  # somebody's end wakes this thread
+                continue  # the end of an attempt wakes this thread
             due = each.seconds_until_due()
             if due > 0:
                 wait = min(wait, due)

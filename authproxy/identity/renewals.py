@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-#: Fetches on behalf of rejections in any `RENEWAL_PERIOD`.
+#: Fetches after rejections in any `RENEWAL_PERIOD`.
 RENEWAL_PERIOD = 30.0
 RENEWALS_PER_PERIOD = 3
 
 
 @dataclass(frozen=True)
 class Renewal:
-    """A wish for a new token after a rejection, and when it was uttered (monotonic)."""
+    """A request for a new token after a rejection, and when it was made (monotonic)."""
 
     claims: str | None
     at: float

@@ -21,9 +21,9 @@ EXPIRY_NOTICE_PERIOD = 24 * 3600.0
 class RotatingCertificate:
     """The certificate to use now: the file's, or the last good one that it held.
 
-    Whoever writes the file may do so in place, or write nonsense. What cannot
+    The file may be written in place, or with content of no use. A certificate that cannot
     be used, or is outside its validity, is logged once for each change of the
-    file and does not replace what works.
+    file and does not replace a good one.
     """
 
     def __init__(self, path: str, password: Callable[[], str | None], clock: Clock) -> None:

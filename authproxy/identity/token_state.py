@@ -1,4 +1,4 @@
-"""What there is to tell of a source of tokens: no token, no secret."""
+"""The state of a source of tokens, without token or secret."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from authproxy.identity.entra_errors import Explanation
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why there was no token: the error's words, without the frames that it holds on to."""
+class LastError:
+    """Why the last attempt failed: texts only, as an exception keeps frames in memory."""
 
     #: The explanation, or else the detail.
     summary: str
@@ -19,8 +19,8 @@ class Trouble:
     explanation: Explanation | None
 
     @classmethod
-    def of(cls, error: AuthProxyError) -> Trouble:
-        """Return what an error says."""
+    def of(cls, error: AuthProxyError) -> LastError:
+        """Return the texts of an error."""
         if isinstance(error, FetchError):
             return cls(error.summary, error.detail, error.explanation)
         return cls(str(error), str(error), None)
@@ -37,5 +37,5 @@ class TokenState:
     refresh_at: float | None
     #: The last attempt, and why it failed, if it did.
     tried_at: float | None
-    trouble: Trouble | None
+    last_error: LastError | None
     next_attempt_at: float

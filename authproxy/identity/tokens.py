@@ -14,7 +14,7 @@ from authproxy.errors import AuthenticationTokenNotFound, AuthProxyError, Creden
 from authproxy.identity.lifetimes import BACKOFF_FIRST, FetchedToken, Token, backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.identity.renewals import Renewal, Renewals
-from authproxy.identity.token_state import TokenState, Trouble
+from authproxy.identity.token_state import TokenState, LastError
 from authproxy.telemetry.events import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
 
 __all__ = ["Token", "TokenSource"]
@@ -52,12 +52,12 @@ class TokenSource:
         self._changed = threading.Condition()
         self._stopped = False
         self._current: Token | None = None
-        self._trouble: Trouble | None = None
+        self._last_error: LastError | None = None
         self._tried_at: float | None = None
-        #: Attempts in a row that brought no new token.
-        self._fruitless = 0
-        #: Monotonic times before which no attempt is due, and before which
-        #: nobody tries because the endpoint asked for it.
+        #: Attempts in a row without a new token.
+        self._unsuccessful = 0
+        #: Monotonic times before which no attempt is due, and before which the
+        #: endpoint allows none (Retry-After).
         self._not_before = self._asked_until = self._clock.monotonic()
         self._renewals = Renewals()
         #: The renewal that waits for an attempt.
@@ -77,29 +77,31 @@ class TokenSource:
         token = self._current
         if token is not None and token.seconds_valid(self._clock) > 0:
             return token
-        self._notice()
-        reason = self._trouble.summary if self._trouble else "the first one is still being fetched"
+        self._wake_if_due()
+        reason = (
+            self._last_error.summary if self._last_error else "the first one is still being fetched"
+        )
         raise AuthenticationTokenNotFound(
             f"There is no valid token for the target: {reason}",
             retry_after=float(max(1, ceil(self._not_before - self._clock.monotonic()))),
         )
 
-    def _notice(self) -> None:
-        """Have a token fetched now if that is due: after a suspend nobody may know yet."""
+    def _wake_if_due(self) -> None:
+        """Wake the refresher if a token is due: after a suspend it may not have noticed."""
         with self._changed:
             due = not self._under_way and self._seconds_until_due() <= 0
         if due:
             self._refresher.wake()
 
     def renew(self, rejected: Token, claims: str | None, timeout: float) -> Token | None:
-        """Return a newer token after the target answered 401 to `rejected`, or None.
+        """Return a newer token after the target's 401 to `rejected`, or None.
 
         If `rejected` has been replaced meanwhile, that token is returned at
         once. Otherwise one is fetched, with the `claims` of the target's
         challenge, and waited for at most `timeout` seconds. Any number of
-        callers share one fetch, also one that was due by itself. None means:
+        callers share one fetch, also one that was due anyway. None means:
         pass the 401 on. `rejected` stays current until there is a better one,
-        for the 401 may well be the target's own fault.
+        as the 401 may be the target's own fault.
 
         No fetch is begun, and None returned at once, before the end of a wait
         that the endpoint asked for (Retry-After), and where the rules of
@@ -111,7 +113,7 @@ class TokenSource:
         """
         with self._changed:
             newer = self._other_than(rejected)
-            if newer is not None or not self._refresher.alive or not self._ask(claims):
+            if newer is not None or not self._refresher.alive or not self._request_renewal(claims):
                 return newer
             ended, give_up = self._ended, self._clock.monotonic() + timeout
             while self._ended == ended and not self._stopped:
@@ -133,7 +135,7 @@ class TokenSource:
         return self._ended > 0
 
     def status(self) -> dict[str, str | float | None]:
-        """Return what a probe may show: no token, no secret.
+        """Return what a probe may show, without token or secret.
 
         `expires_at` is RFC 3339, `next_attempt_seconds` the time until a new
         token is fetched in any case.
@@ -141,12 +143,12 @@ class TokenSource:
         token = self._current
         return {
             "expires_at": None if token is None else rfc3339(token.expires_at),
-            "last_error": self._trouble.summary if self._trouble else None,
+            "last_error": self._last_error.summary if self._last_error else None,
             "next_attempt_seconds": round(self._seconds_until_due(), 1),
         }
 
     def state(self) -> TokenState:
-        """Return what there is to tell people: no token, no secret."""
+        """Return the state for people, without token or secret."""
         with self._changed:
             token = self._current
             return TokenState(
@@ -155,7 +157,7 @@ class TokenSource:
                 expires_at=token.expires_at if token else None,
                 refresh_at=token.refresh_at if token else None,
                 tried_at=self._tried_at,
-                trouble=self._trouble,
+                last_error=self._last_error,
                 next_attempt_at=self._clock.wall() + self._seconds_until_due(),
             )
 
@@ -172,14 +174,14 @@ class TokenSource:
     # For the configurations that use it.
 
     def start(self) -> None:
-        """Have it kept fresh from now on; harmless when repeated."""
+        """Have the refresher keep it fresh from now on; harmless when repeated."""
         with self._changed:
             if self._stopped:
                 return
         self._refresher.add(self)
 
     def stop(self) -> None:
-        """Have it kept fresh no longer, without waiting for an attempt that is under way."""
+        """End refreshes, without waiting for an attempt that is under way."""
         self._refresher.remove(self)
         with self._changed:
             self._stopped = True
@@ -217,17 +219,17 @@ class TokenSource:
         *,
         because_rejected: bool,
     ) -> None:
-        """Take in the outcome of an attempt."""
+        """Apply the outcome of an attempt."""
         with self._changed:
             self._attempt = self._wanted = None
-            judged = self._judged(outcome)
+            checked = self._checked(outcome)
             if not self._stopped:
-                self._take_in(judged, because_rejected=because_rejected)
-                self._observe(refresh, judged)
+                self._apply(checked, because_rejected=because_rejected)
+                self._observe(refresh, checked)
             self._ended += 1
             self._changed.notify_all()
 
-    def _judged(self, outcome: FetchedToken | AuthProxyError) -> Token | AuthProxyError:
+    def _checked(self, outcome: FetchedToken | AuthProxyError) -> Token | AuthProxyError:
         if isinstance(outcome, AuthProxyError):
             return outcome
         token = Token.acquired(outcome, self._percentage, self._clock)
@@ -243,33 +245,33 @@ class TokenSource:
     def _under_way(self) -> bool:
         return self._attempt is not None and self._attempt.of_this_process
 
-    def _take_in(self, outcome: Token | AuthProxyError, *, because_rejected: bool) -> None:
-        """Take in the outcome of an attempt: the one place where it is known."""
+    def _apply(self, outcome: Token | AuthProxyError, *, because_rejected: bool) -> None:
+        """Apply the outcome of an attempt to the state, and log it."""
         now, self._tried_at = self._clock.monotonic(), self._clock.wall()
         if isinstance(outcome, AuthProxyError):
             retry_after = outcome.retry_after if isinstance(outcome, CredentialError) else None
-            self._fruitless += 1
-            self._trouble = Trouble.of(outcome)
-            self._not_before = now + backoff(self._fruitless, self._random, retry_after)
+            self._unsuccessful += 1
+            self._last_error = LastError.of(outcome)
+            self._not_before = now + backoff(self._unsuccessful, self._random, retry_after)
             if retry_after is not None:
                 self._asked_until = self._not_before
             level = logging.WARNING if self.ready else logging.ERROR
             self._report(level, "Failed to refresh token", Error=str(outcome))
             return
-        self._trouble = None
+        self._last_error = None
         self._not_before = now + BACKOFF_FIRST
         current = self._current
         left = 0.0 if current is None else current.seconds_valid(self._clock)
         if current is None or left <= 0 or outcome.replaces(current, because_rejected):
             self._current = outcome
-            self._fruitless = 0
+            self._unsuccessful = 0
             self._report(logging.INFO, "Token refreshed")
             return
         if not because_rejected:
-            # Managed identity endpoints cache: nothing new until they feel like it. Asking
-            # again after a twentieth of what is left is often enough, and not a thousand times.
-            self._fruitless += 1
-            wait = min(left, max(backoff(self._fruitless, self._random), left / 20))
+            # Managed identity endpoints cache tokens, some until shortly before expiry: the next
+            # attempt is after a twentieth of what is left, so that their number stays small.
+            self._unsuccessful += 1
+            wait = min(left, max(backoff(self._unsuccessful, self._random), left / 20))
             self._current = replace(
                 current, refresh_at=self._clock.wall() + wait, refresh_by=now + wait
             )
@@ -282,8 +284,8 @@ class TokenSource:
         else:
             refresh.succeeded((self._current or outcome).expires_at, next_refresh)
 
-    def _ask(self, claims: str | None) -> bool:
-        """Have a token fetched, by the rules of `renew`. Return whether to wait for it."""
+    def _request_renewal(self, claims: str | None) -> bool:
+        """Request a fetch, by the rules of `renew`. Return whether to wait for it."""
         now = self._clock.monotonic()
         if self._stopped or self._under_way or self._wanted is not None:
             return not self._stopped

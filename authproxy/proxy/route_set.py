@@ -23,7 +23,7 @@ from authproxy.proxy.routes import RouteTable
 from authproxy.proxy.shared import Shared
 from authproxy.settings import Route, Settings
 from authproxy.telemetry.events import Telemetry
-from authproxy.tls import KeptContexts, forward_proxy
+from authproxy.tls import TLSContextCache, forward_proxy
 from authproxy.upstream.target import Target
 from authproxy.upstream.transport import TargetAdapter, open_session
 
@@ -45,7 +45,7 @@ class Resources:
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
         self.refresher = Refresher()
-        self._contexts = KeptContexts()
+        self._contexts = TLSContextCache()
         self._sources = Shared(TokenSource.stop)
         self._admissions: Shared[Admission | None] = Shared(_stop)
         self._sessions = Shared(TargetSession.close)

@@ -1,4 +1,4 @@
-"""What is particular under Apache with mod_wsgi (docs/apache.md)."""
+"""What Apache with mod_wsgi needs (docs/apache.md)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: What the Apache configuration sets (`SetEnv`) to say that nothing there
-#: touches the bodies of answers, so that they may come with their framing.
+#: The Apache configuration sets this (`SetEnv`) where nothing there changes response
+#: bodies, so that these may come with their framing.
 FRAMING = "authproxy.framing"
 
 
 class HostError(AuthProxyError):
-    """mod_wsgi runs us where the proxy cannot work; the message has the mend."""
+    """mod_wsgi runs the program where it cannot work; the message has a hint."""
 
 
 def hosted() -> bool:
@@ -30,9 +30,9 @@ def hosted() -> bool:
 def refuse_unfit_host() -> None:
     """Raise HostError in a sub-interpreter or in Apache's own processes.
 
-    cryptography cannot be loaded in a sub-interpreter, and says so obscurely.
-    Apache's own processes come and go with its load, each with tokens of its
-    own, and run other sites' code beside the proxy's secrets.
+    cryptography cannot be loaded in a sub-interpreter, and its error is obscure.
+    Apache starts and ends its own processes by load: each would fetch tokens, and
+    run other sites' code in the process that has the proxy's secrets.
     """
     if group := _mod_wsgi("application_group"):
         raise HostError(
@@ -49,15 +49,15 @@ def refuse_unfit_host() -> None:
 
 
 def _mod_wsgi(name: str) -> Any:
-    """Return what the module that mod_wsgi makes says of this process, None elsewhere."""
+    """Return an attribute of the module that mod_wsgi adds to its processes, None elsewhere."""
     return getattr(sys.modules.get("mod_wsgi"), name, None)
 
 
 def refusing(message: str) -> WSGIApplication:
-    """Return an application that answers 503 with `message`, which must hold no secret.
+    """Return an application whose responses are 503 with `message`, which must hold no secret.
 
-    mod_wsgi loads a script that fails anew for each request, with a traceback
-    in the log each time and a page without a word for the client.
+    mod_wsgi loads a script that fails again for each request, with a traceback
+    in the log each time and a page without a reason for the client.
     """
     reply = error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "NotConfigured", message)
 
@@ -69,25 +69,25 @@ def refusing(message: str) -> WSGIApplication:
 
 
 class Framed:
-    """Wraps an application so that an answer which was cut short looks cut short.
+    """Wraps an application so that clients see a truncated response as truncated.
 
-    mod_wsgi ends an answer in order when the application fails within it, or
-    when its process dies: Apache then writes the last chunk, and half an
-    answer looks whole. But Apache leaves alone a body that comes in chunks, as
-    its Transfer-Encoding says: so answers of unknown length are put in chunks
-    here, and one that is cut lacks the last (RFC 9112 section 8).
+    mod_wsgi ends a response in order when the application fails within it, or
+    when its process dies: Apache then writes the last chunk, and half a
+    response looks whole. But Apache does not change a body that is already chunked, as
+    its Transfer-Encoding says: so responses of unknown length are chunked here, and a
+    truncated one lacks the last chunk (RFC 9112 section 8).
     """
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        answer = _Answer(environ, start_response)
-        answer.pieces = self._application(environ, answer.start)
-        return answer
+        response = _Response(environ, start_response)
+        response.pieces = self._application(environ, response.start)
+        return response
 
 
-class _Answer:
+class _Response:
     def __init__(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         self._start_response = start_response
         self._may_chunk = (

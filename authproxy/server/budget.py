@@ -1,4 +1,4 @@
-"""Bounds on what all connections of a process keep at the same time.
+"""Bounds on the bytes that all connections of a process keep at the same time.
 
 A request body that has begun must be able to end, or bodies that are each half
 received would wait for each other for ever. So the room for one largest body is
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
-#: Less than this counts as no room: a read or two.
+#: Less room than this counts as none: a read or two.
 _LITTLE_BYTES = 256 * 1024
 
 
@@ -148,20 +148,20 @@ class Budget(Pool):
 
 
 class Account:
-    """What one holder has of a budget."""
+    """What one holder has taken of a budget."""
 
     def __init__(self, budget: Budget, serial: int, on_room: Callable[[], None]) -> None:
         self.serial = serial
         self.on_room = on_room
         self.bytes = 0
-        #: Of the room that is kept for the one that has waited longest.
+        #: Taken of the room that is kept for the one that has waited longest.
         self.favoured_bytes = 0
-        #: Bytes that it waits for.
+        #: Bytes that it waits for; 0 if it does not wait.
         self.wanted = 0
         self._budget = budget
 
     def take(self, size: int) -> bool:
-        """Take room for so many more bytes; if it is not there, wait to be called back."""
+        """Take room for `size` more bytes; where there is none, `on_room` is called later."""
         return self._budget._take(self, size)
 
     def give_back(self, size: int) -> None:

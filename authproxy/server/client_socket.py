@@ -1,4 +1,4 @@
-"""What the kernel knows of a client's socket."""
+"""What the kernel knows of a client's socket, and how it closes."""
 
 from __future__ import annotations
 

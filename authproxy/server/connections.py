@@ -1,4 +1,4 @@
-"""All connections of a server: whose turn it is, and who gives way where room is scarce."""
+"""All connections of a server: which is next to receive, and which is closed to make room."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from authproxy.server.threads import OverloadLog
 #: Where there is no room: the share of connections that is closed at a time.
 _CLOSED_SHARE = 1 / 32
 
-#: How long one has to have been idle for that: a new one may be about to speak.
+#: How long it has to have been idle for that: a new one may be about to send.
 _IDLE_SECONDS = 0.25
 
-#: How long none is looked for where none was found.
+#: How long none is looked for again where none was found.
 _ALL_BUSY_SECONDS = 0.1
 
-#: So long is received at a turn; then ordinary heads, and so probes, come first again.
+#: How long bodies are received; then ordinary heads, and so probes, come first again.
 _SLICE_SECONDS = 0.02
 
 
@@ -32,7 +32,7 @@ class Connections:
     def __init__(
         self, limit: int, poller: Poller, budgets: Mapping[str, Budget], overload: OverloadLog
     ) -> None:
-        """`budgets` are those that connections take room of, by the name of their setting."""
+        """`budgets` are those that connections take room in, by the name of their setting."""
         self._limit = limit
         self._poller = poller
         self._budgets = budgets
@@ -40,7 +40,7 @@ class Connections:
         self._open: set[Connection] = set()
         self._all_busy_until = 0.0
         self._scarce_since: dict[str, float] = {}
-        #: Connections that have something to be received; what takes long stands back.
+        #: Connections that are to receive; those whose bytes take long come second.
         self._due: deque[Connection] = deque()
         self._costly: deque[Connection] = deque()
 
@@ -55,7 +55,7 @@ class Connections:
         self._poller.add(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Take note that it is closed."""
+        """Remove a closed one."""
         self._open.discard(connection)
 
     def has_room(self) -> bool:
@@ -65,7 +65,7 @@ class Connections:
     # Receiving.
 
     def receive_later(self, connection: Connection) -> None:
-        """Have it receive when it is its turn."""
+        """Queue it to receive."""
         (self._costly if connection.is_costly else self._due).append(connection)
 
     @property
@@ -86,7 +86,7 @@ class Connections:
     # Giving way.
 
     def check(self, now: float) -> None:
-        """End those that make no progress; called about once a second."""
+        """Close those that have timed out; called about once a second."""
         for connection in self:
             connection.check(now)
         for name, budget in self._budgets.items():
@@ -96,7 +96,7 @@ class Connections:
                 self._relieve(name, now)
 
     def _relieve(self, name: str, now: float) -> None:
-        """Close those that are slowest with what takes the room of others."""
+        """Close the slowest of those that hold room in a budget."""
         slow = (each for each in self._slow(now) if each.keeps_bytes)
         closed = list(islice(slow, self._share()))
         for connection in closed:
@@ -106,8 +106,8 @@ class Connections:
     def make_room(self) -> None:
         """Close connections where no further one could be accepted.
 
-        First those that have been idle longest, then those that are over, then the slowest:
-        else clients that keep connections and say little would keep all others out.
+        First those that have been idle longest, then those that only linger, then the slowest:
+        else clients that keep connections and send little would keep all others out.
         """
         now = time.monotonic()
         if self.has_room() or now < self._all_busy_until:

@@ -1,4 +1,4 @@
-"""One request in a thread: what the thread sees of the connection, and how it writes the response.
+"""One request in a thread: what it sees of the connection, and how it writes the response.
 
 waitress's WSGI task closes the connection after every response without
 Content-Length, adds Via, sorts and re-cases the fields, and ends a HEAD with a
@@ -53,7 +53,7 @@ class Finished(Protocol):
 
 
 class Exchange:
-    """The names are those by which waitress's tasks know a channel, but for the last two."""
+    """What waitress's tasks call a channel; `finished` and `abort_signal` are additions."""
 
     def __init__(
         self, site: Site, addr: Address, outbox: Outbox, finished: Finished, *, may_wait: bool
@@ -76,7 +76,7 @@ class Exchange:
 
 
 class ApplicationTask(WSGITask):
-    """Runs the WSGI application for one request, and writes what it gives."""
+    """Runs the WSGI application for one request, and writes its response."""
 
     logger = log
     channel: Exchange
@@ -87,7 +87,7 @@ class ApplicationTask(WSGITask):
     #: Only the end of the connection tells the client where the body ends.
     delimited_by_close = False
 
-    #: The end of the connection has to look like an accident.
+    #: The connection has to end with a reset, as the response is truncated.
     cut = False
 
     @property
@@ -129,7 +129,7 @@ class ApplicationTask(WSGITask):
             self.channel.finished(close=self.close_on_finish, cut=self.cut)
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, the first one in one go with the head."""
+        """Send a piece of the body, the first one together with the head."""
         head = b"" if self.wrote_header else self.build_response_header()
         self.wrote_header = True
         piece = self._framed(data) if data and self.has_body else b""
@@ -191,7 +191,7 @@ class ApplicationTask(WSGITask):
         return environ
 
     def _fail(self, error: Exception) -> None:
-        """Tell the client of an error, if nothing else was sent yet; else the response is cut."""
+        """Send an error, if the response has not begun; else it is truncated."""
         refusal = self.channel.server.refusal_of(error)
         path, client = self.request.path, self.channel.addr[0]
         fields = {"Path": path, "Client": client, "Cut": self.wrote_header}

@@ -1,4 +1,4 @@
-"""What a server asks of the application that it serves, besides its responses."""
+"""The hooks through which a server calls its application, besides WSGI."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from authproxy.server.refusals import Refusal, RefusedRequest
 
-#: Judges a request that has a body to come by its head, which is as in a WSGI
-#: environment. Returns what the application is to find in its environment besides, or
-#: why the request is turned away: its body is then neither waited for nor kept.
+#: Decides on a request with a body by its head, given as in a WSGI environment, before
+#: the body is received. Returns additions to the application's environment, or a refusal:
+#: the body is then neither waited for nor kept.
 AdmitHead = Callable[[Mapping[str, Any]], Mapping[str, object] | Refusal]
 
 
@@ -28,18 +28,17 @@ class Hooks:
 
     admit_head: AdmitHead | None = None
 
-    #: A request was turned away by the server itself, not by `admit_head`.
+    #: The server itself has refused a request; not called for `admit_head`.
     on_refused: Callable[[RefusedRequest], None] = _nothing
 
-    #: Whether this method and request target are a probe's: served in any case,
-    #: by a thread that never waits for a target or a client.
+    #: Whether a method and request target are a probe's, which a thread serves that never
+    #: waits for a target or a client.
     is_probe: Callable[[str, str], bool] | None = None
 
-    #: What a client gets for an error that the application raised on purpose; None: it
-    #: is a bug.
+    #: The response to an error that the application raised on purpose; None: it is a bug.
     refusal_of: Callable[[Exception], Refusal | None] = _unknown
 
-    #: The end was asked for; the grace for requests is over.
+    #: A stop was requested; the grace for requests is over.
     begin_drain: Callable[[], None] = _nothing
     refuse: Callable[[], None] = _nothing
 

@@ -1,4 +1,4 @@
-"""What the server may take: counts, bytes and seconds, each with its reason."""
+"""Limits of the server: counts, bytes and seconds, each with its reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD_MEMORY_BYTES = 16 * MIB
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the server takes on; seconds and bytes.
+    """The limits that settings decide, in seconds and bytes.
 
     `queue` requests may wait for one of the threads. `buffered_bytes` bounds request
     bodies and waiting responses together, in memory and in temporary files; it has to
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a connection may take, in seconds."""
+    """The timeouts of a connection, in seconds."""
 
     #: Idle between requests. Prometheus closes after five minutes: a little
     #: more, so that its next request never crosses our closing.
@@ -52,7 +52,7 @@ class Timeouts:
     #: not read, for lack of room, does not count.
     body: float = 300
 
-    #: A response waits, and the client takes not one byte of it.
+    #: A response waits, and the client reads not one byte of it.
     stall: float = 60
 
     #: After the last response, while the client is still sending: in all,
@@ -65,13 +65,13 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 
 def forbid_core_dumps() -> None:
-    """Have a crash leave no file: it would hold tokens and secrets."""
+    """Disable core dumps, which would hold tokens and secrets."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def connection_limit(limits: Limits) -> int:
-    """Return the connections that the descriptors are enough for; raises their soft limit first."""
+    """Raise the soft limit of descriptors, and return the connections that it is enough for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < ceiling:
@@ -79,7 +79,7 @@ def connection_limit(limits: Limits) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
             soft = ceiling
         except (OSError, ValueError):
-            pass  # A kernel with a limit of its own (macOS): what there is has to do.
+            pass  # A kernel with a limit of its own (macOS): the present limit stays.
     # Each thread may hold a connection to the target and a file; 64 are for the rest.
     spare = _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft - 4 * limits.threads - 64
     return max(16, min(limits.connections, spare // 2))

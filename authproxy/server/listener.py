@@ -1,4 +1,4 @@
-"""One listening socket: what it accepts, and when it leaves connections alone."""
+"""One listening socket: what it accepts, and when it defers accept to other workers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from authproxy.server.poller import READ
 
 log = logging.getLogger(__name__)
 
-#: How long a connection is left to the other workers.
-LEFT_SECONDS = 0.05
+#: How long accept is deferred to other workers.
+DEFER_SECONDS = 0.05
 
 #: How long nothing is accepted where the process has no descriptors left.
 _PAUSE_SECONDS = 1.0
@@ -39,7 +39,7 @@ class Listener:
         share: Share | None = None,
         all_taken: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`accepted` gets each connection; `has_room` tells whether there may be another.
+        """`accepted` is called with each connection; `has_room`: there may be another.
 
         `share`: others accept from the same socket; `all_taken`: a request would wait here.
         """
@@ -51,7 +51,7 @@ class Listener:
         self._all_taken = all_taken
         self._draining = False
         self._paused_until = 0.0
-        self._left_over_until = 0.0
+        self._accepts_until = 0.0
 
     @property
     def port(self) -> str:
@@ -72,22 +72,22 @@ class Listener:
         return time.monotonic() < self._paused_until
 
     def on_notify(self) -> None:
-        """Nothing of it is changed by other threads."""
+        """No other thread changes it."""
 
     def fail(self) -> None:
         """Try again later."""
         self._paused_until = time.monotonic() + _PAUSE_SECONDS
 
     def on_events(self, events: int) -> None:
-        """Accept what has come, unless another worker should have it."""
-        if self._leave_to_others():
+        """Accept what has come, unless another worker should."""
+        if self._defer():
             return
         at_once = 1 if self._share is not None else _ACCEPTED_AT_ONCE
         while at_once and self._has_room() and self._accept():
             at_once -= 1
 
     def drain(self) -> None:
-        """From now on leave nothing to others."""
+        """From now on accept whatever comes."""
         self._draining = True
 
     def accept_waiting(self) -> None:
@@ -106,7 +106,7 @@ class Listener:
                 # The connection stays in the queue: trying again at once would spin.
                 log.warning("Cannot accept.", extra={"fields": {"Problem": error.strerror}})
                 self._paused_until = time.monotonic() + _PAUSE_SECONDS
-            return False  # else somebody was quicker, or the client has gone again
+            return False  # else another worker was quicker, or the client has gone again
         sock.setblocking(False)
         try:
             if not self._is_unix:
@@ -123,18 +123,18 @@ class Listener:
             return "", None  # no address, so that X-Forwarded-For gains no invented one
         return str(address[0]).removeprefix("::ffff:"), int(address[1])
 
-    def _leave_to_others(self) -> bool:
-        """Leave a connection alone for a moment where it would be served sooner elsewhere.
+    def _defer(self) -> bool:
+        """Defer accept where another worker would serve the connection sooner.
 
         For a moment only: the other workers may have died, or be busy too.
         """
         now = time.monotonic()
-        left_over, self._left_over_until = now < self._left_over_until, 0.0
-        if self._share is None or self._draining or left_over:
+        deferred_before, self._accepts_until = now < self._accepts_until, 0.0
+        if self._share is None or self._draining or deferred_before:
             return False
         if not self._all_taken() and not self._share.is_exceeded():
             return False
-        self._paused_until = now + LEFT_SECONDS
-        # If it is still there right after that, nobody else wanted it.
-        self._left_over_until = now + 2 * LEFT_SECONDS
+        self._paused_until = now + DEFER_SECONDS
+        # If it is still there right after that, no other worker has accepted it.
+        self._accepts_until = now + 2 * DEFER_SECONDS
         return True

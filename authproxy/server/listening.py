@@ -71,7 +71,7 @@ def listen_tcp(
 def listen_unix(
     path: str, mode: int = SOCKET_MODE, group: int | None = None
 ) -> Iterator[socket.socket]:
-    """Give a listening Unix socket, removed at the end.
+    """Yield a listening Unix socket, which is removed at the end.
 
     A socket file that nobody listens on any more is replaced. Raises
     ListenError for a live one, or any other file in its place.
@@ -108,7 +108,7 @@ def take_passed_sockets(environ: MutableMapping[str, str]) -> list[socket.socket
     """Return the listening sockets that the service manager passed, none if it passed none.
 
     They stay open in the service manager, so that what connects during a restart
-    waits. What told of them is removed from the environment: no child process is
+    waits. Their variables are removed from the environment: no child process is
     to take them too. Raises ListenError where one is not for listening.
     """
     descriptors = passed_descriptors(environ)

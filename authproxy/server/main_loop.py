@@ -28,7 +28,7 @@ from authproxy.server.limits import (
     Timeouts,
     connection_limit,
 )
-from authproxy.server.listener import LEFT_SECONDS, Listener
+from authproxy.server.listener import DEFER_SECONDS, Listener
 from authproxy.server.outbox import OutboxStore
 from authproxy.server.poller import Poller
 from authproxy.server.progress import Stage
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Longest wait of the main loop, and the interval of looking after timeouts.
+#: Longest wait of the main loop, and the interval at which timeouts are checked.
 _TICK_SECONDS = 1.0
 
 #: Longest wait where there is no room for further connections.
 _FULL_SECONDS = 0.1
 
 #: How long a new connection is given to send its request while draining.
-_FIRST_WORD_SECONDS = 1.0
+_FIRST_REQUEST_SECONDS = 1.0
 
-#: After the grace: threads and seconds for telling queued requests so.
+#: After the grace: threads and seconds in which queued requests are refused.
 _REFUSING_THREADS = 4
 _REFUSING_SECONDS = 2.0
 
@@ -68,7 +68,7 @@ class StopRequest:
             callback()
 
     def when_requested(self, callback: Callable[[], None]) -> None:
-        """Have this called on a request, also from signal handlers and other threads."""
+        """Register a callback, which signal handlers and other threads may call."""
         self._callbacks.append(callback)
         if self.requested:
             callback()
@@ -85,7 +85,7 @@ class StopRequest:
 
 
 class Server:
-    """Serves a WSGI application on listening sockets until told to stop."""
+    """Serves a WSGI application on listening sockets until a stop is requested."""
 
     def __init__(
         self,
@@ -99,9 +99,10 @@ class Server:
         share: Share | None = None,
         is_main: bool = True,
     ) -> None:
-        """`share` is this process's part where others accept from the same sockets.
+        """Serve `application` on `sockets`, which listen already, until `stop` is requested.
 
-        Of one that `is_main`, the log says how it ends.
+        `share` is this worker's part of the connections where others accept from the same
+        sockets. Only the log of one that `is_main` has its drain and its end.
         """
         self._stop = stop
         self._limits = limits
@@ -168,7 +169,7 @@ class Server:
         return list(self._connections)
 
     def run(self) -> None:
-        """Serve until a stop is requested, then drain; returns when all is over."""
+        """Serve until a stop is requested, then drain; returns at the end of that."""
         for listener in self._listeners:
             self._poller.add(listener)
         self._loop(lambda: self._stop.requested)
@@ -191,8 +192,8 @@ class Server:
             self._dispatcher.add_threads(_REFUSING_THREADS)
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
-            self._cut()
-        # Let them log what they have to; the target may hold some.
+            self._cut_all()
+        # Threads log the requests that were cut; some may be held by the target.
         self._dispatcher.end(_TICK_SECONDS)
         self._poller.close()
         if self._is_main:
@@ -203,7 +204,7 @@ class Server:
         self._connections.add(Connection(sock, client, site, self._shared))
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Turn the main loop until the condition holds; False if time ran out first."""
+        """Run the main loop until the condition holds; False if time ran out first."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not until():
             wait = _TICK_SECONDS
@@ -214,7 +215,7 @@ class Server:
             for listener in self._listeners:
                 self._poller.update(listener)
                 if listener.is_paused():
-                    wait = min(wait, LEFT_SECONDS)
+                    wait = min(wait, DEFER_SECONDS)
             if not self._connections.has_room():
                 wait = min(wait, _FULL_SECONDS)
             self._poller.poll(0 if self._connections.has_due else wait)
@@ -237,13 +238,13 @@ class Server:
         """Close what is idle; True when no connection is left."""
         for connection in self._connections:
             new = not connection.has_spoken
-            expected = new and time.monotonic() - connection.made_at < _FIRST_WORD_SECONDS
+            expected = new and time.monotonic() - connection.made_at < _FIRST_REQUEST_SECONDS
             idle = connection.stage is Stage.IDLE and not expected
             if idle and not connection.has_unread_bytes():
                 connection.close()
         return not len(self._connections)
 
-    def _cut(self) -> None:
+    def _cut_all(self) -> None:
         busy = [each for each in self._connections if each.stage is not Stage.LINGERING]
         if busy:
             message = "Cut the requests that outlived the shutdown grace."

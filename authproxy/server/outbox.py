@@ -1,4 +1,4 @@
-"""What a client has not taken yet: in memory, and beyond a limit in a temporary file.
+"""What a client has not read yet: in memory, and beyond a limit in a temporary file.
 
 What its socket takes goes out at once, from the thread that serves the request. The rest
 is kept for the main loop, so that a slow client holds no thread; up to a limit, beyond
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 #: Bytes of one response that wait in memory; what waits beyond them does so in a file.
 MEMORY_BYTES = 256 * 1024
 
-#: A response of which no more waits has left its thread, however slowly the client reads.
+#: Where no more waits, the response needs no thread, however slowly the client reads.
 MOST_BYTES = 4 * 1024 * 1024
 
-#: Given to a socket at a time.
+#: Most bytes of one send.
 _SEND_BYTES = 256 * 1024
 
 
@@ -37,7 +37,7 @@ class Disconnected(ConnectionError):
 
 @dataclass(frozen=True)
 class OutboxStore:
-    """The bounds that all outboxes share: on memory, and on all that is kept."""
+    """The bounds that all outboxes share: on memory, and on memory and files together."""
 
     memory: Pool
     budget: Budget
@@ -52,7 +52,7 @@ class Outbox:
     def __init__(
         self, sock: socket.socket, store: OutboxStore, on_change: Callable[[], None]
     ) -> None:
-        """`on_change` is called by a thread that has left something for `flush`."""
+        """`on_change` is called by a thread that has left bytes for `flush`."""
         self._socket = sock
         self._store = store
         self._on_change = on_change

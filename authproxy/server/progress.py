@@ -10,35 +10,35 @@ from authproxy.server.limits import Timeouts
 
 T = TypeVar("T")
 
-#: A sender or reader is not judged before it has had so many seconds.
+#: Seconds before a sender or reader can count as slow.
 GRACE_SECONDS = 3.0
 
 
 class Stage(Enum):
-    """What is awaited of a connection, and of whom."""
+    """What a connection waits for."""
 
     #: The client may send a request.
     IDLE = auto()
     #: The client has to send the rest of a head, or of a body.
     HEAD = auto()
     BODY = auto()
-    #: We have to make room for its head or body.
+    #: There has to be room for its head or body.
     ROOM = auto()
     #: The application has to write a response.
     SERVED = auto()
-    #: The client has to take what waits of a response.
+    #: The client has to read what waits of a response.
     TAKEN = auto()
     #: The last response is sent; what the client still sends is dropped.
     LINGERING = auto()
 
     @property
     def is_clients_turn(self) -> bool:
-        """Whether the client has begun something that it has to go on with."""
+        """Whether the client has to go on with a head, a body or a response."""
         return self in (Stage.HEAD, Stage.BODY, Stage.TAKEN)
 
 
 def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts) -> bool:
-    """Tell whether a connection is to be ended.
+    """Tell whether a connection has timed out.
 
     `silence`: seconds without progress; `lasting`: those that the stage has taken of the
     client's time.
@@ -59,7 +59,7 @@ def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts)
 class Pace:
     """Bytes that a client has moved since something began: a head, a body, a response's rest.
 
-    Time in which it could not, for reasons of ours, does not count.
+    Time in which the server did not let it does not count.
     """
 
     __slots__ = ("_began", "_held_since", "moved")
@@ -68,7 +68,7 @@ class Pace:
         self.restart(now)
 
     def restart(self, now: float) -> None:
-        """Something else begins now; all times are monotonic."""
+        """Measure from now on; all times are monotonic."""
         self.moved = 0
         self._began = now
         self._held_since: float | None = None
@@ -93,7 +93,7 @@ class Pace:
 
 
 def slowest(paces: Iterable[tuple[T, Pace]], now: float) -> list[T]:
-    """Return those that have had some seconds already, the least bytes a second first."""
+    """Return those past the grace, the least bytes a second first."""
     judged = [
         (pace.moved / seconds, at, one)
         for at, (one, pace) in enumerate(paces)

@@ -1,4 +1,4 @@
-"""Refusals: requests that the server turns away by itself, as data, and their responses."""
+"""Refusals: why the server rejects requests by itself, as data, and their responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from authproxy.errors import error_reply
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is turned away, as its client sees it; `retry_after` is in seconds."""
+    """Why a request is rejected, as its client sees it; `retry_after` is in seconds."""
 
     status: int
     code: str

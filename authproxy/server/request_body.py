@@ -45,7 +45,7 @@ class BodyStore:
 
 
 class RequestBody:
-    """A body on its way in; for waitress, what it calls a receiver."""
+    """A body that is received; what waitress calls a receiver."""
 
     #: Why it is refused, once it is; it is not received any further then.
     refusal: Refusal | None = None
@@ -53,7 +53,7 @@ class RequestBody:
     #: It waits for room in the budget.
     starved = False
 
-    #: Decoding it takes long for what is in it.
+    #: Decoding it takes much CPU time for few bytes.
     costly = False
 
     #: There may be more to be read at once: nothing was read yet, or the last read may have

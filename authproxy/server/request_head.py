@@ -1,8 +1,8 @@
 """Reading the head of a request: waitress's parser, made as strict as RFC 9112 asks.
 
-What the parser accepts is framed anew on the way to the target, so nothing
-can be smuggled by copying. The strictness keeps both ends, and any proxy
-before us, of one mind about where a request begins and ends.
+What the parser accepts is framed anew for the target, so nothing can be smuggled by
+copying. The strictness has client, server and any proxy between them agree on where a
+request begins and ends.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class HeadBuffer(bytearray):
         self._searched = 0
 
     def take(self, count: int) -> bytes:
-        """Take so many bytes out."""
+        """Remove `count` bytes, and return them."""
         taken = bytes(self[:count])
         self.drop(count)
         return taken
@@ -103,7 +103,7 @@ class HeadBuffer(bytearray):
         if not self or (self[0] not in _TOKEN_BYTES and not self.skip_empty_lines()):
             return None
         # waitress would drop any blank there, a line feed or a whole line of
-        # blanks, and so find a request where others find none.
+        # blanks, and so find a request where other parsers find none.
         if self[0] not in _TOKEN_BYTES:
             return _NO_METHOD
         end = self.find(b"\r\n\r\n", self._searched)
@@ -116,15 +116,15 @@ class HeadBuffer(bytearray):
 
 
 class Request(HTTPRequestParser):
-    """One request: its head, read from bytes that hold all of it, and then its body.
+    """One request: its head, parsed from bytes that hold all of it, and then its body.
 
-    What waitress makes its WSGI environment of.
+    waitress's task makes the WSGI environment of it.
     """
 
-    #: Why it is turned away, once that is known.
+    #: Why it is refused, once that is known.
     refusal: Refusal | None = None
 
-    #: What the application is to find in its environment besides.
+    #: Additions to the application's environment.
     admitted: Mapping[str, object] = {}
 
     # waitress's own.
@@ -155,7 +155,7 @@ class Request(HTTPRequestParser):
     _head: bytes | None = None
 
     def fold(self) -> None:
-        """Keep no more of many fields than their bytes, until `body_received`."""
+        """Keep only the bytes of a head with many fields, until `body_received`."""
         if self._head is not None:
             kept = {"X_REQUEST_ID", "USER_AGENT"}  # for a refusal
             self.headers = {name: self.headers[name] for name in kept & self.headers.keys()}
@@ -264,7 +264,7 @@ def _refuse(problem: str) -> NoReturn:
 
 
 class _Malformed(ParsingError):
-    """What is wrong, in words of ours that are safe to show."""
+    """What is wrong, in words that quote nothing of the request."""
 
 
 class _TooManyFields(Exception):

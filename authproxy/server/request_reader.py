@@ -1,4 +1,4 @@
-"""One client's requests, read from its socket: heads, and bodies as there is room for them."""
+"""Reads one client's requests from its socket: heads, and bodies as there is room for them."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ class RequestReader:
 
     @property
     def is_costly(self) -> bool:
-        """Whether what comes next takes long for what comes of it: a head, or a body."""
+        """Whether the next head or body takes much CPU time for few bytes."""
         return self._long_head is not None or (self._body is not None and self._body.costly)
 
     @property
     def keeps_bytes(self) -> bool:
-        """Whether it takes room of others."""
+        """Whether it holds room in a budget."""
         return self._body is not None or self._head_bytes > 0
 
     def waits_for_room(self) -> bool:
-        """Tell whether reading on would be of no use yet."""
+        """Tell whether nothing more can be read for lack of room."""
         if self._body is not None:
             return self._body.starved
         return self._head_room is not None and self._head_room.wanted > 0
@@ -191,7 +191,7 @@ class RequestReader:
     # The end.
 
     def release_head(self) -> None:
-        """Give back the room of a request's head: its response is written."""
+        """Give back the room of a request's head, after its response."""
         room, self._head_room = self._head_room, None
         self._head_bytes = 0
         if room is not None:

@@ -193,8 +193,8 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         except UnusableCertificate as error:
             if not error.password:
                 one: Setting[str | None] = IdentitySettings.aad_client_certificate_path
-                yield draft.fault(one, error.problem, error.mend)
+                yield draft.fault(one, error.problem, error.hint)
                 return
             variable = next((name for name in forms if name in draft.given), password.variable)
             told = f"{error.problem} ({path})"
-            yield Fault(variable, MASK if plain else None, told, error.mend)
+            yield Fault(variable, MASK if plain else None, told, error.hint)

@@ -195,7 +195,7 @@ def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, issued, oth
     with pytest.raises(UnusableCertificate) as caught:
         load(tmp_path, data, password)
     assert sentence in caught.value.problem
-    assert caught.value.mend.endswith(".")
+    assert caught.value.hint.endswith(".")
     assert caught.value.password == ("password" in case)
     assert isinstance(caught.value, CertificateError)
     assert "wrong" not in str(caught.value)
@@ -255,4 +255,4 @@ def test_a_file_that_cannot_be_read_says_who_should_be_let_in():
     # Reading this one fails for root as well.
     with pytest.raises(UnusableCertificate, match="cannot be read") as caught:
         load_certificate("/proc/self/mem", None)
-    assert f"user id {os.geteuid()}" in caught.value.mend
+    assert f"user id {os.geteuid()}" in caught.value.hint

@@ -27,7 +27,7 @@ from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.identity.tokens import TokenSource
-from authproxy.tls import KeptContexts
+from authproxy.tls import TLSContextCache
 from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
 from tests.support.clock import FakeClock
 from tests.support.identity import settings_for
@@ -601,7 +601,7 @@ def test_an_identity_that_does_not_exist_is_explained(managed: StandInEntra) -> 
     error = refused(fetcher("userassigned", aad_client_id=missing))
     assert error.explanation is not None
     assert error.explanation.code == "IdentityNotFound"
-    assert "AAD_CLIENT_ID" in error.explanation.mend
+    assert "AAD_CLIENT_ID" in error.explanation.hint
 
 
 def test_an_untrusted_authority_is_explained(
@@ -639,7 +639,7 @@ def test_a_replaced_bundle_is_trusted_from_the_next_fetch_on(
 
 
 def test_the_authorities_are_loaded_once() -> None:
-    kept = KeptContexts()
+    kept = TLSContextCache()
     assert kept.current() is kept.current()
 
 

@@ -21,11 +21,11 @@ from authproxy.server.processes.channel import (
     WorkerLink,
     channel,
 )
-from authproxy.server.processes.service_manager import Condition
+from authproxy.server.processes.supervision import Health
 from tests.support.process import wait_until
 from tests.support.wire import DEADLINE
 
-READY = Condition(serves=True, ready=True, text="Ready.")
+READY = Health(serves=True, ready=True, text="Ready.")
 
 messages = st.builds(
     Message, st.sampled_from(Kind), st.integers(0, 2**32 - 1), st.text(max_size=9), st.binary()
@@ -89,8 +89,8 @@ def pair() -> Iterator[Pair]:
 def test_a_worker_tells_how_it_fares(pair: Pair) -> None:
     pair.worker.report(READY)
     message = pair.next()
-    assert message.kind is Kind.CONDITION
-    assert Condition(*json.loads(message.body)) == READY
+    assert message.kind is Kind.HEALTH
+    assert Health(*json.loads(message.body)) == READY
 
 
 def test_a_worker_reports_when_it_is_asked(pair: Pair) -> None:
@@ -135,7 +135,7 @@ def test_a_parent_that_does_not_answer_is_waited_for_two_seconds(pair: Pair) -> 
     late = pair.next()
     pair.tell(late._replace(kind=Kind.REPORTS, body=b"{}"))  # nobody waits for it any more
     pair.worker.report(READY)
-    assert pair.next().kind is Kind.CONDITION
+    assert pair.next().kind is Kind.HEALTH
 
 
 def test_a_parent_that_does_not_read_holds_up_no_worker(pair: Pair) -> None:

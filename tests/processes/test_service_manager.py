@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from authproxy.demo.entra import StandInEntra
-from authproxy.server.processes.service_manager import Condition, ServiceManager
+from authproxy.server.processes.supervision import Health, ServiceManager
 from tests.conftest import Launch
 from tests.support.actions import raw
 from tests.support.identity import identity_settings
@@ -26,7 +26,7 @@ TWO_SECONDS = "2000000"
 #: Time enough for two of them, were they given.
 _TWO_SIGNS = 2.2
 
-WELL = Condition(serves=True, ready=True, text="well")
+WELL = Health(serves=True, ready=True, text="well")
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_an_abstract_address_is_reached() -> None:
 def test_nothing_is_said_twice(manager: NotifySocket) -> None:
     mine = ServiceManager(manager.address, drain=1)
     for text in ("a", "a", "b", "b", "a"):
-        mine.report(Condition(serves=True, ready=True, text=text))
+        mine.report(Health(serves=True, ready=True, text=text))
         # What finds the socket full is said later: let it be read.
         wait_until("it is read", lambda text=text: manager.all("STATUS")[-1:] == [text])
     mine.stopping()
@@ -209,13 +209,13 @@ def test_what_could_not_be_said_is_said_later(tmp_path: Path) -> None:
 
 def test_who_cannot_serve_gives_no_sign_of_life_and_is_never_ready(manager: NotifySocket) -> None:
     mine = ServiceManager(manager.address, drain=1, watchdog=1)
-    mine.report(Condition(serves=False, ready=False, text="stuck"))
+    mine.report(Health(serves=False, ready=False, text="stuck"))
     assert manager.wait_for("STATUS").fields == {"STATUS": "stuck"}
 
 
 def test_a_status_is_one_line_and_fits_a_datagram(manager: NotifySocket) -> None:
     mine = ServiceManager(manager.address, drain=1)
-    mine.report(Condition(serves=True, ready=True, text="a\nWATCHDOG=1\n" + "x" * 10_000))
+    mine.report(Health(serves=True, ready=True, text="a\nWATCHDOG=1\n" + "x" * 10_000))
     said = manager.wait_for("READY").fields
     assert said["STATUS"].startswith("a WATCHDOG=1 xxx")
     assert len(said["STATUS"]) < 4000

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from authproxy.cli.condition import condition_of
+from authproxy.cli.health import health_of
 from authproxy.errors import CredentialError
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
-from authproxy.server.processes.service_manager import Condition, ServiceManager
-from authproxy.server.processes.supervision import WorkerReports
+from authproxy.server.processes.supervision import Health, ServiceManager, WorkersHealth
 from tests.support.clock import FakeClock
 from tests.support.process import wait_until
 
@@ -59,7 +58,7 @@ def test_a_process_with_a_token_is_ready(tokens: TokenSource) -> None:
     tokens.start()
     wait_until("there is a token", lambda: tokens.ready)
     text = "Ready. The token is valid until 2027-01-15T09:00:00Z."
-    assert condition_of({"": tokens}, []) == Condition(serves=True, ready=True, text=text)
+    assert health_of({"": tokens}, []) == Health(serves=True, ready=True, text=text)
 
 
 def test_a_refresh_that_fails_is_told_while_the_token_is_still_good(
@@ -71,9 +70,9 @@ def test_a_refresh_that_fails_is_told_while_the_token_is_still_good(
     clock.advance(3500)
     refresher.wake()
     wait_until("it has failed", lambda: tokens.status()["last_error"] is not None)
-    condition = condition_of({"": tokens}, [])
-    assert condition.ready
-    assert condition.text.endswith("09:00:00Z. The last refresh failed: Entra is away")
+    health = health_of({"": tokens}, [])
+    assert health.ready
+    assert health.text.endswith("09:00:00Z. The last refresh failed: Entra is away")
 
 
 def test_a_process_without_a_token_serves_and_is_not_ready(
@@ -83,7 +82,7 @@ def test_a_process_without_a_token_serves_and_is_not_ready(
     tokens.start()
     wait_until("it has failed", lambda: tokens.status()["last_error"] is not None)
     text = "Not ready, requests get 503. There is no valid token: Entra is away"
-    assert condition_of({"": tokens}, []) == Condition(serves=True, ready=False, text=text)
+    assert health_of({"": tokens}, []) == Health(serves=True, ready=False, text=text)
 
 
 def test_a_token_that_expired_before_anything_failed_is_told_of(
@@ -92,15 +91,15 @@ def test_a_token_that_expired_before_anything_failed_is_told_of(
     tokens.start()
     wait_until("there is a token", lambda: tokens.ready)
     clock.jump(4000)
-    assert condition_of({"": tokens}, []).text.endswith(
+    assert health_of({"": tokens}, []).text.endswith(
         "no valid token: it expired at 2027-01-15T09:00:00Z"
     )
 
 
 def test_a_process_of_which_a_thread_has_ended_cannot_serve(tokens: TokenSource) -> None:
-    condition = condition_of({"": tokens}, ["refresher", "log"])
-    assert not condition.serves
-    assert "a thread has ended (refresher, log)" in condition.text
+    health = health_of({"": tokens}, ["refresher", "log"])
+    assert not health.serves
+    assert "a thread has ended (refresher, log)" in health.text
 
 
 # Several workers.
@@ -112,8 +111,8 @@ class Manager(ServiceManager):
     def __init__(self) -> None:
         super().__init__("/nobody", drain=1, watchdog=30)
 
-    def report(self, condition: Condition) -> None:
-        self.last = condition
+    def report(self, health: Health) -> None:
+        self.last = health
 
 
 @pytest.fixture
@@ -122,37 +121,37 @@ def manager() -> Manager:
 
 
 @pytest.fixture
-def reports(manager: Manager) -> WorkerReports:
-    return WorkerReports(manager)
+def reports(manager: Manager) -> WorkersHealth:
+    return WorkersHealth(manager)
 
 
-READY = Condition(serves=True, ready=True, text="Ready.")
-WAITING = Condition(serves=True, ready=False, text="Not ready.")
-BROKEN = Condition(serves=False, ready=False, text="Cannot serve.")
+READY = Health(serves=True, ready=True, text="Ready.")
+WAITING = Health(serves=True, ready=False, text="Not ready.")
+BROKEN = Health(serves=False, ready=False, text="Cannot serve.")
 
 
 @pytest.mark.parametrize(
     ("said", "together"),
     [
-        ([READY, READY], Condition(True, True, "2 of 2 workers are ready. Ready.")),
-        ([READY, WAITING], Condition(True, False, "1 of 2 workers are ready. Not ready.")),
-        ([BROKEN, READY], Condition(False, False, "1 of 2 workers are ready. Cannot serve.")),
-        ([], Condition(False, False, "No worker serves.")),
+        ([READY, READY], Health(True, True, "2 of 2 workers are ready. Ready.")),
+        ([READY, WAITING], Health(True, False, "1 of 2 workers are ready. Not ready.")),
+        ([BROKEN, READY], Health(False, False, "1 of 2 workers are ready. Cannot serve.")),
+        ([], Health(False, False, "No worker serves.")),
     ],
 )
 def test_workers_are_as_well_as_the_one_that_is_worst(
-    reports: WorkerReports, manager: Manager, said: list[Condition], together: Condition
+    reports: WorkersHealth, manager: Manager, said: list[Health], together: Health
 ) -> None:
-    for pid, condition in enumerate(said):
-        reports.take(pid, condition)
-    reports.look(range(len(said)))
+    for pid, health in enumerate(said):
+        reports.take(pid, health)
+    reports.report(range(len(said)))
     assert manager.last == together
 
 
-def test_a_worker_that_has_gone_counts_no_more(reports: WorkerReports, manager: Manager) -> None:
+def test_a_worker_that_has_gone_counts_no_more(reports: WorkersHealth, manager: Manager) -> None:
     reports.take(1, READY)
     reports.take(2, BROKEN)
-    reports.look([1, 2])
+    reports.report([1, 2])
     assert not manager.last.serves
-    reports.look([1])
-    assert manager.last == Condition(True, True, "1 of 1 workers are ready. Ready.")
+    reports.report([1])
+    assert manager.last == Health(True, True, "1 of 1 workers are ready. Ready.")

@@ -1,1 +1,1 @@
-"""Several processes, and who watches over them."""
+"""Several worker processes, their parent, and the service manager."""

@@ -1,8 +1,8 @@
 """The one channel between a worker and its parent: messages on a pair of sockets.
 
-A worker reports its condition, answers when its parent asks for a report, and
-asks in turn what all workers report. A closed channel tells either side that
-the other is gone. The parent never waits for a worker; a worker waits for its
+A worker reports its health, sends a report when its parent requests one, and
+asks for the reports of all workers. A closed channel tells either side that
+the other has ended. The parent never waits for a worker; a worker waits for its
 parent only in threads that serve no request.
 """
 
@@ -20,17 +20,17 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from authproxy.errors import AuthProxyError
-from authproxy.server.processes.service_manager import Condition
+from authproxy.server.processes.supervision import Health
 
 log = logging.getLogger(__name__)
 
-#: How long a worker waits for what all report; the parent waits for each of them for less.
+#: How long a worker waits for the reports of all; the parent waits for less.
 GATHER_SECONDS = 2.0
 
-#: How long a worker that ends waits for its last report to be taken.
+#: How long a worker that ends waits until its last report is sent.
 _LAST_REPORT_SECONDS = 1.0
 
-#: More messages than these wait only where the parent hangs.
+#: Where more messages wait, the parent hangs.
 _MAX_UNSENT = 16
 
 _RECEIVED_BYTES = 1 << 18
@@ -39,11 +39,11 @@ _RECEIVED_BYTES = 1 << 18
 class Kind(IntEnum):
     """What a message is, and which way it goes."""
 
-    CONDITION = 1  # to the parent: how this worker fares
-    ASK = 2  # to the parent: tell me what all report on this subject
-    REPORT = 3  # to the parent: what this worker reports
+    HEALTH = 1  # to the parent: this worker's health
+    ASK = 2  # to the parent: the reports of all on this subject are asked for
+    REPORT = 3  # to the parent: this worker's report
     REQUEST = 4  # to a worker: report on this subject
-    REPORTS = 5  # to a worker: what all report
+    REPORTS = 5  # to a worker: the reports of all
 
 
 class Message(NamedTuple):
@@ -88,25 +88,25 @@ class Decoder:
 
 
 class ParentSilent(AuthProxyError):
-    """The parent does not answer."""
+    """The parent sent no reports in time."""
 
 
 class ParentLink:
     """A worker's end."""
 
     def __init__(self, sock: socket.socket, stop: Callable[[], None], *, listens: bool) -> None:
-        """`stop` is called when the parent is gone.
+        """`stop` is called when the parent has ended.
 
-        `listens` tells whether anybody wants to hear of this worker's condition.
+        `listens`: whether this worker's health is used.
         """
         self._sock = sock
         self._stop = stop
         self.listens = listens
-        #: By subject: what makes the report, as JSON; and those of which the last one counts on.
+        #: By subject: what makes the report, as JSON; and those whose last report is kept.
         self._makes: dict[str, Callable[[], bytes]] = {}
         self._lasting: list[str] = []
         self._numbers = itertools.count(1)
-        #: By number: where the answer is waited for.
+        #: By number: where reports are waited for.
         self._waiting: dict[int, SimpleQueue[bytes]] = {}
         self._unsent: SimpleQueue[Message | None] = SimpleQueue()
         self._closing = False
@@ -122,59 +122,59 @@ class ParentLink:
 
     @property
     def alive(self) -> bool:
-        """Whether the parent is heard: False where a bug has ended a thread."""
+        """Whether messages are sent and received: False where a bug has ended a thread."""
         return self._closing or all(thread.is_alive() for thread in self._threads)
 
     # The supervisor of the worker.
 
-    def report(self, condition: Condition) -> None:
-        """Tell the parent how this worker fares; returns at once."""
+    def report(self, health: Health) -> None:
+        """Send this worker's health to the parent; returns at once."""
         if self._unsent.qsize() < _MAX_UNSENT:  # else the next one is due in a second
-            body = json.dumps([condition.serves, condition.ready, condition.text]).encode()
-            self._unsent.put(Message(Kind.CONDITION, 0, "", body))
+            body = json.dumps([health.serves, health.ready, health.text]).encode()
+            self._unsent.put(Message(Kind.HEALTH, 0, "", body))
 
     def stopping(self) -> None:
-        """Say nothing: a worker that ends while others serve is replaced."""
+        """Do nothing: a worker that ends while others serve is replaced."""
 
     # Reports.
 
     def report_on(self, subject: str, make: Callable[[], bytes], *, lasting: bool = False) -> None:
-        """Have reports on a subject made so, as JSON.
+        """Register what makes the reports on a subject, as JSON.
 
-        `lasting`: what is reported last counts on when this worker has ended.
+        `lasting`: the last report still counts when this worker has ended.
         """
         self._makes[subject] = make
         if lasting:
             self._lasting.append(subject)
 
     def gather(self, subject: str) -> dict[str, Any]:
-        """Return what all workers report, as `processes.gathering` puts it together.
+        """Return the reports of all workers, as `processes.gathering` puts them together.
 
         Raises ParentSilent after two seconds.
         """
         number = next(self._numbers)
-        answer: SimpleQueue[bytes] = SimpleQueue()
-        self._waiting[number] = answer
+        received: SimpleQueue[bytes] = SimpleQueue()
+        self._waiting[number] = received
         try:
             if self._unsent.qsize() < _MAX_UNSENT:
                 self._unsent.put(Message(Kind.ASK, number, subject))
-                reports: dict[str, Any] = json.loads(answer.get(timeout=GATHER_SECONDS))
+                reports: dict[str, Any] = json.loads(received.get(timeout=GATHER_SECONDS))
                 return reports
         except Empty:
-            pass  # it has not answered
+            pass  # none came in time
         finally:
             del self._waiting[number]
         raise ParentSilent("the parent process does not answer")
 
     def report_last(self) -> None:
-        """Leave the reports that count on, which do not change from now on."""
+        """Send the lasting reports, which do not change from now on."""
         for subject in self._lasting:
             report = self._made(subject)
             self._makes[subject] = lambda report=report: report  # type: ignore[misc]
             self._unsent.put(Message(Kind.REPORT, 0, subject, report))
 
     def close(self) -> None:
-        """End once all that was said is sent; waits for a second at most."""
+        """End once all messages are sent; waits for a second at most."""
         self._closing = True
         self._unsent.put(None)
         self._threads[1].join(_LAST_REPORT_SECONDS)
@@ -194,7 +194,7 @@ class ParentLink:
         while (message := self._unsent.get()) is not None:
             try:
                 self._sock.sendall(message.encoded())
-            except OSError:  # the reader finds that the parent is gone
+            except OSError:  # the reader finds that the parent has ended
                 return
 
     def _read(self) -> None:
@@ -204,8 +204,8 @@ class ParentLink:
                 if message.kind is Kind.REQUEST:
                     report = self._made(message.subject)
                     self._unsent.put(message._replace(kind=Kind.REPORT, body=report))
-                elif (answer := self._waiting.get(message.number)) is not None:
-                    answer.put(message.body)
+                elif (waiting := self._waiting.get(message.number)) is not None:
+                    waiting.put(message.body)
         if not self._closing:
             log.warning("The parent process is gone.")
             self._stop()
@@ -244,12 +244,12 @@ class WorkerLink:
         self._unsent += message.encoded()
 
     def send_unsent(self) -> None:
-        """Send what goes at once."""
+        """Send what the socket takes at once."""
         try:
             del self._unsent[: self._sock.send(self._unsent)]
         except BlockingIOError:
             pass  # it does not read at the moment
-        except OSError:  # it is gone, which `receive` finds
+        except OSError:  # it has ended, which `receive` finds
             self._unsent.clear()
 
     def receive(self) -> Iterator[Message]:

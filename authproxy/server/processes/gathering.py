@@ -1,8 +1,8 @@
-"""What all workers report on a subject, put together by their parent; no sockets here.
+"""The reports of all workers on a subject, put together by their parent; no sockets here.
 
-One that does not answer in time counts with what it reported last, where a
-subject has such reports count on. So does one that has ended: what they reported
-last is folded into one report for good.
+Of a worker that sends none in time the last report counts, on subjects whose reports
+are lasting. So it does of one that has ended: the last reports of ended workers are
+folded into one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 from authproxy.server.processes.channel import Kind, Message
 
-#: How long all workers together are waited for.
+#: How long the parent waits for the reports of all workers.
 REPORT_SECONDS = 1.0
 
-#: Makes one report of what ended workers left, None for none yet, and a further one.
+#: Makes one report of the folded one, None where there is none yet, and a further one.
 Fold = Callable[[bytes | None, bytes], bytes]
 
 
 @dataclass
 class _Gathering:
-    """What one worker asked, and what came so far, by pid."""
+    """What one worker asked for, and the reports so far, by pid."""
 
     asker: int
     number: int
@@ -34,10 +34,10 @@ class _Gathering:
 
 
 class Gatherings:
-    """The gatherings that are under way, and what is kept for further ones."""
+    """The gatherings that are under way, and the reports kept for further ones."""
 
     def __init__(self, folds: Mapping[str, Fold], notes: Callable[[], object]) -> None:
-        """`folds` says on which subjects reports count on, and how.
+        """`folds` has the subjects with lasting reports, and how these are folded.
 
         `notes` returns what the parent itself adds, for JSON.
         """
@@ -72,7 +72,7 @@ class Gatherings:
             gathering.reports[worker] = report.body
 
     def end(self, worker: int) -> None:
-        """A worker has ended."""
+        """Fold in the last reports of a worker that has ended."""
         for subject, fold in self._folds.items():
             if (last := self._last.pop((worker, subject), None)) is not None:
                 self._ended[subject] = fold(self._ended.get(subject), last)
@@ -81,7 +81,7 @@ class Gatherings:
             gathering.reports.pop(worker, None)
 
     def finished(self, now: float) -> Iterator[tuple[int, Message]]:
-        """Yield the answers of gatherings that are over, and which worker asked."""
+        """Yield the reports of gatherings that are over, and which worker asked."""
         for number, gathering in list(self._open.items()):
             if not gathering.missing or now >= gathering.deadline:
                 del self._open[number]
@@ -95,7 +95,7 @@ class Gatherings:
         """Return JSON; the reports are in it as they came."""
         subject = gathering.subject
         reports = {**dict.fromkeys(gathering.missing, b"null"), **gathering.reports}
-        # Also of those that began since: what was in an answer before is in each one after.
+        # Also of those that started since: no counter may fall from one gathering to the next.
         reports |= {worker: last for (worker, on), last in self._last.items() if on == subject}
         workers = b",".join(b'{"pid":%d,"report":%b}' % pair for pair in sorted(reports.items()))
         ended = self._ended.get(subject, b"null")

@@ -1,4 +1,4 @@
-"""What process 1 of a container owes: reaping processes that lost their parent."""
+"""Process 1 of a container reaps the processes whose parent has ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 
 
 class OrphanReaper:
-    """Reaps ended children that nobody else in this process waits for.
+    """Reaps ended children that no other code of this process waits for.
 
-    The token thread may run `az`, and waits for it itself: taking its exit
-    status away would make a failure look like success. So a child is reaped
-    only when it is still there at the second look.
+    The thread that fetches a token may run `az` and waits for it itself: without its exit
+    status a failure would look like success. So a child is reaped only when it is still
+    there at the second look.
     """
 
     def __init__(self) -> None:

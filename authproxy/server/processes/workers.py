@@ -1,4 +1,4 @@
-"""Several processes on the same sockets: a parent that forks and minds them."""
+"""Several processes on the same sockets: a parent that forks and replaces them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol
 
 from authproxy.server.main_loop import StopRequest
 from authproxy.server.processes.channel import ParentLink, channel
 from authproxy.server.processes.gathering import Fold, Gatherings
 from authproxy.server.processes.links import WorkerLinks
-from authproxy.server.processes.service_manager import Condition
+from authproxy.server.processes.supervision import Health, WorkersHealth
 
 log = logging.getLogger(__name__)
 
@@ -34,26 +33,13 @@ _SHORT_LIFE_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 
-#: What workers get beyond delay and grace, before they are killed.
+#: Seconds that workers have beyond delay and grace before they are killed.
 _SPARE_SECONDS = 5.0
 
 _TICK_SECONDS = 1.0
 
-#: At least so long is between two reloads.
+#: The shortest time between two reloads.
 _RELOAD_PAUSE_SECONDS = 1.0
-
-
-class Overseer(Protocol):
-    """Who hears of the workers: how each fares, which of them live, and that they drain."""
-
-    @property
-    def listens(self) -> bool: ...
-
-    def take(self, worker: int, condition: Condition) -> None: ...
-
-    def look(self, living: Iterable[int]) -> None: ...
-
-    def begin_drain(self) -> None: ...
 
 
 @dataclass
@@ -77,20 +63,20 @@ class Parent:
         *,
         delay: float,
         grace: float,
-        overseer: Overseer | None = None,
+        health: WorkersHealth | None = None,
         reload: Callable[[], bool] = lambda: True,
         ended: Callable[[int], None] = lambda number: None,
         folds: Mapping[str, Fold] | None = None,
         notes: Callable[[], object] = lambda: None,
     ) -> None:
-        """`reload` tells on SIGHUP whether the workers are to reload too.
+        """`reload` is called on SIGHUP, and returns whether the workers are to reload too.
 
-        `ended` is told the number of a worker that has died. For `folds` and
+        `ended` is called with the number of a worker that has died. For `folds` and
         `notes` see `Gatherings`.
         """
-        self._overseer = overseer
+        self._health = health
         self._reload = reload
-        self._tell_ended = ended
+        self._on_ended = ended
         self._slots = [_Slot(pause=_FIRST_PAUSE_SECONDS) for _ in range(count)]
         self._sockets = sockets
         self._serve_worker = serve_worker
@@ -107,17 +93,17 @@ class Parent:
         A second signal kills the workers and ends at once.
         """
         with _signals_as_bytes() as self._signals:
-            self._links = WorkerLinks(self._gatherings, self._fares, wake=self._signals)
+            self._links = WorkerLinks(self._gatherings, self._take_health, wake=self._signals)
             while not self._stop_signal(signals := self._wait(self._next_start())):
                 self._reload_if_wanted(signals)
                 self._reap(draining=False)
                 self._fill()
-                if self._overseer:
-                    self._overseer.look(self._living())
+                if self._health:
+                    self._health.report(self._living())
             return self._drain()
 
     def _reload_if_wanted(self, signals: bytes) -> None:
-        """Reload on SIGHUP; those that come too soon after a reload are one for later."""
+        """Reload on SIGHUP; signals that come too soon after a reload cause one later."""
         self._reload_wanted |= signal.SIGHUP in signals
         if self._reload_wanted and time.monotonic() >= self._reload_at:
             self._reload_wanted = False
@@ -125,9 +111,9 @@ class Parent:
                 self._kill(signal.SIGHUP)
             self._reload_at = time.monotonic() + _RELOAD_PAUSE_SECONDS
 
-    def _fares(self, worker: int, condition: Condition) -> None:
-        if self._overseer:
-            self._overseer.take(worker, condition)
+    def _take_health(self, worker: int, health: Health) -> None:
+        if self._health:
+            self._health.take(worker, health)
 
     def _next_start(self) -> float:
         """Return when the next worker is to be started (monotonic)."""
@@ -136,7 +122,7 @@ class Parent:
     def _wait(self, until: float) -> bytes:
         """Wait for signals, a second and up to that time (monotonic) at most; return their numbers.
 
-        Meanwhile workers are listened to.
+        Messages of workers are handled meanwhile.
         """
         if self._links.wait(min(_TICK_SECONDS, until - time.monotonic())):
             return os.read(self._signals, 1024)
@@ -184,7 +170,7 @@ class Parent:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # What serves has a handler for SIGHUP, and lets it in then.
             signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})
-            listens = self._overseer is not None and self._overseer.listens
+            listens = self._health is not None and self._health.listens
             link = ParentLink(to_parent, stop, listens=listens)
             link.start()
             self._serve_worker(worker, stop, link)
@@ -197,13 +183,13 @@ class Parent:
             os._exit(status)  # nothing of the parent's may be cleaned up here
 
     def _reap(self, *, draining: bool) -> None:
-        """Take note of workers that ended, and of orphans left to process 1."""
+        """Reap workers that ended, and orphans whose new parent is process 1."""
         while (ended := _next_ended_child()) is not None:
             pid, status = ended
             for number, slot in enumerate(self._slots):
                 if slot.pid == pid:
                     self._links.end(pid)
-                    self._tell_ended(number)
+                    self._on_ended(number)
                     self._ended(slot, os.waitstatus_to_exitcode(status), draining)
 
     def _ended(self, slot: _Slot, code: int, draining: bool) -> None:
@@ -226,8 +212,8 @@ class Parent:
         log.error("Worker died", extra={"fields": fields})
 
     def _drain(self) -> int:
-        if self._overseer:
-            self._overseer.begin_drain()
+        if self._health:
+            self._health.begin_drain()
         log.info("Draining", extra={"fields": {"Workers": sum(1 for _ in self._living())}})
         self._kill(signal.SIGTERM)
         now = time.monotonic()

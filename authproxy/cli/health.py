@@ -1,22 +1,22 @@
-"""How a process that serves fares, for systemd and for the parent of several."""
+"""The health of a process that serves, for systemd and for the parent of several workers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from authproxy.identity.tokens import TokenSource
-from authproxy.server.processes.service_manager import Condition
+from authproxy.server.processes.supervision import Health
 
 
-def condition_of(sources: Mapping[str, TokenSource], ended: Sequence[str]) -> Condition:
-    """Return how the process fares whose routes, by name, have these sources of tokens.
+def health_of(sources: Mapping[str, TokenSource], ended: Sequence[str]) -> Health:
+    """Return the health of a process whose routes, by name, have these sources of tokens.
 
-    `ended` are the vital threads that have ended. The identity's outage does
-    not keep it from serving: it answers with 503.
+    `ended` are the vital threads that have ended. In an outage of the identity the
+    process still serves: its responses are 503.
     """
     if ended:
         text = f"Cannot serve: a thread has ended ({', '.join(ended)}), see the log."
-        return Condition(False, False, text)
+        return Health(False, False, text)
     ready = any(tokens.ready for tokens in sources.values()) and all(
         tokens.tried for tokens in sources.values()
     )
@@ -25,7 +25,7 @@ def condition_of(sources: Mapping[str, TokenSource], ended: Sequence[str]) -> Co
         f"{name}: {_of_token(tokens)}" if name else _of_token(tokens)
         for name, tokens in sources.items()
     ]
-    return Condition(True, ready, " ".join(told))
+    return Health(True, ready, " ".join(told))
 
 
 def _of_token(tokens: TokenSource) -> str:
