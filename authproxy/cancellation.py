@@ -1,4 +1,4 @@
-"""Tells whoever works for a client that it has left."""
+"""The cancellation of a request, when its client has left."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ class AbortSignal:
 
 
 def abort_signal(environ: Mapping[str, Any]) -> AbortSignal:
-    """Return the signal of a request; under other servers than ours, one that never comes."""
+    """Return the signal of a request; under other servers, one that is never set."""
     given = environ.get(ABORT_KEY)
     return given if isinstance(given, AbortSignal) else AbortSignal()

@@ -1,1 +1,1 @@
-"""What METRICS_PORT opens: /metrics for scrapers, /status for people."""
+"""The pages on METRICS_PORT: /metrics for scrapers, /status for people."""

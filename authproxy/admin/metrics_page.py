@@ -1,4 +1,4 @@
-"""What METRICS_PORT serves: pages for machines and people, and nothing of the proxied traffic."""
+"""The WSGI application on METRICS_PORT: a page for each path, and no proxied traffic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authproxy.http1.urls import path_of, request_target
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-#: Makes the reply to a GET.
+#: Makes the response to a GET.
 Page = Callable[["WSGIEnvironment"], Reply]
 
 
@@ -30,14 +30,14 @@ class Pages:
         self._pages = pages
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        reply = self._reply(environ)
-        headers = [*reply.headers]
+        response = self._response(environ)
+        headers = [*response.headers]
         if not any(name.lower() == "content-length" for name, _ in headers):
-            headers.append(("Content-Length", str(len(reply.body))))
-        start_response(reply.line, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
+            headers.append(("Content-Length", str(len(response.body))))
+        start_response(response.line, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
-    def _reply(self, environ: WSGIEnvironment) -> Reply:
+    def _response(self, environ: WSGIEnvironment) -> Reply:
         request_id = environ.get("HTTP_X_REQUEST_ID")
         try:
             page = self._pages.get(path_of(request_target(environ)))
@@ -57,9 +57,9 @@ _ODD_VERSION = re.compile(r"\bversion=(?!\d{1,3}(?:\.\d{1,3}){0,3}\s*(?:[;,]|$))
 
 
 def encoder_for(accept: str) -> tuple[Encoder, str]:
-    """Return what writes the metrics in a form that is accepted, and the form's name.
+    """Return the encoder of a form that is accepted, and the form's name.
 
-    A version that is none asks for nothing in particular.
+    An Accept field with a malformed version counts as none.
     """
     return choose_encoder("" if _ODD_VERSION.search(accept) else accept)
 

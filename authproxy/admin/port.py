@@ -1,4 +1,4 @@
-"""METRICS_PORT: what the parent opens for it, and how each process answers on it."""
+"""METRICS_PORT: the sockets that the parent opens for it, and the server of each process."""
 
 from __future__ import annotations
 
@@ -39,18 +39,15 @@ def listen_for_metrics(settings: Settings, resources: contextlib.ExitStack) -> M
 
 
 @contextlib.contextmanager
-def answering(
+def serving(
     services: Services, port: MetricsPort, siblings: Siblings | None = None
 ) -> Iterator[None]:
-    """Answer on the port, in this process, as long as the context lasts.
-
-    With `siblings`, for all of them.
-    """
+    """Serve the port in this process while the context lasts; with `siblings`, for all."""
     collector = services.telemetry.collector
     if collector is None or not port.sockets:
         yield
         return
-    # Here and not above: all this is loaded only where it is asked for.
+    # Here and not above: loaded only where METRICS_PORT is set.
     from authproxy.admin.metrics_page import Pages, metrics_page
     from authproxy.admin.server import MetricsServer
     from authproxy.admin.shared_metrics import SharedMetrics

@@ -1,4 +1,4 @@
-"""The second listener: a server like that of the proxied port, in threads of its own.
+"""The second listener: the same server as on the proxied port, in threads of its own.
 
 Its main loop and its threads share nothing with those of the proxied port, so
 that a flood there leaves scrapes served.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 2.0
 
-#: Nothing here takes a body.
+#: No page takes a body.
 _LIMITS = Limits(
     threads=2,
     queue=32,
@@ -41,7 +41,7 @@ class MetricsServer:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs that takes connections."""
+        """Whether the thread that accepts connections runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:

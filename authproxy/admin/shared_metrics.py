@@ -1,7 +1,7 @@
-"""One page for several workers: whichever is asked adds up what all of them report.
+"""One page for several workers: the worker that is scraped adds up the reports of all.
 
-Counters do not fall when a worker dies or hangs: their parent keeps what each
-reported last. prometheus_client's own multi-process mode has files for its own
+Counters do not fall when a worker dies or hangs: the parent keeps the last report of
+each. prometheus_client's own multi-process mode has files for its own
 metrics only, not for the SDK's.
 """
 
@@ -25,7 +25,7 @@ class SharedMetrics(Collector):
         siblings.report_on(METRICS, lambda: json.dumps(families_of(own)).encode(), lasting=True)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums. Raises AuthProxyError where there are none to be had."""
+        """Return the sums. Raises AuthProxyError where no reports come."""
         gathered = self._siblings.gather(METRICS)
         reports = [worker["report"] for worker in gathered["workers"]]
         return [

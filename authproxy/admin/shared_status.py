@@ -1,4 +1,4 @@
-"""What /status tells, gathered from all workers."""
+"""The data of /status, gathered from all workers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class SharedStatus:
         return of_worker(self._services, self._began)
 
     def gather(self) -> Data:
-        """Return what there is to tell now."""
+        """Return the present status."""
         workers, silent, refused = self._reports()
         now = time.time()
         return together(workers, silent, now - (time.monotonic() - self._opened), refused, now)
 
     def _reports(self) -> tuple[list[Data], list[int | None], Data | None]:
-        """Return what workers report, which are silent, and the last reload that was refused."""
+        """Return the reports, the pids without one, and the last reload that was refused."""
         if self._siblings is None:
             return [self._own()], [], None
         try:

@@ -1,7 +1,7 @@
-"""Pure rules: where the bars of the requests chart stand.
+"""Pure rules: the bars of the chart of requests.
 
-The target's answers rise from a line, the proxy's own errors hang below it:
-whose fault it is shows at a glance.
+Upstream responses are above a line, the proxy's own errors below it: whose fault
+an error is can be seen at a glance.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Bar:
-    """A minute: when it began, what stands there, and what that is in words."""
+    """A minute: when it began, its blocks, and its counts by name."""
 
     at: float
     blocks: Sequence[Block]

@@ -1,6 +1,6 @@
-"""What /status tells, as data: of one worker, and of all of them taken together.
+"""The data of /status: of one worker, and of all of them taken together.
 
-Nothing here is secret, nor tells of a client who or where it is, nor holds a query string.
+It holds no secret, no client's identity or address, and no query string.
 Times are seconds since the epoch and have names that end in `_at`.
 """
 
@@ -23,7 +23,7 @@ from authproxy.telemetry.recent_requests import KINDS, MAX_FAILURES, MINUTES
 
 Data = dict[str, Any]
 
-#: Set in the container image, as nothing else there tells it.
+#: Set in the container image, where no metadata of the package has it.
 REVISION_VARIABLE = "AUTHPROXY_REVISION"
 
 #: Workers that reload on one signal are done within so many seconds, or all but.
@@ -52,7 +52,7 @@ def _revision() -> str | None:
 
 
 def of_worker(services: Services, began: float) -> Data:
-    """Return what this process knows of itself, which began at that monotonic time."""
+    """Return the status of this process, which began at that monotonic time."""
     now, lifecycle = time.time(), services.lifecycle
     reload = lifecycle.last_reload
     return {
@@ -113,17 +113,17 @@ def together(
     reload: Data | None,
     now: float,
 ) -> Data:
-    """Return what the page tells of workers that answered, and of those that are `silent`.
+    """Return the data of the page, of workers that report and those that are `silent`.
 
-    `reload` is what their parent knows of the last one.
+    `reload` is the last one that the parent refused.
     """
     known = sorted(workers, key=lambda worker: (worker["started_at"], worker["pid"]))
-    unheard = list(silent)
+    without_report = list(silent)
     routes = _routes(known, now)
     return {
         "time_at": now,
         "build": build(),
-        "state": _state(known, unheard, routes),
+        "state": _state(known, without_report, routes),
         "started_at": started_at,
         "uptime_seconds": round(now - started_at),
         "reload": _latest_reload(known, reload),
@@ -141,12 +141,12 @@ def together(
             }
             for worker in known
         ],
-        "silent_workers": unheard,
+        "silent_workers": without_report,
     }
 
 
 def _state(workers: Sequence[Data], silent: Sequence[object], routes: Iterable[Data]) -> str:
-    """Return how all of it fares, in a word or a few."""
+    """Return the state of the service, in a word or a few."""
     if any(worker["draining"] for worker in workers):
         return "draining"
     if not any(worker["ready"] for worker in workers):
@@ -158,7 +158,7 @@ def _state(workers: Sequence[Data], silent: Sequence[object], routes: Iterable[D
 
 
 def _latest_reload(workers: Iterable[Data], of_parent: Data | None) -> Data | None:
-    """Return the last reload, as the worse of what workers say who did it at the same time."""
+    """Return the last reload; of workers that reloaded at the same time, the worst result."""
     reloads: list[Data | None] = [of_parent, *(each["reload"] for each in workers)]
     known = [reload for reload in reloads if reload]
     if not known:
@@ -173,8 +173,8 @@ def _routes(workers: Iterable[Data], now: float) -> list[Data]:
     routes: dict[str, Data] = {}
     for worker in workers:
         for route in worker["routes"]:
-            told = {key: route[key] for key in route if key not in ("ready", "token")}
-            whole = routes.setdefault(json.dumps(told), {**told, "ready": True, "tokens": []})
+            facts = {key: route[key] for key in route if key not in ("ready", "token")}
+            whole = routes.setdefault(json.dumps(facts), {**facts, "ready": True, "tokens": []})
             whole["ready"] &= route["ready"]
             token = {"worker": worker["pid"], **route["token"], **_shares(route["token"], now)}
             whole["tokens"].append(token)

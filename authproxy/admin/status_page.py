@@ -22,7 +22,7 @@ from authproxy.errors import Reply
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: `/status?refresh` is loaded anew so often; never unasked, as it takes readers their place.
+#: `/status?refresh` is reloaded at this interval; never by default, as readers lose their place.
 REFRESH_SECONDS = 15
 
 _COMMON = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
@@ -72,11 +72,11 @@ class StatusPages:
             refreshes=refreshes,
             refresh_seconds=REFRESH_SECONDS,
         )
-        # What a client sent may hold halves of characters.
+        # A client's path may hold lone surrogates.
         return Reply(HTTPStatus.OK, headers, page.encode(errors="replace"))
 
     def json(self, environ: WSGIEnvironment) -> Reply:
-        """Return the same for scripts."""
+        """Return the same data for scripts."""
         body = json.dumps(with_dates(self._gather()), indent=2).encode() + b"\n"
         return Reply(HTTPStatus.OK, [("Content-Type", "application/json"), *_COMMON], body)
 

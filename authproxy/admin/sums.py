@@ -1,4 +1,4 @@
-"""Pure rules: the metrics of several processes as those of one, in the form of their reports."""
+"""Pure rules: the metrics of several processes added up to those of one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 #: Metrics that only grow; the others of a worker end with it.
 _GROWING = frozenset({"counter", "histogram", "summary"})
 
-#: Gauges of which the sum would say nothing, and what does.
-_MEETING: dict[str, Callable[[float, float], float]] = {
+#: Gauges whose sum has no meaning, and how they are combined.
+_COMBINED: dict[str, Callable[[float, float], float]] = {
     "aad_auth_proxy_token_expiry_timestamp_seconds": min,
     "process_start_time_seconds": min,
     "process_max_fds": min,
@@ -29,7 +29,7 @@ def added_up(reports: Iterable[Iterable[Family]]) -> list[Family]:
         for name, documentation, kind, unit, samples in report:
             families.setdefault(name, [name, documentation, kind, unit])
             known = values.setdefault(name, {})
-            meeting = _MEETING.get(name)
+            combine = _COMBINED.get(name)
             for sample, labels, value in samples:
                 # An empty label is none. The exporter gives one to every series of a family
                 # in which some have it, so that workers may differ in that.
@@ -38,7 +38,7 @@ def added_up(reports: Iterable[Iterable[Family]]) -> list[Family]:
                 if before is None:
                     known[key] = value
                 else:
-                    known[key] = meeting(before, value) if meeting else before + value
+                    known[key] = combine(before, value) if combine else before + value
     return [
         [
             *family,

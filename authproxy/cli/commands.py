@@ -38,7 +38,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 class Commands(click.Group):
-    """A group whose commands end in a sentence and a status, never in a traceback."""
+    """A group whose commands report errors as a sentence and an exit status, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; faults in settings end it with 2, other errors on purpose with 1."""
@@ -116,7 +116,7 @@ def serve(**options: str | None) -> None:
       authproxy serve --target-host metrics.example.com --audience api://metrics \\
           --identity-type systemassigned --listening-host 127.0.0.1 --listening-port 8081
     """
-    # Until the server takes over: the kernel drops what process 1 has no handler for.
+    # Until the server sets its own: the kernel drops signals that process 1 has no handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     loaded = _load(options, serving=True)
     from authproxy.app import announce
@@ -125,7 +125,7 @@ def serve(**options: str | None) -> None:
 
     announce(loaded)
     log_uncaught()
-    # Not for serving: what it listens on is no question any more.
+    # A reload opens no sockets, so that settings of these need not be given.
     sys.exit(run(loaded.settings, lambda: _load(options, serving=False)))
 
 

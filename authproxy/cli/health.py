@@ -20,12 +20,12 @@ def health_of(sources: Mapping[str, TokenSource], ended: Sequence[str]) -> Healt
     ready = any(tokens.ready for tokens in sources.values()) and all(
         tokens.tried for tokens in sources.values()
     )
-    told = ["Ready." if ready else "Not ready, requests get 503."]
-    told += [
+    texts = ["Ready." if ready else "Not ready, requests get 503."]
+    texts += [
         f"{name}: {_of_token(tokens)}" if name else _of_token(tokens)
         for name, tokens in sources.items()
     ]
-    return Health(True, ready, " ".join(told))
+    return Health(True, ready, " ".join(texts))
 
 
 def _of_token(tokens: TokenSource) -> str:

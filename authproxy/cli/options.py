@@ -26,7 +26,7 @@ _EPILOG = (
 
 
 class SettingOption(click.Option):
-    """The option of one setting; `group` is the heading that it stands under in the help."""
+    """The option of one setting; `group` is its heading in the help."""
 
     group = ""
 

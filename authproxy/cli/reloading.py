@@ -1,4 +1,4 @@
-"""On SIGHUP, the settings are read anew; whatever is wrong with them, the old ones stay."""
+"""On SIGHUP, the settings are read again; if they have faults, those in force stay."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 #: Reads the settings from where they came at the start. Raises SettingsError.
 Reread = Callable[[], Loaded]
 
-#: For so long routes may take to get their first tokens, before the old ones go.
+#: Seconds in which new routes may get their first tokens, before they replace the old ones.
 PATIENCE_SECONDS = 30.0
 
-#: At least so long is between two reloads. Requests that come meanwhile are one.
+#: The shortest time between two reloads. Signals that come meanwhile cause one.
 _PAUSE_SECONDS = 1.0
 
 
 class ReloadRequests:
-    """Notes signals; reading of them is for one thread."""
+    """Signals that request a reload; one thread waits for them."""
 
     def __init__(self) -> None:
         # Its `put` may interrupt itself, as a signal handler can.
@@ -37,12 +37,12 @@ class ReloadRequests:
             self._signals.put(number)
 
     def listen(self) -> None:
-        """Have SIGHUP request a reload, in this process, whether it was held back or not."""
+        """Have SIGHUP request a reload in this process, and unblock it."""
         signal.signal(signal.SIGHUP, self.on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def wait(self) -> None:
-        """Return when there was a request; those that came meanwhile are one."""
+        """Wait for a request; several that came meanwhile are one."""
         self._signals.get()
         try:
             while True:
@@ -64,20 +64,20 @@ def reload_on_request(requests: ReloadRequests, reread: Reread, services: Servic
 
 
 def reload_settings(reread: Reread, services: Services) -> None:
-    """Read the settings and put them in force, or say why not."""
+    """Read the settings and put them in force, or log why not."""
     try:
-        loaded = settings_anew(reread, services.lifecycle.reloaded)
+        loaded = settings_again(reread, services.lifecycle.reloaded)
         if loaded is not None:
             reload(loaded, services)
-    except Exception:  # The last stop of a bug: the settings before are in force.
+    except Exception:  # a bug must not end the thread: the settings before are in force
         log.exception("Settings not reloaded, those before stay in force")
         services.lifecycle.reloaded("a fault in authproxy: its log has the traceback")
 
 
-def settings_anew(reread: Reread, refused: Callable[[str], object]) -> Loaded | None:
-    """Read the settings; where they have faults, say so in the log and return None.
+def settings_again(reread: Reread, refused: Callable[[str], object]) -> Loaded | None:
+    """Read the settings; where they have faults, log these and return None.
 
-    `refused` is told which settings have faults; their values are the log's alone.
+    `refused` is called with the names of those that have faults; only the log has values.
     """
     try:
         return reread()
@@ -87,7 +87,7 @@ def settings_anew(reread: Reread, refused: Callable[[str], object]) -> Loaded | 
 
 
 def reload(loaded: Loaded, services: Services) -> None:
-    """Put these settings in force, or say why not."""
+    """Put these settings in force, or log why not."""
     try:
         services.reload(loaded.settings, PATIENCE_SECONDS)
     except (ReloadRefused, SettingsError) as error:
@@ -104,14 +104,14 @@ def reload(loaded: Loaded, services: Services) -> None:
 
 
 def _refuse(error: ReloadRefused | SettingsError, refused: Callable[[str], object]) -> None:
-    """Say why the settings before stay: to the log with the values, elsewhere without."""
-    why = told = str(error)
+    """Report why the settings before stay: in the log with their values, else without."""
+    why = summary = str(error)
     if isinstance(error, SettingsError):
         why = "; ".join(map(str, error.faults))
         names = dict.fromkeys(f"{fault.place}{fault.setting}" for fault in error.faults)
-        told = f"faults in {', '.join(names)}; the log has them"
+        summary = f"faults in {', '.join(names)}; the log has them"
     log.error("Settings not reloaded, those before stay in force", extra={"fields": {"Error": why}})
-    refused(told)
+    refused(summary)
 
 
 def changed_of_process(before: Settings, now: Settings) -> list[str]:

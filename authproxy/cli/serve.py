@@ -14,13 +14,13 @@ from typing import Any
 
 from flask import Flask
 
-from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, answering, listen_for_metrics
+from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, listen_for_metrics, serving
 from authproxy.admin.siblings import METRICS, Siblings
 from authproxy.admin.sums import fold
 from authproxy.admission.admission import VERDICT_KEY
 from authproxy.app import Services, create_app
 from authproxy.cli.health import health_of
-from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_anew
+from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_again
 from authproxy.errors import RequestError
 from authproxy.proxy.head_filter import Doorkeeper
 from authproxy.proxy.probes import PATHS
@@ -39,13 +39,12 @@ from authproxy.server.processes.channel import ParentLink
 from authproxy.server.processes.orphans import OrphanReaper
 from authproxy.server.processes.supervision import ServiceManager, Supervisor, WorkersHealth
 from authproxy.server.processes.workers import Parent
-from authproxy.server.refusals import INTERNAL_ERROR, Refusal, RefusedRequest
+from authproxy.server.refusals import INTERNAL_ERROR, Refusal
 from authproxy.settings import Settings
-from authproxy.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
-#: What a drain may take beyond delay and grace: refusals, the last telemetry.
+#: Seconds that a drain may take beyond delay and grace: refusals, the last telemetry.
 _SPARE_SECONDS = 10.0
 
 
@@ -54,7 +53,7 @@ def serve(settings: Settings, reread: Reread) -> int:
 
     0: drained; 1: an address cannot be listened on (the log says which). A
     second signal ends the process at once, with 128 and the signal's number.
-    On SIGHUP `reread` gives the settings anew. Raises what `create_app` raises.
+    On SIGHUP `reread` returns the settings as they are then. Raises what `create_app` raises.
     """
     forbid_core_dumps()
     manager = ServiceManager.of(
@@ -62,7 +61,7 @@ def serve(settings: Settings, reread: Reread) -> int:
         drain=settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _SPARE_SECONDS,
     )
     if manager.ping_every is not None:
-        # The watchdog ends a process with SIGABRT: it then says where it hung.
+        # The watchdog ends a process with SIGABRT: the traceback shows where it hung.
         faulthandler.enable()
     with contextlib.ExitStack() as resources:
         try:
@@ -97,8 +96,8 @@ def serve(settings: Settings, reread: Reread) -> int:
             serve_process(app, sockets, stop, parent, metrics, share, siblings=parent)
 
         def reload() -> bool:
-            """Have workers that are forked from now on begin with the settings as they are now."""
-            loaded = settings_anew(reread, reload_refused)
+            """Have workers that are forked from now on start with the present settings."""
+            loaded = settings_again(reread, reload_refused)
             if loaded is not None:
                 in_force[:] = [loaded.settings.within(settings)]
             return loaded is not None
@@ -116,7 +115,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             reload=reload,
             ended=counts.withdraw,
             folds={METRICS: fold},
-            # The workers hear nothing of a reload that came to nothing before they were told.
+            # The parent alone knows of a reload that it refused.
             notes=lambda: {"refused_reload": refused[0] if refused else None},
         )
         return parent.run()
@@ -133,8 +132,8 @@ def serve_process(
 ) -> None:
     """Serve the application in this process until stopped.
 
-    `share` is this process's part where others accept from the same sockets,
-    `siblings` what gathers their reports.
+    `share` is this worker's part of the connections where others accept from the same
+    sockets, `siblings` gathers their reports.
     """
     services: Services = app.extensions["authproxy"]
     lifecycle = _Lifecycle(services, supervisor)
@@ -153,7 +152,7 @@ def serve_process(
         timeouts=Timeouts(body=services.settings.request_body_timeout_seconds),
         hooks=Hooks(
             admit_head=_head_admission(services.doorkeeper),
-            on_refused=_refusals(services.telemetry),
+            on_refused=services.telemetry.refused,
             is_probe=_is_probe,
             refusal_of=_refusal_of,
             begin_drain=lifecycle.begin_drain,
@@ -166,7 +165,7 @@ def serve_process(
     if supervisor.listens:
         lifecycle.report()
     try:
-        with answering(services, metrics, siblings):
+        with serving(services, metrics, siblings):
             server.run()
     finally:
         services.close()
@@ -189,14 +188,14 @@ def _is_probe(method: str, target: str) -> bool:
 
 
 def _refusal_of(error: Exception) -> Refusal | None:
-    """Return what a client is told of an error that the application raised on purpose."""
+    """Return the response to an error that the application raised on purpose."""
     if not isinstance(error, RequestError):
         return None
     return Refusal(int(error.status), error.code, str(error), error.retry_after, error.fields)
 
 
 def _head_admission(doorkeeper: Doorkeeper) -> AdmitHead:
-    """Return what judges requests whose bodies are still to come."""
+    """Return the hook that decides on requests before their bodies are received."""
 
     def admit(head: Mapping[str, Any]) -> Mapping[str, object] | Refusal:
         if not doorkeeper.on_duty:
@@ -209,20 +208,8 @@ def _head_admission(doorkeeper: Doorkeeper) -> AdmitHead:
     return admit
 
 
-def _refusals(telemetry: Telemetry) -> Callable[[RefusedRequest], None]:
-    """Return what has the server's own refusals counted."""
-
-    def count(request: RefusedRequest) -> None:
-        refusal, agent = request.refusal, request.headers.get("USER_AGENT", "")
-        telemetry.refused(
-            request.method, request.target, agent, refusal.status, refusal.code, refusal.message
-        )
-
-    return count
-
-
 class _Lifecycle:
-    """What the server tells of itself, for the application and for who supervises it."""
+    """Reports the server's health and drain to its supervisor and the application."""
 
     def __init__(self, services: Services, supervisor: Supervisor) -> None:
         self._services = services

@@ -45,7 +45,7 @@ _PASSWORD = "AAD_CLIENT_CERTIFICATE_PASSWORD or AAD_CLIENT_CERTIFICATE_PASSWORD_
 class UnusableCertificate(CertificateError):
     """A certificate file that cannot be used: the problem, and a hint.
 
-    `password` tells that the password is at fault rather than the file.
+    `password`: the password is at fault rather than the file.
     """
 
     def __init__(self, problem: str, hint: str, *, password: bool = False) -> None:

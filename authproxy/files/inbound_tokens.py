@@ -44,10 +44,10 @@ def parse_tokens(data: bytes) -> list[str]:
 
 
 class TokenDigests:
-    """Tokens to compare with: of each, only a digest under a key that nobody else has.
+    """Tokens to compare with: of each, only a digest under a random key of this process.
 
-    No time that a comparison takes tells how much of a token was right: digests
-    of equal length are compared whole, and always all of them.
+    The time of a comparison depends on no part of a token: digests of equal length
+    are compared whole, and always all of them.
     """
 
     def __init__(self, tokens: Iterable[str], *, key: bytes | None = None) -> None:

@@ -1,8 +1,8 @@
-"""Reads files whole, and nothing but files.
+"""Reads regular files whole, and nothing else.
 
-Whoever opens a named pipe waits for its other end, and a device such as
-/dev/zero has no end. Whatever a setting names is read here, or looked at here
-before a library opens it.
+To open a named pipe waits for its other end, and a device such as /dev/zero has
+no end. All files that settings name are read here, or checked here before a library
+opens them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_regular_file(path: str | os.PathLike[str], most: int = MAX_BYTES) -> by
     """
     with _opened(path, most) as file:
         data = b""
-        # It may be longer by now than it said.
+        # It may be longer by now than its status had it.
         while len(data) <= most and (piece := os.read(file, most + 1 - len(data))):
             data += piece
     _require_size(len(data), most)

@@ -7,7 +7,7 @@ import re
 from authproxy.files.regular_file import UnreadableFile, read_regular_file
 from authproxy.redaction import MASK
 
-#: Nobody needs more; a path that leads elsewhere by mistake ends here.
+#: More than any secret has: a larger file is the wrong path.
 _MAX_SECRET_BYTES = 64 * 1024
 
 

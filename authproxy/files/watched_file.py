@@ -1,12 +1,11 @@
 """A file that may be replaced while the program runs.
 
-Whoever writes it may do so in place, piece by piece, or write nonsense, or take
-it away for a moment. So a new content counts at once, but the one before does so
-too until the file has been still for a while: whoever is in either of them is
-known meanwhile. What cannot be used is logged once, and what was there before
-stays in force.
+It may be written in place, piece by piece, or with content of no use, or be removed
+for a moment. So new content is in force at once, and the content before it as well until
+the file has been still for a while: what is in either of them holds meanwhile. Content
+that cannot be used is logged once, and the content before it stays in force.
 
-A thread looks at the file. Whoever asks for the content never waits for the file
+A thread reads the file. A caller that needs the content never waits for the file
 system, which may be another machine's.
 """
 
@@ -31,7 +30,7 @@ LOOK_SECONDS = 1.0
 STILL_SECONDS = 1.0
 RESTLESS_SECONDS = 10.0
 
-#: Whoever is about to be refused waits for so long at most.
+#: The longest wait of a request before it is refused.
 REFUSAL_SECONDS = 0.2
 
 Content = TypeVar("Content")
@@ -76,7 +75,7 @@ class WatchedFile(Generic[Content]):
         #: Which file the last look saw, and when the look began that has not ended.
         self._seen: object = None
         self._look_began: float | None = None
-        #: Guards the rest: looks that were asked for, and how many of them are done.
+        #: Guards the rest: looks that were requested, and how many of them are done.
         self._changed = threading.Condition()
         self._wanted = self._done = 0
         self._stopped = False
@@ -92,14 +91,14 @@ class WatchedFile(Generic[Content]):
     def renewed(self) -> bool:
         """Look again where the file has changed; True if another content is in force then.
 
-        To be asked before somebody is refused, who may be in the file by now.
+        Called before a request is refused whose token may be in the file by now.
         Waits only for a file that is another one than at the last look, and for
         a fraction of a second at most.
         """
         before, began = self._content, self._look_began
         if began is not None and self._clock.monotonic() - began > REFUSAL_SECONDS:
-            return False  # the thread waits for the file system: nobody else must
-        # Asked for within the last second, this comes from the kernel's memory, also where the
+            return False  # the thread waits for the file system: requests must not
+        # Read within the last second, this comes from the kernel's memory, also where the
         # file system is another machine's.
         if _identity(self._path) == self._seen:
             return False

@@ -14,7 +14,7 @@ from authproxy.errors import AuthenticationTokenNotFound, AuthProxyError, Creden
 from authproxy.identity.lifetimes import BACKOFF_FIRST, FetchedToken, Token, backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.identity.renewals import Renewal, Renewals
-from authproxy.identity.token_state import TokenState, LastError
+from authproxy.identity.token_state import LastError, TokenState
 from authproxy.telemetry.events import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
 
 __all__ = ["Token", "TokenSource"]

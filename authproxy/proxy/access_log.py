@@ -99,7 +99,7 @@ class RequestStory:
     def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> str:
         """Return what an error says, masked as the log has it."""
         exchange.attempt.ended(sent)
-        self.watch.target_answered = True
+        self.watch.target_responded = True
         status = exchange.answer.status
         fields = {
             "ContentLength": sent,
@@ -128,7 +128,7 @@ class RequestStory:
         `error` is one word, `why` a sentence.
         """
         exchange.attempt.ended(sent, error)
-        self.watch.target_answered = True
+        self.watch.target_responded = True
         self.watch.failing(self._route, self._redact(why))
         fields = {
             "ContentLength": sent,

@@ -1,4 +1,4 @@
-"""What masks secrets in all that is logged or shown."""
+"""Masks secrets in all that is logged or shown."""
 
 from authproxy.redaction.redactor import MASK, Redactor, masked
 

@@ -162,7 +162,7 @@ class Secret:
         """Yield every stretch of PART bytes or more that is part of a form.
 
         All of it where there are many seeds without such a stretch: it is
-        cut into pieces then, to be put together by whoever reads them.
+        cut into pieces then, which a reader could put together.
         """
         at = pieces = 0
         seeds, last = self._seeds, len(data) - _SEED
@@ -214,7 +214,7 @@ def _forms(secret: str) -> Iterator[bytes]:
         bare = _DECORATION.sub(b"", data)
         if len(bare) > SHORTEST:
             forms.append(bare)
-        for before in range(3):  # what stands in front decides on the letters
+        for before in range(3):  # the bytes in front decide on the letters
             encoded = b64encode(bytes(before) + data)
             # Without the letters that neighbours have a share in.
             whole = encoded.rstrip(b"=")

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from authproxy.redaction.quotations import SHORTEST, Secret, Span, readings
 
-#: What stands where a secret would.
+#: In place of a secret.
 MASK = "***"
 
 #: Tokens that are kept prepared to be looked for, 230 KiB each.

@@ -308,7 +308,7 @@ class Connection:
         self._reader.release_head()
         self._progress_at = time.monotonic()
         self._request = None
-        self._served = None  # from here on the main loop goes on with it
+        self._served = None  # from here on it is the main loop's
         if self.closed:
             self._reader.close()
         elif close or self._reader.buffered:
@@ -322,7 +322,13 @@ class Connection:
         if not reported:
             target = "" if request is None else request.request_uri
             self._shared.hooks.on_refused(
-                RefusedRequest(refusal, method, target, headers, self._client[0])
+                RefusedRequest(
+                    refusal,
+                    method=method,
+                    target=target,
+                    headers=headers,
+                    client=self._client[0],
+                )
             )
         if request is not None:
             request.close()

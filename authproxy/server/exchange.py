@@ -84,7 +84,7 @@ class ApplicationTask(WSGITask):
 
     wrote_header: bool = False
 
-    #: Only the end of the connection tells the client where the body ends.
+    #: The end of the connection is the end of the body.
     delimited_by_close = False
 
     #: The connection has to end with a reset, as the response is truncated.
@@ -176,7 +176,7 @@ class ApplicationTask(WSGITask):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def _client_stays(self) -> bool:
-        """RFC 9112 section 9.3: HTTP/1.1 stays unless told, HTTP/1.0 if asked to."""
+        """HTTP/1.1 persists without close, HTTP/1.0 with keep-alive (RFC 9112 section 9.3)."""
         options = list_members(self.request.headers.get("CONNECTION", ""))
         return "close" not in options and (self.version == "1.1" or "keep-alive" in options)
 

@@ -111,7 +111,7 @@ class Listener:
         try:
             if not self._is_unix:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:  # it has gone again, as macOS tells only here
+        except OSError:  # it has gone again, which macOS reports only here
             sock.close()
         else:
             self._accepted(self, sock, self._client(address))

@@ -97,7 +97,7 @@ def listen_unix(
         yield sock
     finally:
         sock.close()
-        # Not in a forked worker, and not where somebody has put another file.
+        # Not in a forked worker, and not if another file is there.
         if os.getpid() == owner:
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.stat(path), ours):
@@ -144,7 +144,7 @@ def address_of(sock: socket.socket) -> str:
 def _listening(
     family: int, address: object, bound: Callable[[], None] = lambda: None
 ) -> socket.socket:
-    """Return a socket that listens; `bound` is called before anybody can connect."""
+    """Return a socket that listens; `bound` is called before a client can connect."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_INET6:

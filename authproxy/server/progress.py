@@ -53,7 +53,7 @@ def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts)
         return silence > timeouts.stall
     if stage is Stage.LINGERING:
         return silence > timeouts.linger_silence or lasting > timeouts.linger
-    return False  # the target has timeouts of its own, and for room others have to end
+    return False  # the target has timeouts of its own; for room, other connections are closed
 
 
 class Pace:

@@ -173,7 +173,7 @@ class Request(HTTPRequestParser):
 
     @property
     def body_length(self) -> int | None:
-        """Bytes of the body that follows; None where only its end tells."""
+        """Bytes of the body that follows; None where it is chunked."""
         return None if self.chunked else self.content_length
 
     @property
@@ -230,7 +230,7 @@ class Request(HTTPRequestParser):
         self.request_uri = target
         try:
             origin_form = urls.request_target({"REQUEST_URI": target})
-        except errors.BadRequest:  # CONNECT's host:port, or nonsense: the application responds
+        except errors.BadRequest:  # CONNECT's host:port, or malformed: the application responds
             origin_form = target
         path, _, self.query = origin_form.partition("?")
         self.path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")

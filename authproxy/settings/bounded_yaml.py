@@ -1,4 +1,4 @@
-"""Reads YAML within bounds: a few lines of it can stand for more than any memory holds."""
+"""Reads YAML within bounds: with aliases, a few lines can expand to more than any memory holds."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def compose(data: bytes) -> yaml.Node | None:
         root: yaml.Node | None = yaml.compose(data, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise NotYAML("it is not YAML", error.problem_mark or error.context_mark) from None
-    except (yaml.YAMLError, ValueError):  # the latter for numbers of its own beyond all measure
+    except (yaml.YAMLError, ValueError):  # ValueError for numbers with too many digits
         raise NotYAML("it is not YAML text") from None
     return root
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts values as it comes to them, an alias as all that it stands for."""
+    """Counts values as it composes them, an alias as all values of its anchor."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)

@@ -1,4 +1,4 @@
-"""The words in which settings are declared: each once, with all that is true of it.
+"""The vocabulary in which settings are declared: each once, with all that is true of it.
 
 How values are read and judged, the options of commands, the documents and the
 chart's values all follow from these declarations, which are attributes of the
@@ -23,7 +23,7 @@ D = TypeVar("D")
 class Group(Enum):
     """What settings are about, in the order of the documents.
 
-    `per_route` says whether each route may have its own; the others are those of the process.
+    `per_route`: each route may have its own; the others are those of the process.
     """
 
     TARGET = "Where requests go", True
@@ -77,14 +77,14 @@ class Derived:
 
 
 def derived(of: Source[T | None], make: Callable[[T], D], words: str = "") -> D:
-    """Declare a default that another setting decides; without words, its name stands for it."""
+    """Declare a default that another setting decides; `words` describe it in documents."""
     default: Any = Derived(of, make, words)
     return default  # type: ignore[no-any-return]  # the type is that of the attribute's value
 
 
 @dataclass(frozen=True)
 class Required:
-    """Says that a setting must be given, and why.
+    """A setting must be given; `hint` is how.
 
     With `where`, only if that is given; with `values` too, only if it has one of these.
     """
@@ -147,7 +147,7 @@ class Setting(Source[T]):
     @overload
     def __get__(self, instance: object, owner: type) -> T: ...
     def __get__(self, instance: object, owner: type) -> Any:
-        # Reached only without a value: those stand in the instance's __dict__.
+        # Called only without a value, as values are in the instance's __dict__.
         if instance is None:
             return self
         return self.default.value(instance) if isinstance(self.default, Derived) else self.default

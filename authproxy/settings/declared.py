@@ -119,12 +119,12 @@ class Declared:
         raise AttributeError(f"{name}: settings cannot be changed")
 
     def __repr__(self) -> str:
-        told = (
+        given = (
             f"{variable}={one.shown(self)!r}"
             for variable, one in self.declared.items()
             if one.name in vars(self)
         )
-        return f"{type(self).__name__}({', '.join(told)})"
+        return f"{type(self).__name__}({', '.join(given)})"
 
 
 def _file_of(secret: Setting[Any]) -> Setting[Any]:

@@ -49,7 +49,7 @@ class SettingsFile:
     """What a YAML file gives, and its faults; no value is empty text."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    #: Whether it has the key `routes`, and those of them that can be told.
+    #: Whether it has the key `routes`, and those routes that can be read.
     has_routes: bool = False
     routes: list[GivenRoute] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -146,7 +146,7 @@ def _read_routes(node: yaml.Node, model: type[Settings], found: SettingsFile) ->
 def _route(
     item: yaml.MappingNode, model: type[Settings], known: Collection[str], faults: list[Fault]
 ) -> GivenRoute | None:
-    """Return a route, None where it cannot even be told which requests take it."""
+    """Return a route, None where it cannot be read which requests take it."""
     line = item.start_mark.line + 1
     own: list[Fault] = []
     nodes = _mapping(item, known, model.declared, own)
@@ -164,7 +164,7 @@ def _route(
 def _clashes(
     route: GivenRoute, taken: Mapping[tuple[str | None, str], str], names: Container[str]
 ) -> Iterator[Fault]:
-    """Yield what keeps a route from being told from those before it."""
+    """Yield the faults of a route that is the same as one before it."""
     hint = "Give each a host, path and name of its own."
     other = taken.get(_requests_of(route))
     if other is not None:
@@ -175,7 +175,7 @@ def _clashes(
 
 
 def _requests_of(route: GivenRoute) -> tuple[str | None, str]:
-    """Return what tells routes apart. Case alone does not: not every server sees it."""
+    """Return what makes routes distinct. Case alone does not: not every server sees it."""
     return route.match.host, route.match.path.lower()
 
 

@@ -149,8 +149,8 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         try:
             return read_secret(path)
         except Unusable as error:
-            told = f"{file.variable}={path!r}: {error.problem}. {error.hint}"
-            raise CredentialError(told) from None
+            problem = f"{file.variable}={path!r}: {error.problem}. {error.hint}"
+            raise CredentialError(problem) from None
 
     @rule(per_route=True)
     def federated_token(self, draft: Draft) -> Iterator[Fault]:
@@ -180,7 +180,7 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         password = IdentitySettings.aad_client_certificate_password
         forms = {one.variable: one for form in password.forms for one in form}
         if draft.faulty & forms.keys():
-            return  # nothing can be said of the file before its password is right
+            return  # the file can only be checked with its password
         # Here and not above: cryptography takes a while to load, and few need it.
         from authproxy.files.certificates import UnusableCertificate, load_certificate
 
@@ -196,5 +196,5 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
                 yield draft.fault(one, error.problem, error.hint)
                 return
             variable = next((name for name in forms if name in draft.given), password.variable)
-            told = f"{error.problem} ({path})"
-            yield Fault(variable, MASK if plain else None, told, error.hint)
+            problem = f"{error.problem} ({path})"
+            yield Fault(variable, MASK if plain else None, problem, error.hint)

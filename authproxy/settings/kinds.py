@@ -36,7 +36,7 @@ class Kind(ABC, Generic[T_co]):
     names_file = False
     #: What to give, for documents; empty where any text will do.
     takes = ""
-    #: What to do about a problem, where `takes` does not say it.
+    #: What to do about a problem, where `takes` does not have it.
     hint = ""
 
     def read(self, given: object) -> T_co:
@@ -78,8 +78,8 @@ class Text(Kind[str]):
 class FilePath(Text):
     """The path of a file. A `private` one holds a secret, which others must not read.
 
-    `check` raises ValueError for what is of no use as such a file; it is asked
-    when all settings are known.
+    `check` raises ValueError for a file that cannot be used; it is called when all
+    settings are known.
     """
 
     names_file = True

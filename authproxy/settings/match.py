@@ -38,7 +38,7 @@ def path_prefix(path: str) -> str:
 class Match:
     """Which requests take a route: those for a host, those below a path, or both.
 
-    `host` is as `host_pattern` has it; without a port it stands for any. `path`, as
+    `host` is as `host_pattern` has it; without a port it matches any. `path`, as
     `path_prefix` has it, is a prefix that ends at a slash of the request's path. With
     `strip_path` the target does not see it.
     """
@@ -53,14 +53,14 @@ class Match:
         return (self.host or "") + ("" if self.host and self.path == "/" else self.path)
 
     def is_for(self, host: str) -> bool:
-        """Tell whether requests for this host, as `canonical_host` has it, are meant."""
+        """Tell whether it matches requests for this host, as `canonical_host` has it."""
         if self.host is None or self.host == host:
             return True
         (name, port), (own_name, own_port) = split_port(host), split_port(self.host)
         return name == own_name and (not own_port or (not port and own_port in _DEFAULT_PORTS))
 
     def covers(self, path: str) -> bool:
-        """Tell whether a path, letter for letter, is the route's or below it."""
+        """Tell whether a path is the route's or below it, byte for byte."""
         prefix = self.path
         return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
 

@@ -102,7 +102,7 @@ class Route:
 
 
 class RouteKeys(Declared, group=Group.MATCH):
-    """What a route in the settings file says of itself, besides settings of its own."""
+    """The keys of a route in the settings file, besides its settings."""
 
     name = Setting(Text(), None, "What to call it.")
     host = Setting(

@@ -159,6 +159,6 @@ def _in_order(model: type[Settings], faults: list[Fault]) -> list[Fault]:
 
 
 def _with_origin(fault: Fault, origins: Mapping[str, str]) -> Fault:
-    """Say so where a faulty value does not come from where its name suggests."""
+    """Add the origin of a faulty value where its name suggests another."""
     origin = "" if fault.value is None else from_elsewhere(fault.setting, origins)
     return replace(fault, problem=f"{fault.problem}{origin}")

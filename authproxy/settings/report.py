@@ -7,7 +7,7 @@ from typing import Any
 
 from authproxy.settings.reading import Loaded
 
-#: A longer value stands out into the column of origins.
+#: A longer value extends into the column of origins.
 _WIDEST_VALUE = 48
 
 

@@ -1,4 +1,4 @@
-"""Whether settings fit together, and the files that they name: what their declarations say of that.
+"""Faults between settings, and of files that they name, by their declarations.
 
 Rules see the values that are valid by themselves; what is wrong already counts
 as given.

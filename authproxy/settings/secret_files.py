@@ -46,5 +46,5 @@ def _mode_if_open(path: str) -> int | None:
         ):
             return mode
     except OSError:
-        pass  # who cannot even look at it has been told by the rules of the settings
+        pass  # a file that cannot be read is a fault of the settings already
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-#: What tells of them, to be removed from the environment once they are taken.
+#: Their variables, which are removed from the environment once the sockets are taken.
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 _FIRST = 3

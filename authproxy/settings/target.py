@@ -188,7 +188,7 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
         if value and not _is_http_proxy(value):
             yield Fault(
                 variable,
-                MASK if "@" in value else value,  # what stands before an @ may be a password
+                MASK if "@" in value else value,  # what is before an @ may be a password
                 "it is not the URL of an HTTP proxy, the only kind that is tunnelled through",
                 "Set it to http://host:port or https://host:port, or remove it.",
             )

@@ -80,7 +80,7 @@ def unusable_variables(environ: Mapping[str, str]) -> Iterator[Fault]:
 def unusable_files(environ: Mapping[str, str]) -> Iterator[Fault]:
     """Yield the faults of OTEL_* variables that name files which are none; exporters open them.
 
-    Of one that is missing the exporters tell.
+    The exporters report one that is missing.
     """
     for signal in ("", *(f"{signal.upper()}_" for signal in SIGNALS)):
         for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):

@@ -1,1 +1,1 @@
-"""What the program tells of itself: metrics, traces, log lines."""
+"""Metrics, traces and logs."""

@@ -1,8 +1,8 @@
-"""What the rest of the program tells of itself; here, nobody listens.
+"""The events that the rest of the program reports, as classes whose methods do nothing.
 
-These are the manners where neither METRICS_PORT nor an export is set: nothing
-of OpenTelemetry is imported, and a request costs some empty calls. What
-listens is `authproxy.telemetry.sdk`.
+They are used where neither METRICS_PORT nor an export is set: nothing of OpenTelemetry
+is imported, and a request costs some empty calls. `authproxy.telemetry.sdk` has the
+subclasses that count and trace.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ if TYPE_CHECKING:
 
     from authproxy.http1.headers import Field
     from authproxy.http1.urls import TargetURL
+    from authproxy.server.refusals import RefusedRequest
     from authproxy.settings import Settings
 
 
 class RequestWatch:
-    """One request of a client's, from its arrival to the end of its answer."""
+    """One request of a client, from its arrival to the end of its response."""
 
-    #: Bytes of the request's body, the target's host, and that it answered: told once known.
+    #: Bytes of the request's body, the target's host, and whether its response began: set once
+    #: known.
     request_bytes = 0
     target_host: str | None = None
-    target_answered = False
+    target_responded = False
 
     def streams(self) -> None:
-        """The answer goes on when the application has returned: `ended` will be called then."""
+        """The response goes on when the application has returned: `ended` will be called then."""
 
     def current(self) -> AbstractContextManager[None]:
         """Return a context in which log lines belong to this request."""
         return _NOTHING
 
     def failing(self, route: str | None, text: str) -> None:
-        """Its end will be a failure, of this route; `text` says of what kind, without secrets."""
+        """It will fail, on this route; `text` describes the failure, without secrets."""
 
     def ended(
         self,
@@ -45,9 +47,9 @@ class RequestWatch:
         error: str | None = None,
         seen_status: int | None = None,
     ) -> None:
-        """The answer has ended; told once more, it does not count.
+        """The response has ended; a second call does not count.
 
-        `status` is the target's where it answered, `seen_status` the client's
+        `status` is the target's where it responded, `seen_status` the client's
         where that is another. `error` is the code of what went wrong on the way.
         """
 
@@ -59,11 +61,11 @@ class Attempt:
         """Return the header fields to send, the trace's context among them."""
         return fields
 
-    def answered(self, status: int) -> None:
-        """The head of the answer came."""
+    def response_began(self, status: int) -> None:
+        """The head of the upstream response has come."""
 
     def ended(self, received: int, error: str | None = None) -> None:
-        """The exchange is over, after so many bytes of body; told again, it does not count."""
+        """The exchange has ended, with `received` bytes of body; a second call does not count."""
 
 
 class Refresh:
@@ -77,7 +79,7 @@ class Refresh:
 
 
 class TargetTelemetry:
-    """What can be told of the exchanges with one target."""
+    """Events of the exchanges with one target."""
 
     def attempt(self, method: str, target: str, number: int) -> Attempt:
         """A request is about to be sent to the target, for the `number`th time."""
@@ -91,21 +93,21 @@ class TargetTelemetry:
 
 
 class TokenTelemetry:
-    """What can be told of one source of tokens."""
+    """Events of one source of tokens."""
 
     def refresh(self) -> AbstractContextManager[Refresh]:
         """Return a context for one attempt to get a token."""
         return _NO_REFRESH
 
     def in_force(self) -> None:
-        """Its tokens are sent from now on: report it, with what it did before."""
+        """Its tokens are sent from now on: report it, with its earlier refreshes."""
 
     def ended(self) -> None:
-        """The source gives no more tokens: the one it had expires unused."""
+        """The source is stopped: its token is used no more."""
 
 
 class Telemetry:
-    """What can be told; one for each process."""
+    """Events of a process."""
 
     #: What METRICS_PORT shows, if it is on.
     collector: Collector | None = None
@@ -114,34 +116,29 @@ class Telemetry:
     sole_target_host = ""
 
     def recent(self) -> dict[str, Any]:
-        """Return requests in flight and of the last minutes; nothing where nobody counted."""
+        """Return requests in flight and of the last minutes; nothing where they are not counted."""
         return {}
 
     def of_target(self, url: TargetURL) -> TargetTelemetry:
-        """Return whom to tell of exchanges with this target."""
+        """Return what takes the events of exchanges with this target."""
         return NO_TARGET_TELEMETRY
 
     def of_tokens(self, settings: Settings) -> TokenTelemetry:
-        """Return whom to tell of the tokens of this identity, for this audience."""
+        """Return what takes the events of tokens of this identity and audience."""
         return NO_TOKEN_TELEMETRY
 
     def instrument(self, app: Flask) -> None:
-        """Have the application observed."""
+        """Have the application's requests traced."""
 
     def request(self, environ: Mapping[str, Any]) -> RequestWatch:
         """A request came in that is to be forwarded."""
         return NO_WATCH
 
-    def refused(
-        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
-    ) -> None:
-        """The server refused a request before the application saw it.
-
-        `code` and `text` are what the client is told.
-        """
+    def refused(self, request: RefusedRequest) -> None:
+        """The server refused a request, which did not reach the application."""
 
     def close(self, seconds: float) -> None:
-        """Send what is left, for so many seconds at most."""
+        """Export what is left, within `seconds`."""
 
 
 NO_WATCH = RequestWatch()

@@ -11,16 +11,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 from urllib.parse import unquote
 
 from authproxy.redaction import Redactor
-from authproxy.settings.telemetry_rules import Destination
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk._logs.export import LogRecordExporter
-    from opentelemetry.sdk.metrics.export import MetricExporter
-    from opentelemetry.sdk.trace.export import SpanExporter
+from authproxy.settings.telemetry_rules import Destination, Signal
 
 log = logging.getLogger(__name__)
 
@@ -33,45 +29,22 @@ _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 _USER_INFORMATION = re.compile(r"//[^/@\s]*@")
 
 
-def span_exporter(destination: Destination) -> SpanExporter:
-    """Return the exporter of traces."""
-    if destination.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as ByGRPC
-
-        return ByGRPC(**_options(destination))
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as ByHTTP
-
-    return ByHTTP()
+#: By signal: module and class, which have the same names for gRPC and HTTP.
+_EXPORTERS: dict[Signal, tuple[str, str]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
 
 
-def metric_exporter(destination: Destination) -> MetricExporter:
-    """Return the exporter of metrics."""
-    if destination.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
-            OTLPMetricExporter as ByGRPC,
-        )
-
-        return ByGRPC(**_options(destination))
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as ByHTTP
-
-    return ByHTTP()
-
-
-def log_exporter(destination: Destination) -> LogRecordExporter:
-    """Return the exporter of log records."""
-    if destination.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as ByGRPC
-
-        return ByGRPC(**_options(destination))
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as ByHTTP
-
-    return ByHTTP()
-
-
-def _options(destination: Destination) -> dict[str, Any]:
-    if destination.endpoint is None:
-        return {}
-    return {"endpoint": destination.endpoint, "insecure": destination.insecure}
+def exporter(signal: Signal, destination: Destination) -> Any:
+    """Return the SDK's exporter of a signal."""
+    module, name = _EXPORTERS[signal]
+    protocol = "grpc" if destination.protocol == "grpc" else "http"
+    made_by = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
+    if protocol == "http" or destination.endpoint is None:
+        return made_by()
+    return made_by(endpoint=destination.endpoint, insecure=destination.insecure)
 
 
 def _sent_fields() -> Iterator[str]:
@@ -85,8 +58,8 @@ def _sent_fields() -> Iterator[str]:
 class ExportFaults(logging.Handler):
     """Turns what the SDK logs into one line a minute.
 
-    Each signal is exported by itself and tried again, and each try is worth a
-    line to the SDK; to an operator, all of them are one event.
+    Each signal is exported by itself and retried, and the SDK logs each attempt; to an
+    operator, all of them are one event.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

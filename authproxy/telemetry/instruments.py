@@ -14,7 +14,7 @@ from authproxy.telemetry.logs import lost_lines
 from authproxy.telemetry.metric_labels import BoundedLabels, ClientLabels, known_method
 from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
 
-#: From 1 ms to 60 s: from an answer of a neighbour to a query at its limit.
+#: From 1 ms to 60 s: from a response within one network to a query at its limit.
 BOUNDARIES_SECONDS = (
     *(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
     *(0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
@@ -54,7 +54,7 @@ class _Upload:
 
 @dataclass(eq=False)
 class RefreshSeries:
-    """What one source of tokens did, counted by the thread of an attempt; read by any."""
+    """The refreshes of one source of tokens, counted by the thread of an attempt; read by any."""
 
     identity: Identity
     outcomes: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -69,7 +69,7 @@ class RefreshSeries:
             self.expires_at = expires_at
 
     def ended(self) -> None:
-        """Note that its token is used no more, and that another source may go on from here."""
+        """Note that its token is used no more, and that another source may continue its counts."""
         self.expires_at = None
         self.over = True
 
@@ -83,7 +83,7 @@ class Instruments:
     """
 
     def __init__(self, meter: Meter, recent: RecentRequests | None = None) -> None:
-        """Make them of this meter; `recent` counts along where somebody may look at it."""
+        """Make them of this meter; `recent` counts as well, where /status shows it."""
         self._recent = recent
         self._labels = BoundedLabels()
         self._lock = threading.Lock()
@@ -164,7 +164,7 @@ class Instruments:
             description="Number of active HTTP server requests.",
         )
 
-    # Whom it may happen to: what has not happened yet is there, as zero.
+    # Targets and sources of tokens: what has not happened yet is reported as zero.
 
     def add_target(self, target_host: str) -> None:
         with self._lock:
@@ -183,7 +183,7 @@ class Instruments:
                         series.outcomes[outcome] += count
             self._refreshes.append(series)
 
-    # What happens.
+    # Events.
 
     def request_began(self, method: str, scheme: str) -> None:
         kind = known_method(method), scheme
@@ -191,9 +191,9 @@ class Instruments:
             self._in_flight[kind] = self._in_flight.get(kind, 0) + 1
 
     def request_ended(self, request: EndedRequest, seconds: float) -> None:
-        """Count a request, whose answer took so long to end.
+        """Count a request whose response ended after `seconds`.
 
-        One that never `began` was refused before anybody looked at it.
+        One that never `began` was refused by the server.
         """
         labels = self._labels(request.method, request.path, request.user_agent)
         kind = known_method(request.method), request.scheme
@@ -232,16 +232,16 @@ class Instruments:
         with self._lock:
             self._retries[target_host, reason] += 1
 
-    # What people ask.
+    # For /status.
 
     def recent(self) -> dict[str, Any]:
-        """Return requests in flight and of the last minutes; nothing where nobody counted."""
+        """Return requests in flight and of the last minutes; nothing where they are not counted."""
         if self._recent is None:
             return {}
         with self._lock:
-            return {"in_flight": sum(self._in_flight.values()), **self._recent.told()}
+            return {"in_flight": sum(self._in_flight.values()), **self._recent.data()}
 
-    # What the SDK asks.
+    # Callbacks of the SDK.
 
     def _count_requests(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
@@ -303,7 +303,7 @@ class Instruments:
 
 
 def _server_attributes(method: str, scheme: str, request: EndedRequest) -> dict[str, str | int]:
-    """Return what the semantic conventions want to know of a request that was served."""
+    """Return the attributes of a request by the semantic conventions."""
     attributes: dict[str, str | int] = {
         "http.request.method": method,
         "url.scheme": scheme,

@@ -1,8 +1,8 @@
-"""Writes log lines in a thread of its own, so that no caller waits for whoever reads them.
+"""Writes log lines in a thread of its own, so that no caller waits for their reader.
 
 Callers put an item into a bounded queue. The thread forms the lines and writes
-them. What does not fit, and what cannot be written, is counted; one line says
-how much that was as soon as lines are taken again.
+them. Items that do not fit, and lines that cannot be written, are counted; one line has
+the count as soon as lines can be written again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Item = TypeVar("Item")
 #: Takes bytes; returns how many. Raises OSError or ValueError where it takes none.
 Sink = Callable[[bytes], int]
 
-#: In the queue: an item, its size and, where it tells of lost ones, how many these are.
+#: In the queue: an item, its size and, where it reports lost ones, their count.
 _Entry = tuple[Item, int, int]
 
 
@@ -79,13 +79,13 @@ class _Shared:
         self.lock = threading.RLock()
         self.thread: threading.Thread | None = None
         #: Ends the gathering of lines.
-        self.hurry = threading.Event()
+        self.flushing = threading.Event()
         #: What waits in the queue and in the thread.
         self.items = 0
         self.bytes = 0
         self.refusing = False
-        #: Lost and not yet told; lost in all.
-        self.untold = 0
+        #: Lost and not yet reported; lost in all.
+        self.unreported = 0
         self.lost = 0
 
 
@@ -105,7 +105,7 @@ class LogWriter(Generic[Item]):
         max_items: int = MAX_ITEMS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        """`form` is called in the thread and raises nothing; `loss` tells how many were lost."""
+        """`form` is called in the thread and raises nothing; `loss` makes a report of loss."""
         self._sink = sink
         self._form = form
         self._loss = loss
@@ -144,9 +144,9 @@ class LogWriter(Generic[Item]):
             )
             if shared.refusing:
                 shared.lost += 1
-                shared.untold += 1
+                shared.unreported += 1
                 return
-            if shared.untold:
+            if shared.unreported:
                 shared.queue.put(self._notice(shared))
             shared.items += 1
             shared.bytes += size
@@ -155,7 +155,7 @@ class LogWriter(Generic[Item]):
                 self._start(shared)
 
     def flush(self) -> bool:
-        """Wait until all that was put is written; False where nobody takes it.
+        """Wait until all that was put is written; False where the sink stalls.
 
         Takes two seconds at most, and one where nothing at all is taken.
         """
@@ -167,7 +167,7 @@ class LogWriter(Generic[Item]):
             return True
         done = threading.Event()
         shared.queue.put(done)
-        shared.hurry.set()
+        shared.flushing.set()
         now = time.monotonic()
         written, stalls_at, ends_at = self._written, now + _STALL_SECONDS, now + _FLUSH_SECONDS
         while not done.wait(_LOOK_SECONDS):
@@ -188,7 +188,7 @@ class LogWriter(Generic[Item]):
         shared.thread = threading.Thread(target=self._run, args=(shared,), name="log", daemon=True)
         try:
             shared.thread.start()
-        except RuntimeError:  # the system has none to give, or all ends: the next item tries again
+        except RuntimeError:  # no thread to be had, or the process ends: the next item tries again
             shared.thread = None
 
     def _begin_anew(self) -> None:
@@ -196,9 +196,9 @@ class LogWriter(Generic[Item]):
         self._written, self._torn = 0, False
 
     def _notice(self, shared: _Shared) -> _Entry[Item]:
-        """Return the item that tells what was lost so far; with the lock held."""
-        untold, shared.untold = shared.untold, 0
-        return self._loss(untold), 0, untold
+        """Return the item that reports what was lost so far; with the lock held."""
+        unreported, shared.unreported = shared.unreported, 0
+        return self._loss(unreported), 0, unreported
 
     # In the thread.
 
@@ -209,7 +209,7 @@ class LogWriter(Generic[Item]):
             if chunk and shared.queue.empty():
                 self._write(chunk, shared)
                 size = 0
-                shared.hurry.wait(_GATHER_SECONDS)
+                shared.flushing.wait(_GATHER_SECONDS)
             entry = shared.queue.get()
             if isinstance(entry, tuple):
                 line = self._line(entry)
@@ -223,7 +223,7 @@ class LogWriter(Generic[Item]):
             size = 0
             if entry is None:
                 return
-            shared.hurry.clear()
+            shared.flushing.clear()
             entry.set()
 
     def _line(self, entry: _Entry[Item]) -> bytes:
@@ -233,7 +233,7 @@ class LogWriter(Generic[Item]):
         """Write the lines and, if these were taken and the last, how many were lost."""
         if self._give(chunk, shared):
             with shared.lock:
-                if not shared.untold or not shared.queue.empty():
+                if not shared.unreported or not shared.queue.empty():
                     return
                 notice = self._notice(shared)
             self._give([(self._line(notice), notice)], shared)
@@ -244,14 +244,14 @@ class LogWriter(Generic[Item]):
         taken = self._taken_of(data)
         left = taken
         with shared.lock:
-            for line, (_, size, tells_of) in chunk:
+            for line, (_, size, reports) in chunk:
                 left -= len(line)
-                if not tells_of:
+                if not reports:
                     shared.items -= 1
                     shared.bytes -= size
                 if left < 0:  # not taken whole
-                    shared.untold += tells_of or 1
-                    shared.lost += not tells_of
+                    shared.unreported += reports or 1
+                    shared.lost += not reports
         chunk.clear()
         return taken == len(data)
 
@@ -264,7 +264,7 @@ class LogWriter(Generic[Item]):
             while taken < len(data):
                 taken += self._sink(data[taken:])
         except (OSError, ValueError):
-            pass  # what was not taken is counted, and told as soon as something is
+            pass  # what was not taken is counted, and reported later
         self._written += taken
         if taken:
             self._torn = data[taken - 1 : taken] != b"\n"

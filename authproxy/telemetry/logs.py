@@ -37,15 +37,15 @@ _JOURNAL_PREFIXES = (
     (logging.NOTSET, "<7>"),
 )
 
-#: Most characters of one value in a line. What a client, a target or an identity endpoint says may
-#: be as long as they like.
+#: Most characters of one value in a line: clients, targets and identity endpoints send
+#: values of any length.
 MAX_VALUE_CHARACTERS = 2048
 
 #: What cannot change between the call and the line.
 _FIXED = (str, int, float, type(None))
 _NO_FIELDS: Mapping[str, Any] = {}
 
-#: What a record takes in memory besides its texts, and what a traceback adds.
+#: Memory of a record besides its texts, and of a traceback.
 _RECORD_BYTES = 1000
 _TRACEBACK_BYTES = 4000
 
@@ -121,7 +121,7 @@ class JournalFormatter(logging.Formatter):
 
 
 def journal_prefix(level: int) -> str:
-    """Return what tells the journal how grave a line is."""
+    """Return the prefix that gives the journal a line's priority."""
     return next(prefix for least, prefix in _JOURNAL_PREFIXES if level >= least)
 
 
@@ -224,7 +224,7 @@ def standard_error() -> Sink:
 
 
 def lost_lines() -> int:
-    """Return how many lines this process has lost as nobody read them."""
+    """Return how many lines this process has lost, as standard error was not read."""
     return sum(writer.lost for writer in _writers())
 
 
@@ -255,7 +255,7 @@ def own_logger() -> logging.Logger:
 def complain(lines: Iterable[str]) -> None:
     """Write lines for the operator to standard error; return once they are there.
 
-    Waits no longer than `LogWriter.flush`, and does not mind if nobody reads them.
+    Waits no longer than `LogWriter.flush`; where standard error is not read, lines are lost.
     """
     prefix = journal_prefix(logging.ERROR) if writes_to_journal() else ""
     for handler in logging.getLogger().handlers:  # what has been logged comes first
@@ -301,5 +301,5 @@ def configure(settings: Settings) -> None:
 
 
 def set_level(settings: Settings) -> None:
-    """Log what is at least of the level asked for."""
+    """Log from the configured level up."""
     logging.getLogger("authproxy").setLevel(settings.level)

@@ -1,6 +1,6 @@
 """The requests of the last fifteen minutes, for people: how many of each kind, and which failed.
 
-Not locked: whoever counts here holds a lock of its own.
+Not locked: callers hold a lock of their own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from authproxy.redaction import masked
 
 MINUTES = 15
 
-#: Failures that are remembered, and the characters of what is told of one.
+#: Failures that are kept, and the most characters of their texts.
 MAX_FAILURES = 20
 _LONGEST = {"method": 20, "path": 200, "text": 2048}
 
-#: What a request can come to: the status of the target's answer, an answer that ended
-#: early, or an error of the proxy's own, by its status.
+#: The outcomes of a request: the status of the upstream response, one that was truncated,
+#: or an error of the proxy itself, by its status.
 GOOD = ("target_2xx", "target_3xx")
 BAD = ("target_4xx", "target_5xx", "target_cut", "proxy_4xx", "proxy_5xx")
 KINDS = (*GOOD, *BAD)
@@ -27,11 +27,11 @@ KINDS = (*GOOD, *BAD)
 
 @dataclass(frozen=True)
 class EndedRequest:
-    """A request whose answer has ended; method, path and user agent as they came.
+    """A request whose response has ended; method, path and user agent as they came.
 
-    `status` is the target's where it `answered`, else the proxy's own;
-    `seen_status` is the client's. `error` is the code of what went wrong on
-    the way. `route` and `text`, which holds no secret, are told of failures.
+    `status` is the target's where `target_responded`, else the proxy's own;
+    `seen_status` is the client's. `error` is the code of an error in the exchange.
+    Failures have `route` and `text`, which holds no secret.
     """
 
     method: str
@@ -45,8 +45,8 @@ class EndedRequest:
     request_bytes: int = 0
     response_bytes: int = 0
     began: bool = True
-    answered: bool = False
-    #: Of a refusal, which is no error on the way.
+    target_responded: bool = False
+    #: Of a refusal, which is no error in the exchange.
     code: str | None = None
     route: str | None = None
     text: str = ""
@@ -54,7 +54,7 @@ class EndedRequest:
     @property
     def kind(self) -> str:
         """One of KINDS."""
-        if not self.answered:
+        if not self.target_responded:
             return "proxy_4xx" if self.status < 500 else "proxy_5xx"
         if self.error is not None and self.status < 400:
             return "target_cut"
@@ -86,7 +86,7 @@ class RecentRequests:
         self._failures: dict[tuple[object, ...], Failure] = {}
 
     def ended(self, request: EndedRequest) -> None:
-        """Count a request; of one that failed, remember what there is to tell."""
+        """Count a request, and keep it if it failed."""
         now = self._now()
         kind = request.kind
         counts = self._minutes.get(int(now) // 60)
@@ -94,7 +94,7 @@ class RecentRequests:
             counts = self._begin(int(now) // 60)
         counts[kind] = counts.get(kind, 0) + 1
         if kind not in GOOD:
-            self._remember(request, kind, now)
+            self._keep(request, kind, now)
 
     def _begin(self, minute: int) -> dict[str, int]:
         """Forget the minutes that are over, also those that a clock set back has in the future."""
@@ -102,10 +102,10 @@ class RecentRequests:
         self._minutes = {**kept, minute: {}}
         return self._minutes[minute]
 
-    def _remember(self, request: EndedRequest, kind: str, now: float) -> None:
+    def _keep(self, request: EndedRequest, kind: str, now: float) -> None:
         method = request.method[: _LONGEST["method"]]
         path = masked(request.path)[: _LONGEST["path"]]
-        # Senders repeat themselves: each kind of failure has one place.
+        # Senders repeat failed requests: equal failures are counted as one.
         code = request.error or request.code
         key = request.route, method, path, request.status, code
         before = self._failures.pop(key, None)
@@ -123,7 +123,7 @@ class RecentRequests:
         if len(self._failures) > MAX_FAILURES:
             del self._failures[next(iter(self._failures))]
 
-    def told(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
         """Return counts by minute since the epoch, and failures, the latest last."""
         return {
             "minutes": [{"minute": at, **counts} for at, counts in self._minutes.items()],

@@ -18,8 +18,8 @@ def resource(service_name: str, workers: int) -> Resource:
     """Return the attributes of this process; made after the fork.
 
     `service.instance.id` differs from process to process, or the workers'
-    metrics would overwrite one another where they are stored. What
-    OTEL_RESOURCE_ATTRIBUTES says comes first, but for OTEL_SERVICE_NAME.
+    metrics would overwrite one another where they are stored. Attributes
+    of OTEL_RESOURCE_ATTRIBUTES come first, except for OTEL_SERVICE_NAME.
     """
     given = OTELResourceDetector().detect().attributes
     named = {"service.name": service_name}

@@ -28,7 +28,7 @@ from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.settings.telemetry_rules import Destination, Signal
 from authproxy.telemetry.events import RequestWatch, TargetTelemetry, Telemetry, TokenTelemetry
-from authproxy.telemetry.exporters import ExportFaults, log_exporter, metric_exporter, span_exporter
+from authproxy.telemetry.exporters import ExportFaults, exporter
 from authproxy.telemetry.instruments import Identity, Instruments
 from authproxy.telemetry.log_export import OTLPHandler, add_trace_ids
 from authproxy.telemetry.logs import own_handlers, own_logger
@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from flask import Flask
     from opentelemetry.sdk._logs import LoggerProvider
 
+    from authproxy.server.refusals import RefusedRequest
+
 #: The probes; of a request, the instrumentation sees the raw target, in whichever form.
 _UNTRACED = r"^((?i:https?)://[^/?]*)?/(health|ready)(\?|$)"
 
 
 class ObservedRequest(RequestWatch):
-    """Counts one request when its answer has ended."""
+    """Counts one request when its response has ended."""
 
     def __init__(
         self, instruments: Instruments, environ: Mapping[str, Any], target_host: str
@@ -100,7 +102,7 @@ class ObservedRequest(RequestWatch):
             error=error,
             request_bytes=self.request_bytes,
             response_bytes=response_bytes,
-            answered=self.target_answered,
+            target_responded=self.target_responded,
             route=route,
             text=text,
         )
@@ -109,16 +111,16 @@ class ObservedRequest(RequestWatch):
         if self._span is not None:
             if error is not None:
                 self._span.set_attribute("authproxy.error", error)
-                # Above, the instrumentation has put the status there, for replies of our own.
+                # From 400 on, the instrumentation sets the status there.
                 if seen_status < 400:
                     self._span.set_attribute("error.type", error)
-                if not 400 <= seen_status < 500:  # a client's fault is no error of the server's
+                if not 400 <= seen_status < 500:  # a client's fault is no error of a server span
                     self._span.set_status(StatusCode.ERROR, error)
             self._span.release()
 
 
 class SDKTelemetry(Telemetry):
-    """Counts, measures and traces; exports and shows what was asked for."""
+    """Counts, measures and traces; exports and shows what settings ask for."""
 
     def __init__(self, settings: Settings, exports: Mapping[Signal, Destination]) -> None:
         self._settings = settings
@@ -131,7 +133,7 @@ class SDKTelemetry(Telemetry):
             self.collector = registry
             readers.append(registry.reader)
         if "metrics" in exports:
-            readers.append(PeriodicExportingMetricReader(metric_exporter(exports["metrics"])))
+            readers.append(PeriodicExportingMetricReader(exporter("metrics", exports["metrics"])))
         self._meters: AnyMeterProvider = NoOpMeterProvider()
         if readers:
             self._meters = MeterProvider(
@@ -146,7 +148,8 @@ class SDKTelemetry(Telemetry):
             self._tracers = TracerProvider(
                 resource=described, shutdown_on_exit=False, span_limits=_span_limits()
             )
-            self._tracers.add_span_processor(BatchSpanProcessor(span_exporter(exports["traces"])))
+            spans = BatchSpanProcessor(exporter("traces", exports["traces"]))
+            self._tracers.add_span_processor(spans)
         self._loggers: LoggerProvider | None = None
         self._logger = own_logger()
         self._log_handler: logging.Handler | None = None
@@ -156,7 +159,7 @@ class SDKTelemetry(Telemetry):
 
             self._loggers = SDKLoggerProvider(resource=described, shutdown_on_exit=False)
             self._loggers.add_log_record_processor(
-                BatchLogRecordProcessor(log_exporter(exports["logs"]))
+                BatchLogRecordProcessor(exporter("logs", exports["logs"]))
             )
             self._log_handler = OTLPHandler(self._loggers)
             self._logger.addHandler(self._log_handler)
@@ -168,7 +171,7 @@ class SDKTelemetry(Telemetry):
             recent=None if self.collector is None else RecentRequests(),
         )
 
-    # What is told.
+    # Events.
 
     def of_target(self, url: TargetURL) -> TargetTelemetry:
         log_query = self._settings.log_query
@@ -184,10 +187,10 @@ class SDKTelemetry(Telemetry):
         return TokenSide(self._instruments, identity, self._tracers)
 
     def instrument(self, app: Flask) -> None:
-        """Have each request traced; what it counts for, the forwarding view tells itself.
+        """Have each request traced; the forwarding view reports what is counted.
 
-        The instrumentation would measure requests too, but only to the head
-        of their answers, and its measuring costs a third of a small request.
+        The instrumentation could measure requests too, but only to the head of their
+        responses, and at a third of the cost of a small request.
         """
         if self._tracers is None:
             return
@@ -210,23 +213,26 @@ class SDKTelemetry(Telemetry):
     def recent(self) -> dict[str, Any]:
         return self._instruments.recent()
 
-    def refused(
-        self, method: str, target: str, user_agent: str, status: int, code: str, text: str
-    ) -> None:
-        environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "HTTP_USER_AGENT": user_agent}
-        request = EndedRequest(
+    def refused(self, request: RefusedRequest) -> None:
+        refusal = request.refusal
+        environ = {
+            "REQUEST_METHOD": request.method,
+            "REQUEST_URI": request.target,
+            "HTTP_USER_AGENT": request.headers.get("USER_AGENT", ""),
+        }
+        ended = EndedRequest(
             *_client_labels(environ),
             target_host=self.sole_target_host,
-            status=status,
-            seen_status=status,
+            status=refusal.status,
+            seen_status=refusal.status,
             began=False,
-            code=code,
-            text=masked(text),
+            code=refusal.code,
+            text=masked(refusal.message),
         )
-        self._instruments.request_ended(request, seconds=0.0)
+        self._instruments.request_ended(ended, seconds=0.0)
 
     def close(self, seconds: float) -> None:
-        """Send what is left; all signals at the same time, and none beyond `seconds`."""
+        """Export what is left, all signals at the same time, within `seconds`."""
         milliseconds = int(seconds * 1000)
         shutdowns: list[Callable[[], object]] = []
         if isinstance(self._meters, MeterProvider):
@@ -255,8 +261,8 @@ def _stable_http_conventions() -> Iterator[None]:
     """Have what is instrumented meanwhile follow the stable semantic conventions of HTTP.
 
     The library reads OTEL_SEMCONV_STABILITY_OPT_IN once for the process, and takes no
-    argument. The process may be another program's: its environment, and what else it
-    instruments, are not ours to change. `http/dup`, where that is asked for, stays.
+    argument. Under mod_wsgi the process may serve other applications: neither its environment
+    nor their instrumentation may change. `http/dup`, where that is set, stays.
     """
     from opentelemetry.instrumentation import _semconv
 
@@ -294,17 +300,17 @@ def _client_labels(environ: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
-    """Let the instrumentation see the raw path, and the query only if it may be logged.
+    """Show the instrumentation the raw path, and the query only if it may be logged.
 
-    Both without what looks like a token. Only the instrumentation reads what is
-    changed here: the proxy itself goes by REQUEST_URI.
+    Tokens are masked in both. Only the instrumentation reads what is changed here: the
+    proxy itself reads REQUEST_URI.
     """
 
     def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             environ["PATH_INFO"] = masked(path_of(request_target(environ)))
         except BadRequest:
-            pass  # the application meets it again, and answers it
+            pass  # the application raises it again, and responds
         if not environ.get("SERVER_PORT", "").isdigit():  # a Unix socket has none: int() would fail
             environ["SERVER_PORT"] = ""
         environ["QUERY_STRING"] = masked(environ.get("QUERY_STRING", "")) if log_query else ""

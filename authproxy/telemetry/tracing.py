@@ -27,7 +27,7 @@ class ServerSpan(Span):
     """A span that can be held open when the instrumentation would end it.
 
     Flask's request is over when the view has returned, and the span that was
-    begun for it as well; the answer streams on. Held, it ends with `release`.
+    begun for it as well; the response streams on. Held, it ends with `release`.
     """
 
     def __init__(self, span: Span) -> None:
@@ -91,7 +91,7 @@ class _ServerTracer(Tracer):
 
 
 class ServerTracerProvider(TracerProvider):
-    """What the Flask instrumentation gets its tracer from."""
+    """Provides the Flask instrumentation with its tracer."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -128,12 +128,12 @@ class ObservedAttempt(Attempt):
             return fields
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(self._span))
-        carrier.pop("baggage", None)  # the client's own goes on as it came
+        carrier.pop("baggage", None)  # the client's is forwarded as it came
         carrier = {name.lower(): value for name, value in carrier.items()}
         kept = [(name, value) for name, value in fields if name.lower() not in carrier]
         return [*kept, *((canonical(name), value) for name, value in carrier.items())]
 
-    def answered(self, status: int) -> None:
+    def response_began(self, status: int) -> None:
         self._attributes["http.response.status_code"] = status
         if status >= 400:
             self._attributes["error.type"] = str(status)

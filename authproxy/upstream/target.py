@@ -116,7 +116,7 @@ class Target:
         except AuthProxyError as error:
             attempt.ended(0, type(error).__name__)
             raise
-        attempt.answered(answer.status)
+        attempt.response_began(answer.status)
         return Exchange(answer, number, attempt, (*self._recent_tokens, token.value))
 
 

@@ -11,7 +11,7 @@ from authproxy.telemetry.recent_requests import MAX_FAILURES, EndedRequest, Rece
 
 NOW = 1_800_000_030.0
 
-FINE = EndedRequest("GET", "/x", "", "http", "t", 200, 200, answered=True)
+FINE = EndedRequest("GET", "/x", "", "http", "t", 200, 200, target_responded=True)
 MISSING = replace(FINE, status=404, seen_status=404, text="nothing here")
 
 
@@ -34,11 +34,11 @@ def recent(clock: Clock) -> RecentRequests:
 
 
 def minutes(recent: RecentRequests) -> list[dict[str, Any]]:
-    return list(recent.told()["minutes"])
+    return list(recent.data()["minutes"])
 
 
 def failures(recent: RecentRequests) -> list[dict[str, Any]]:
-    return list(recent.told()["failures"])
+    return list(recent.data()["failures"])
 
 
 @pytest.mark.parametrize(

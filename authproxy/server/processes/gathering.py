@@ -63,7 +63,7 @@ class Gatherings:
         return Message(Kind.REQUEST, self._numbers, ask.subject)
 
     def take(self, worker: int, report: Message) -> None:
-        """Take a worker's report, asked for or not."""
+        """Take a worker's report, whether requested or not."""
         if report.subject in self._folds and report.body != b"null":
             self._last[worker, report.subject] = report.body
         gathering = self._open.get(report.number)
