@@ -1,17 +1,37 @@
-"""METRICS_PORT: the sockets that the parent opens for it, and the server of each process."""
+"""METRICS_PORT: the sockets that the parent opens for it, and the server of each process.
+
+That is the server of the proxied port with threads and a main loop of its own, so that
+scrapes are served whatever happens there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from authproxy.admin.siblings import Siblings
 from authproxy.app import Services
+from authproxy.server.limits import Limits
 from authproxy.server.listening import listen_tcp
+from authproxy.server.main_loop import Server, StopRequest
+from authproxy.server.processes.channel import ParentLink
 from authproxy.settings import Settings
+
+_STOP_SECONDS = 2.0
+
+#: No page takes a body.
+_LIMITS = Limits(
+    threads=2,
+    queue=32,
+    connections=100,
+    body_bytes=1024,
+    header_bytes=16 * 1024,
+    buffered_bytes=32 * 1024 * 1024,
+    shutdown_grace=1.0,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,7 @@ def listen_for_metrics(settings: Settings, resources: contextlib.ExitStack) -> M
 
 @contextlib.contextmanager
 def serving(
-    services: Services, port: MetricsPort, siblings: Siblings | None = None
+    services: Services, port: MetricsPort, siblings: ParentLink | None = None
 ) -> Iterator[None]:
     """Serve the port in this process while the context lasts; with `siblings`, for all."""
     collector = services.telemetry.collector
@@ -49,7 +69,6 @@ def serving(
         return
     # Here and not above: loaded only where METRICS_PORT is set.
     from authproxy.admin.metrics_page import Pages, metrics_page
-    from authproxy.admin.server import MetricsServer
     from authproxy.admin.shared_metrics import SharedMetrics
     from authproxy.admin.shared_status import SharedStatus
     from authproxy.admin.status_page import StatusPages
@@ -62,13 +81,16 @@ def serving(
         "/status": status_pages.html,
         "/status.json": status_pages.json,
     }
-    server = MetricsServer(Pages(pages), port.sockets)
-    server.start()
-    services.vital_threads.watch("metrics-port", lambda: server.alive)
+    stop = StopRequest()
+    server = Server(Pages(pages), port.sockets, stop, _LIMITS, is_main=False)
+    thread = threading.Thread(target=server.run, name="metrics-port", daemon=True)
+    thread.start()
+    services.vital_threads.watch("metrics-port", thread.is_alive)
     try:
         yield
     finally:
         services.vital_threads.forget("metrics-port")
-        server.stop()
+        stop()
+        thread.join(_STOP_SECONDS)
         if siblings is not None:
             siblings.report_last()

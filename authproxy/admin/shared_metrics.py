@@ -13,20 +13,20 @@ from collections.abc import Iterable
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from authproxy.admin.siblings import METRICS, Siblings
-from authproxy.admin.sums import Family, added_up
+from authproxy.admin.sums import SUBJECT, Family, added_up
+from authproxy.server.processes.channel import ParentLink
 
 
 class SharedMetrics(Collector):
     """The metrics of all workers."""
 
-    def __init__(self, own: Collector, siblings: Siblings) -> None:
+    def __init__(self, own: Collector, siblings: ParentLink) -> None:
         self._siblings = siblings
-        siblings.report_on(METRICS, lambda: json.dumps(families_of(own)).encode(), lasting=True)
+        siblings.report_on(SUBJECT, lambda: json.dumps(families_of(own)).encode(), lasting=True)
 
     def collect(self) -> Iterable[Metric]:
         """Return the sums. Raises AuthProxyError where no reports come."""
-        gathered = self._siblings.gather(METRICS)
+        gathered = self._siblings.gather(SUBJECT)
         reports = [worker["report"] for worker in gathered["workers"]]
         return [
             metric_of(family)

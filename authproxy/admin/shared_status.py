@@ -6,25 +6,30 @@ import json
 import logging
 import time
 
-from authproxy.admin.siblings import STATUS, Siblings
 from authproxy.admin.status_data import Data, of_worker, together
 from authproxy.app import Services
 from authproxy.errors import AuthProxyError
+from authproxy.server.processes.channel import ParentLink
 
 log = logging.getLogger(__name__)
+
+#: What workers report on.
+_SUBJECT = "status"
 
 
 class SharedStatus:
     """The status of this worker, and of its siblings if it has any."""
 
-    def __init__(self, services: Services, opened: float, siblings: Siblings | None = None) -> None:
+    def __init__(
+        self, services: Services, opened: float, siblings: ParentLink | None = None
+    ) -> None:
         """`opened` is when the service began (monotonic), in the parent if there is one."""
         self._services = services
         self._opened = opened
         self._began = time.monotonic()
         self._siblings = siblings
         if siblings is not None:
-            siblings.report_on(STATUS, lambda: json.dumps(self._own()).encode())
+            siblings.report_on(_SUBJECT, lambda: json.dumps(self._own()).encode())
 
     def _own(self) -> Data:
         return of_worker(self._services, self._began)
@@ -40,7 +45,7 @@ class SharedStatus:
         if self._siblings is None:
             return [self._own()], [], None
         try:
-            gathered = self._siblings.gather(STATUS)
+            gathered = self._siblings.gather(_SUBJECT)
         except AuthProxyError as error:
             log.debug("Only this worker's status: %s", error)
             return [self._own()], [None], None

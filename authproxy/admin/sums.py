@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+#: What workers report on.
+SUBJECT = "metrics"
+
 #: Metrics that only grow; the others of a worker end with it.
 _GROWING = frozenset({"counter", "histogram", "summary"})
 

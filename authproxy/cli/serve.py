@@ -14,9 +14,8 @@ from typing import Any
 
 from flask import Flask
 
+from authproxy.admin import sums
 from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, listen_for_metrics, serving
-from authproxy.admin.siblings import METRICS, Siblings
-from authproxy.admin.sums import fold
 from authproxy.admission.admission import VERDICT_KEY
 from authproxy.app import Services, create_app
 from authproxy.cli.health import health_of
@@ -114,7 +113,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             health=WorkersHealth(manager),
             reload=reload,
             ended=counts.withdraw,
-            folds={METRICS: fold},
+            folds={sums.SUBJECT: sums.fold},
             # The parent alone knows of a reload that it refused.
             notes=lambda: {"refused_reload": refused[0] if refused else None},
         )
@@ -128,7 +127,7 @@ def serve_process(
     supervisor: Supervisor,
     metrics: MetricsPort = NO_METRICS_PORT,
     share: Share | None = None,
-    siblings: Siblings | None = None,
+    siblings: ParentLink | None = None,
 ) -> None:
     """Serve the application in this process until stopped.
 

@@ -51,8 +51,8 @@ def failures(recent: RecentRequests) -> list[dict[str, Any]]:
         ({"status": 599}, "target_5xx"),
         ({"error": "ClientDisconnected"}, "target_cut"),
         ({"status": 403, "error": "TargetRefusedIdentity", "seen_status": 503}, "target_4xx"),
-        ({"answered": False, "status": 413}, "proxy_4xx"),
-        ({"answered": False, "status": 503, "error": "TargetUnreachable"}, "proxy_5xx"),
+        ({"target_responded": False, "status": 413}, "proxy_4xx"),
+        ({"target_responded": False, "status": 503, "error": "TargetUnreachable"}, "proxy_5xx"),
     ],
 )
 def test_a_request_counts_by_who_answered_and_how(
