@@ -23,7 +23,7 @@ LOG = PAGE.partition("\n## In the log\n")[2].partition("\n## ")[0]
 CODES = PAGE.partition("\n### Codes of the proxy's own\n")[2].partition("\n## ")[0]
 TOKENS = PAGE.partition("\n## No token\n")[2].partition("\n## ")[0]
 #: The proxy's own words for what Entra gives no code for.
-_WORDS = sorted({word for _, word, _ in _PATTERNS})
+_WORDS = sorted({explanation.code for _, explanation in _PATTERNS})
 #: What the first cells of the tables about the log quote; `...` stands for what is filled in.
 ENTRIES = {
     quoted

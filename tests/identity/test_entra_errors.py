@@ -13,7 +13,7 @@ CHAIN = "DefaultAzureCredential failed to retrieve a token from the included cre
 
 
 @pytest.mark.parametrize(
-    ("code", "cause", "hint"),
+    ("code", "cause", "mend"),
     [
         ("500011", "resource", "AUDIENCE"),
         ("500133", "validity", "clock"),
@@ -39,12 +39,12 @@ CHAIN = "DefaultAzureCredential failed to retrieve a token from the included cre
         ("900023", "tenant ID", "AAD_TENANT_ID"),
     ],
 )
-def test_a_code_of_entras_is_explained(code: str, cause: str, hint: str) -> None:
+def test_a_code_of_entras_is_explained(code: str, cause: str, mend: str) -> None:
     explanation = explain(f"Authentication failed: AADSTS{code}: Words. Trace ID: 1 AADSTS")
     assert explanation is not None
     assert explanation.code == f"AADSTS{code}"
     assert cause in explanation.cause
-    assert hint in explanation.hint
+    assert mend in explanation.hint
 
 
 @pytest.mark.parametrize(
