@@ -182,7 +182,7 @@ def check(
     try:
         settings = _load(options, serving=False).settings
         chosen = _chosen(settings, only, path)
-        from authproxy.diagnose.check import Options, exit_status, run_check
+        from authproxy.diagnose.check import exit_status, run_check
 
         for route in chosen:
             if settings.has_routes:
@@ -190,7 +190,8 @@ def check(
             steps = run_check(
                 route.settings,
                 lambda step: tell("\n".join(lines_of(step, style))),
-                Options(limit=timeout, path=path),
+                limit=timeout,
+                path=path,
             )
             checked.append((route, steps))
     except SettingsError as error:

@@ -11,20 +11,12 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from authproxy.diagnose import identity
+from authproxy.diagnose import identity, network
 from authproxy.diagnose.kinds import request_for
-from authproxy.diagnose.network import (
-    Way,
-    connect,
-    resolve,
-    tunnel,
-    unresolved,
-)
-from authproxy.diagnose.request import HarmlessExchange, silent
+from authproxy.diagnose.request import HarmlessExchange, no_response
 from authproxy.diagnose.steps import (
     IDENTITY,
     TARGET,
@@ -37,6 +29,7 @@ from authproxy.diagnose.steps import (
     within,
 )
 from authproxy.diagnose.tls import secure
+from authproxy.errors import TargetTimeout
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.settings import Settings
 from authproxy.tls import client_context, forward_proxy
@@ -48,22 +41,19 @@ Tell = Callable[[Step], object]
 #: Seconds that a step may take unless told otherwise.
 STEP_SECONDS = 30.0
 
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line adds to the settings: seconds for a step, and a request's path."""
-
-    limit: float = STEP_SECONDS
-    path: str | None = None
+_IN_CLEAR = Finding("none: TARGET_ALLOW_HTTP is set, and tokens travel in clear", Outcome.WARNING)
 
 
-def run_check(settings: Settings, tell: Tell, options: Options | None = None) -> list[Step]:
+def run_check(
+    settings: Settings, tell: Tell, *, limit: float = STEP_SECONDS, path: str | None = None
+) -> list[Step]:
     """Go through the steps, tell of each when it is done, and return them all.
 
-    Raises SettingsError where a CA bundle of the environment cannot be read.
+    `limit` is in seconds, for each step; `path` that of the request. Raises
+    SettingsError where a CA bundle of the environment cannot be read.
     """
     with ExitStack() as stack:
-        return _Check(settings, tell, options or Options(), stack).run()
+        return _Check(settings, tell, limit, stack).run(path)
 
 
 def exit_status(steps: Sequence[Step]) -> int:
@@ -74,68 +64,59 @@ def exit_status(steps: Sequence[Step]) -> int:
 class _Check:
     """One run; `stack` closes what it opens."""
 
-    def __init__(self, settings: Settings, tell: Tell, options: Options, stack: ExitStack) -> None:
-        url = settings.target
+    def __init__(self, settings: Settings, tell: Tell, limit: float, stack: ExitStack) -> None:
         self._settings = settings
         self._tell = tell
-        self._limit = options.limit
+        self._limit = limit
         self._stack = stack
         self._steps: list[Step] = []
         setting = "INGESTION_URL" if settings.forwards_only_remote_write else "TARGET_HOST"
-        self._way = Way(url, forward_proxy(url.origin), setting)
+        self._way = network.Way(settings.target, forward_proxy(settings.target.origin), setting)
         self._context = client_context(settings.target_ca_file)
         self._fetcher = TokenFetcher(settings)
-        self._request = request_for(
-            url,
-            settings.scope,
-            path=options.path,
-            only_remote_write=settings.forwards_only_remote_write,
-        )
 
-    def run(self) -> list[Step]:
+    def run(self, path: str | None) -> list[Step]:
         settings = self._settings
         kind = settings.identity_type
         self._add(Step("settings", Finding(f"IDENTITY_TYPE={kind} for {settings.target}")))
         reached = self._reach()
         if kind == "aadapplication" and settings.aad_client_certificate_path:
             self._do("certificate", IDENTITY, self._certificate, _now())
-        token = self._do("token", IDENTITY, self._fetch, "", late=self._no_token_in_time)
+        late = identity.no_token_in_time
+        token = self._do("token", IDENTITY, self._fetch, "", lambda: late(settings, self._limit))
         offsets = {"identity": self._fetcher.clock_offset}
         if token is not None:
             offsets["token"] = identity.token_offset(token, time.time())
-        offsets["target"] = self._ask(token if reached else None)
+        offsets["target"] = self._ask(token if reached else None, path)
         self._add(Step("clock", identity.clock(offsets)))
         return self._steps
 
     def _reach(self) -> bool:
         """Go the way to the target; whether it is open to the end."""
         way, timeout = self._way, self._settings.target_connect_timeout_seconds
-        addresses = self._do(
-            "dns",
-            TARGET,
-            resolve,
-            way,
-            late=lambda: unresolved(way, TimeoutError("no answer in time")),
-        )
-        channel = self._do(
-            "tcp", TARGET, lambda to: self._kept(connect(way, to, timeout)), addresses
-        )
 
-        def through(sock: socket.socket) -> tuple[Finding, socket.socket]:
-            return self._kept(tunnel(way, sock, self._context, timeout))
+        def connect(to: Sequence[network.Address]) -> tuple[Finding, socket.socket]:
+            return self._kept(network.connect(way, to, timeout))
 
-        if way.proxy is not None:
-            channel = self._do("proxy", TARGET, through, channel)
+        def tunnel(sock: socket.socket) -> tuple[Finding, socket.socket]:
+            return self._kept(network.tunnel(way, sock, self._context, timeout))
 
         def again() -> socket.socket:
-            _, sock = connect(way, addresses or [], timeout)
-            return sock if way.proxy is None else through(sock)[1]
+            sock = connect(addresses or [])[1]
+            return tunnel(sock)[1] if way.proxy else sock
 
-        def shake_hands(channel: socket.socket) -> tuple[Finding, bool]:
+        def shake_hands(sock: socket.socket) -> tuple[Finding, bool]:
             if way.url.scheme == "http":
                 return _IN_CLEAR, True
-            return secure(way, channel, self._context, again=again, now=_now()), True
+            return secure(way, sock, self._context, again=again, now=_now()), True
 
+        no_answer = TimeoutError("no answer in time")
+        addresses = self._do(
+            "dns", TARGET, network.resolve, way, lambda: network.unresolved(way, no_answer)
+        )
+        channel = self._do("tcp", TARGET, connect, addresses)
+        if way.proxy is not None:
+            channel = self._do("proxy", TARGET, tunnel, channel)
         return self._do("tls", TARGET, shake_hands, channel) is not None
 
     def _certificate(self, now: datetime) -> tuple[Finding, bool]:
@@ -144,19 +125,21 @@ class _Check:
     def _fetch(self, challenge: str) -> tuple[Finding, identity.Token]:
         return identity.token(self._settings, self._fetcher, time.time(), challenge or None)
 
-    def _no_token_in_time(self) -> ProbeFailed:
-        return identity.no_token_in_time(self._settings, self._limit)
-
-    def _ask(self, token: identity.Token | None) -> float | None:
+    def _ask(self, token: identity.Token | None, path: str | None) -> float | None:
         """Send the request; return by how many seconds the target's clock is ahead."""
-        exchange = HarmlessExchange(
-            self._settings, self._way, self._context, self._request, limit=self._limit
+        settings, way, limit = self._settings, self._way, self._limit
+        request = request_for(
+            settings.target,
+            settings.scope,
+            path=path,
+            only_remote_write=settings.forwards_only_remote_write,
         )
+        exchange = HarmlessExchange(settings, way, self._context, request, limit=limit)
 
         def ask(token: identity.Token) -> tuple[Finding, bool]:
             return exchange(token, lambda claims: self._fetch(claims)[1]), True
 
-        self._do("request", TARGET, ask, token, late=lambda: silent(self._limit))
+        self._do("request", TARGET, ask, token, lambda: no_response(TargetTimeout(""), way, limit))
         return exchange.clock_offset
 
     def _kept(self, opened: tuple[Finding, socket.socket]) -> tuple[Finding, socket.socket]:
@@ -169,8 +152,7 @@ class _Check:
         exit_status: int,
         probe: Callable[[Given], tuple[Finding, Got]],
         given: Given | None,
-        *,
-        late: Callable[[], ProbeFailed] | None = None,
+        late: Callable[[], Finding] | None = None,
     ) -> Got | None:
         """Run a probe with what it needs; return what it got, None where it failed.
 
@@ -188,7 +170,7 @@ class _Check:
         except ProbeFailed as error:
             finding = error.finding
         except TookTooLong as error:
-            finding = (late() if late else ProbeFailed(str(error))).finding
+            finding = late() if late else Finding(str(error), Outcome.FAILED)
         took = (time.perf_counter() - began) * 1000
         self._add(Step(name, finding, took, exit_status))
         return got
@@ -196,9 +178,6 @@ class _Check:
     def _add(self, step: Step) -> None:
         self._steps.append(step)
         self._tell(step)
-
-
-_IN_CLEAR = Finding("none: TARGET_ALLOW_HTTP is set, and tokens travel in clear", Outcome.WARNING)
 
 
 def _now() -> datetime:

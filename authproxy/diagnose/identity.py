@@ -21,6 +21,7 @@ from authproxy.diagnose.token_claims import (
     moment,
     printable,
     shown,
+    text_of,
     utc,
 )
 from authproxy.errors import CertificateError, CredentialError
@@ -32,7 +33,7 @@ from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import EXPIRY_NOTICE
 from authproxy.settings import Settings
 
-#: Seconds between this machine's clock and others that are worth a word. Entra bears 300.
+#: Seconds between this machine's clock and others that are reported. Entra allows 300.
 CLOCK_NOTICE = 60.0
 
 #: A token is not used in its last seconds (`authproxy.identity.lifetimes`).
@@ -41,7 +42,16 @@ _LAST_SECONDS = 10.0
 #: What clocks this machine's is compared with.
 _CLOCKS = {"identity": "the identity endpoint", "token": "the token", "target": "the target"}
 
+_OLD_TOKEN = Advice(
+    "The identity endpoint gives out an old token from its cache",
+    "Wait a few minutes; restart what runs the endpoint",
+)
 _LOOK_UP = "https://login.microsoftonline.com/error?code={}"
+
+_FEDERATE = (
+    "az identity federated-credential create --identity-name NAME --resource-group GROUP "
+    "--name authproxy --issuer {iss} --subject {sub} --audiences {aud}"
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,18 @@ class Token:
 
     @property
     def object_id(self) -> str | None:
-        """Of the identity; what roles are assigned to."""
+        """Of the identity; what roles are assigned to. Safe to use in a command."""
         return identifier(self.claims, "oid")
 
     @property
-    def audience(self) -> str | None:
+    def audience(self) -> str:
         audience = (self.claims or {}).get("aud")
-        return audience if isinstance(audience, str) else None
+        return printable(audience) if isinstance(audience, str) else "an unknown audience"
+
+    @property
+    def tenant(self) -> str | None:
+        tenant = (self.claims or {}).get("tid")
+        return text_of(tenant) if tenant else None
 
     @property
     def is_user(self) -> bool:
@@ -69,13 +84,14 @@ class Token:
 
 
 def certificate(settings: Settings, now: datetime) -> Finding:
-    """Tell of our own certificate and its end. Raises ProbeFailed where it cannot be used."""
+    """Describe our own certificate and its end. Raises ProbeFailed where it cannot be used."""
     path = settings.aad_client_certificate_path or ""
     try:
         ours = load_certificate(path, settings.certificate_password())
         ours.require_valid(now)
     except (CertificateError, CredentialError) as error:
-        raise ProbeFailed(f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}") from error
+        problem = f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}"
+        raise ProbeFailed(Finding(problem, Outcome.FAILED)) from error
     left = ours.not_after - now
     subject = printable(ours.subject)
     facts = {
@@ -98,14 +114,14 @@ def certificate(settings: Settings, now: datetime) -> Finding:
 def token(
     settings: Settings, fetcher: TokenFetcher, now: float, challenge: str | None = None
 ) -> tuple[Finding, Token]:
-    """Fetch a token and tell what it claims, never the token. Raises ProbeFailed.
+    """Fetch a token and show what it claims, never the token. Raises ProbeFailed.
 
     `challenge` are the claims that a target demanded of it.
     """
     try:
         fetched = fetcher(challenge)
     except FetchError as error:
-        raise no_token(settings, error, fetcher.clock_offset) from error
+        raise ProbeFailed(no_token(settings, error, fetcher.clock_offset)) from error
     got = Token(fetched, claims_of(fetched.value))
     facts: dict[str, Any] = {
         "scope": settings.scope,
@@ -113,25 +129,18 @@ def token(
         "expires_on": utc(fetched.expires_on),
     }
     if got.claims is None:
-        told = ["an opaque token: its claims are for its issuer only"]
+        claims = ["an opaque token: its claims are for its issuer only"]
     else:
-        told = [f"{name}: {value}" for name, value in facts["claims"].items()]
-    notes = (*told, f"exp: {expiry(fetched.expires_on, now)}")
+        claims = [f"{name}: {value}" for name, value in facts["claims"].items()]
+    notes = (*claims, f"exp: {expiry(fetched.expires_on, now)}")
     if fetched.expires_on - now <= _LAST_SECONDS:
-        raise ProbeFailed(
-            f"the token expired at {utc(fetched.expires_on)} by this machine's clock",
-            _clock_advice(fetched.expires_on - now),
-            Advice(
-                "The identity endpoint gives out an old token from its cache",
-                "Wait a few minutes; restart what runs the endpoint",
-            ),
-            facts=facts,
-            notes=notes,
-        )
+        summary = f"the token expired at {utc(fetched.expires_on)} by this machine's clock"
+        advice = (_clock_advice(fetched.expires_on - now), _OLD_TOKEN)
+        raise ProbeFailed(Finding(summary, Outcome.FAILED, facts, notes, advice))
     return Finding(f"for {settings.scope}", facts=facts, notes=notes), got
 
 
-def no_token(settings: Settings, error: FetchError, clock_offset: float | None) -> ProbeFailed:
+def no_token(settings: Settings, error: FetchError, clock_offset: float | None) -> Finding:
     """Return what it means that no token was given."""
     facts: dict[str, Any] = {"scope": settings.scope, "message": printable(error.detail)}
     notes = [printable(error.detail)]
@@ -150,10 +159,11 @@ def no_token(settings: Settings, error: FetchError, clock_offset: float | None) 
     elif code := re.search(r"AADSTS(\d+)", error.detail):
         facts["code"] = code[0]
         advice.append(Advice(f"Entra refuses with {code[0]}", f"See {_LOOK_UP.format(code[1])}"))
-    return ProbeFailed(f"none for {settings.scope}", *advice, facts=facts, notes=tuple(notes))
+    summary = f"none for {settings.scope}"
+    return Finding(summary, Outcome.FAILED, facts, tuple(notes), tuple(advice))
 
 
-def no_token_in_time(settings: Settings, seconds: float) -> ProbeFailed:
+def no_token_in_time(settings: Settings, seconds: float) -> Finding:
     """Return what it means that the identity endpoint kept silent."""
     return no_token(
         settings, FetchError(f"given up after {seconds:g} s", explain("timed out")), None
@@ -163,7 +173,7 @@ def no_token_in_time(settings: Settings, seconds: float) -> ProbeFailed:
 def clock(offsets: Mapping[str, float | None]) -> Finding:
     """Compare this machine's clock with others: `offsets` are seconds that they are ahead of it.
 
-    Whose they are is said by the keys of `_CLOCKS`.
+    Their names are the keys of `_CLOCKS`.
     """
     known = {name: round(offset, 1) for name, offset in offsets.items() if offset is not None}
     if not known:
@@ -184,7 +194,7 @@ def clock(offsets: Mapping[str, float | None]) -> Finding:
 def token_offset(token: Token, now: float) -> float | None:
     """Return by how many seconds a token is from the future of `now`, None if it is not.
 
-    More it cannot tell: it may be an old one, from a cache.
+    An older one says nothing: it may be from a cache.
     """
     times = [at for name in ("iat", "nbf") if (at := moment(token.claims, name)) is not None]
     return max(times) - now if times and max(times) > now else None
@@ -208,11 +218,8 @@ def _explained(
         for command in commands_for(explanation, settings.identity_type)
     ]
     if explanation.code in FEDERATION_CODES and assertion.keys() >= {"iss", "sub", "aud"}:
-        commands.append(
-            "az identity federated-credential create --identity-name NAME --resource-group GROUP "
-            f"--name authproxy --issuer {shlex.quote(assertion['iss'])} "
-            f"--subject {shlex.quote(assertion['sub'])} --audiences {shlex.quote(assertion['aud'])}"
-        )
+        quoted = {name: shlex.quote(value) for name, value in assertion.items()}
+        commands.append(_FEDERATE.format_map(quoted))
     cause = f"{explanation.cause} ({explanation.code})"
     return Advice(cause, explanation.hint, tuple(commands))
 

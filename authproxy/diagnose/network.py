@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
 
-from authproxy.diagnose.handshakes import Handshake
-from authproxy.diagnose.steps import Advice, Finding, ProbeFailed
+from authproxy.diagnose.steps import Advice, Finding, ProbeFailed, Rule, first
 from authproxy.diagnose.token_claims import printable
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import Redactor
@@ -24,10 +25,8 @@ from authproxy.tls import proxy_password
 #: Family, and address as the socket module has it for that.
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
-_NO_PROXY = (
-    "HTTPS_PROXY names it. Correct it, or add {host} to NO_PROXY where the target can be reached "
-    "without it"
-)
+#: How http.client reports the response to a CONNECT that opens no tunnel.
+_REFUSED_TUNNEL = re.compile(r"Tunnel connection failed: (\d+) ?(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,28 @@ class Way:
     @property
     def proxy_name(self) -> str | None:
         """The proxy without what may be a password."""
-        host, port = self.first
-        return None if self.proxy is None else f"{host}:{port}"
+        return self.proxy and "{}:{}".format(*self.first)
 
     @property
-    def handshake(self) -> Handshake:
-        return Handshake(self.url.host, self.url.port, self.proxy_name, self.setting)
+    def around(self) -> str:
+        """The hint where the proxy is the problem; empty without one."""
+        if self.proxy is None:
+            return ""
+        return (
+            f"HTTPS_PROXY names it. Correct it, or add {self.url.host} to NO_PROXY where the "
+            "target can be reached without it"
+        )
+
+    @property
+    def show_certificates(self) -> str:
+        """A command that shows the certificates that are presented."""
+        url = self.url
+        at = f"[{url.host}]" if ":" in url.host else url.host
+        through = f" -proxy {self.proxy_name}" if self.proxy else ""
+        return (
+            f"openssl s_client -connect {at}:{url.port} -servername {url.host}{through} "
+            "-showcerts </dev/null"
+        )
 
 
 def resolve(way: Way) -> tuple[Finding, list[Address]]:
@@ -66,7 +81,7 @@ def resolve(way: Way) -> tuple[Finding, list[Address]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise unresolved(way, error) from error
+        raise ProbeFailed(unresolved(way, error)) from error
     addresses: list[Address] = [(family, at) for family, _, _, _, at in found]
     texts = list(dict.fromkeys(str(at[0]) for _, at in addresses))
     facts = {"host": host, "addresses": texts}
@@ -75,32 +90,37 @@ def resolve(way: Way) -> tuple[Finding, list[Address]]:
     return Finding(f"{host} is {', '.join(texts)}{_inside(texts)}", facts=facts), addresses
 
 
-def unresolved(way: Way, error: Exception) -> ProbeFailed:
+def unresolved(way: Way, error: Exception) -> Finding:
     """Return what it means that a name could not be looked up."""
     host, _ = way.first
-    known_missing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
-    name = Advice(
+    look_up = (f"getent hosts {host}",)
+    wrong_name = Advice(
         f"The name {host} is wrong",
-        _NO_PROXY.format(host=way.url.host)
-        if way.proxy
-        else f"Correct {way.setting}: paste the endpoint that the portal shows",
+        way.around or f"Correct {way.setting}: paste the endpoint that the portal shows",
     )
-    zone = Advice(
-        "It is known in a private DNS zone only, which this machine does not ask",
-        "Link the zone to this network, or have its DNS server forward to it",
-        (f"getent hosts {host}",),
-    )
-    server = Advice(
-        "No DNS server answers here",
-        "Check /etc/resolv.conf; on Kubernetes let the pod reach the cluster's DNS (port 53, UDP "
-        "and TCP) in its NetworkPolicy",
-        (f"getent hosts {host}",),
-    )
-    summary = (
-        f"there is no host {host}" if known_missing else f"{host} cannot be looked up ({error})"
-    )
-    return ProbeFailed(
-        summary, *((name, zone) if known_missing else (server, name)), facts={"host": host}
+    return first(
+        Rule(
+            isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME,
+            f"there is no host {host}",
+            wrong_name,
+            Advice(
+                "It is known in a private DNS zone only, which this machine does not ask",
+                "Link the zone to this network, or have its DNS server forward to it",
+                look_up,
+            ),
+        ),
+        Rule(
+            True,
+            f"{host} cannot be looked up ({error})",
+            Advice(
+                "No DNS server answers here",
+                "Check /etc/resolv.conf; on Kubernetes let the pod reach the cluster's DNS "
+                "(port 53, UDP and TCP) in its NetworkPolicy",
+                look_up,
+            ),
+            wrong_name,
+        ),
+        facts={"host": host},
     )
 
 
@@ -125,44 +145,58 @@ def connect(
         notes = tuple(f"{host} did not answer: {_why(error)}" for host, error in failures)
         facts = {"address": at[0], "port": port}
         return Finding(f"connected to {at[0]} port {port}", facts=facts, notes=notes), sock
-    raise _unconnected(way, failures)
+    raise ProbeFailed(_unconnected(way, failures))
 
 
-def _unconnected(way: Way, failures: Sequence[tuple[str, OSError]]) -> ProbeFailed:
+def _unconnected(way: Way, failures: Sequence[tuple[str, OSError]]) -> Finding:
     host, port = way.first
     errors = [error for _, error in failures]
+    tried = "; ".join(f"{at}: {_why(error)}" for at, error in failures)
+    summary = f"no connection to port {port} of {tried}"
     setting = "HTTPS_PROXY" if way.proxy else way.setting
-    instead = (
-        _NO_PROXY.format(host=way.url.host)
-        if way.proxy
-        else "Where only a proxy may go out, set HTTPS_PROXY=http://host:port"
-    )
-    blocked = Advice(
-        "A firewall, a network security group or an egress NetworkPolicy drops the packets",
-        f"Let this machine or pod reach {host} port {port} over TCP. {instead}",
-    )
-    wrong_port = Advice(
-        f"Nothing listens at port {port} there", f"Correct the port in {setting}, or start it"
-    )
-    if any(isinstance(error, ConnectionRefusedError) for error in errors):
-        advice: tuple[Advice, ...] = (
-            wrong_port,
-            Advice("A firewall rejects the connection", blocked.mend),
-        )
-    elif all(error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) for error in errors):
-        advice = (
+    instead = way.around or "Where only a proxy may go out, set HTTPS_PROXY=http://host:port"
+    reach = f"Let this machine or pod reach {host} port {port} over TCP. {instead}"
+    return first(
+        Rule(
+            any(isinstance(error, ConnectionRefusedError) for error in errors),
+            summary,
+            Advice(
+                f"Nothing listens at port {port} there",
+                f"Correct the port in {setting}, or start it",
+            ),
+            Advice("A firewall rejects the connection", reach),
+        ),
+        Rule(
+            all(error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) for error in errors),
+            summary,
             Advice("This machine has no route there", f"Check its network and routes. {instead}"),
-        )
-    else:
-        advice = (
-            blocked,
+        ),
+        Rule(
+            True,
+            summary,
+            Advice(
+                "A firewall, a network security group or an egress NetworkPolicy drops the packets",
+                reach,
+            ),
             Advice(
                 f"The name {host} leads to an address that does not exist (any more)",
                 "Check DNS: a stale private endpoint, /etc/hosts, hostAliases",
             ),
-        )
-    tried = "; ".join(f"{at}: {_why(error)}" for at, error in failures)
-    return ProbeFailed(f"no connection to port {port} of {tried}", *advice, facts={"port": port})
+        ),
+        facts={"port": port},
+    )
+
+
+class _Tunnel(HTTPConnection):
+    """urllib3's client of CONNECT, which the proxy's connections use too, on an open connection."""
+
+    def __init__(self, way: Way, channel: socket.socket) -> None:
+        super().__init__(*way.first)
+        self._channel = channel
+        self.set_tunnel(way.url.host, way.url.port, HTTPAdapter().proxy_headers(way.proxy or ""))
+
+    def _new_conn(self) -> socket.socket:
+        return self._channel
 
 
 def tunnel(
@@ -172,53 +206,51 @@ def tunnel(
 
     Raises ProbeFailed.
     """
-    channel: socket.socket = sock
-    proxy = way.proxy or ""
-    redact = Redactor([proxy_password(proxy)])
     try:
-        if urlsplit(proxy).scheme == "https":
-            channel = context.wrap_socket(sock, server_hostname=way.first[0])
-        host = f"[{way.url.host}]" if ":" in way.url.host else way.url.host
-        lines = [f"CONNECT {host}:{way.url.port} HTTP/1.1", f"Host: {host}:{way.url.port}"]
-        lines += [f"{name}: {value}" for name, value in HTTPAdapter().proxy_headers(proxy).items()]
-        channel.settimeout(timeout)
-        channel.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        answer = HTTPResponse(channel, method="CONNECT")
-        answer.begin()
+        if urlsplit(way.proxy or "").scheme == "https":
+            sock = context.wrap_socket(sock, server_hostname=way.first[0])
+        sock.settimeout(timeout)
+        _Tunnel(way, sock).connect()
     except (OSError, HTTPException) as error:
-        raise ProbeFailed(
-            f"the proxy {way.proxy_name} does not answer as one: {redact(_why(error))}",
-            Advice("It is no HTTP proxy", _NO_PROXY.format(host=way.url.host)),
-        ) from error
-    if answer.status != 200:
-        raise _refused_tunnel(way, answer.status, redact(answer.reason))
+        raise ProbeFailed(_untunnelled(way, error)) from error
     return Finding(
         f"{way.proxy_name} opened a tunnel", facts={"proxy": way.proxy_name, "status": 200}
-    ), channel
+    ), sock
 
 
-def _refused_tunnel(way: Way, status: int, reason: str) -> ProbeFailed:
-    if status == 407:
-        advice = [
+def _untunnelled(way: Way, error: Exception) -> Finding:
+    redact = Redactor([proxy_password(way.proxy)])
+    refusal = _REFUSED_TUNNEL.fullmatch(str(error))
+    status, reason = refusal.groups() if refusal else (None, "")
+    answered = f"the proxy {way.proxy_name} answered {status} {printable(redact(reason))}".rstrip()
+    host = way.url.host
+    directly = Advice("The target is to be reached without it", f"Add {host} to NO_PROXY")
+    return first(
+        Rule(
+            status is None,
+            f"the proxy {way.proxy_name} does not answer as one: {redact(_why(error))}",
+            Advice("It is no HTTP proxy", way.around),
+        ),
+        Rule(
+            status == "407",
+            answered,
             Advice(
                 "It wants a user and a password",
                 "Give them in HTTPS_PROXY=http://user:password@host:port",
-            )
-        ]
-    else:
-        advice = [
+            ),
+            directly,
+        ),
+        Rule(
+            True,
+            answered,
             Advice(
-                f"Its rules do not let {way.url.host} port {way.url.port} pass",
+                f"Its rules do not let {host} port {way.url.port} pass",
                 "Have whoever runs it allow that",
             ),
             Advice("The proxy itself cannot reach the target", "Ask whoever runs it"),
-        ]
-    direct = Advice("The target is to be reached without it", f"Add {way.url.host} to NO_PROXY")
-    return ProbeFailed(
-        f"the proxy {way.proxy_name} answered {status} {printable(reason)}".rstrip(),
-        *advice,
-        direct,
-        facts={"proxy": way.proxy_name, "status": status},
+            directly,
+        ),
+        facts={"proxy": way.proxy_name, "status": int(status)} if status else {},
     )
 
 

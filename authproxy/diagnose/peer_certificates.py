@@ -20,10 +20,18 @@ _NOTICE_SHARE = 3
 _AZURE_ISSUERS = ("microsoft", "digicert")
 _AZURE = (".azure.com", ".azure.us", ".azure.cn")
 
+#: What `cryptography` raises for certificates that OpenSSL takes.
+_UNREADABLE = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 @dataclass(frozen=True)
 class PeerCertificate:
-    """What is told of the certificate that a server presented."""
+    """What a server's certificate says, fit to be printed."""
 
     subject: str
     issuer: str
@@ -32,30 +40,29 @@ class PeerCertificate:
     not_after: datetime
 
     @classmethod
-    def from_der(cls, der: bytes) -> PeerCertificate:
-        """Read a certificate. Raises ValueError where it cannot be read."""
-        certificate = x509.load_der_x509_certificate(der)
+    def from_der(cls, der: bytes) -> PeerCertificate | None:
+        """Read a certificate; None where it is too odd for `cryptography`, as hostile ones are."""
         try:
-            extension = certificate.extensions.get_extension_for_class(
-                x509.SubjectAlternativeName
-            ).value
-            names = [
-                *extension.get_values_for_type(x509.DNSName),
-                *map(str, extension.get_values_for_type(x509.IPAddress)),
-            ]
-        except x509.ExtensionNotFound:
-            names = []
-        return cls(
-            subject=_called(certificate.subject) or ", ".join(names[:1]),
-            issuer=_called(certificate.issuer),
-            names=tuple(map(printable, names)),
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-        )
+            certificate = x509.load_der_x509_certificate(der)
+            names: tuple[str, ...] = ()
+            for extension in certificate.extensions:
+                if isinstance(extension.value, x509.SubjectAlternativeName):
+                    hosts = extension.value.get_values_for_type(x509.DNSName)
+                    addresses = extension.value.get_values_for_type(x509.IPAddress)
+                    names = tuple(printable(str(each)) for each in (*hosts, *addresses))
+            return cls(
+                subject=_called(certificate.subject) or ", ".join(names[:1]),
+                issuer=_called(certificate.issuer),
+                names=names,
+                not_before=certificate.not_valid_before_utc,
+                not_after=certificate.not_valid_after_utc,
+            )
+        except _UNREADABLE:
+            return None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a script is told."""
+        """What a script reads."""
         return {
             "subject": self.subject,
             "issuer": self.issuer,

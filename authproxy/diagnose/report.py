@@ -1,4 +1,4 @@
-"""How a check is told: as text, for people, and as JSON, for scripts."""
+"""The report of a check: as text, for people, and as JSON, for scripts."""
 
 from __future__ import annotations
 
@@ -24,18 +24,12 @@ from authproxy.diagnose.steps import (
 from authproxy.errors import SettingsError
 from authproxy.settings import Route
 
+#: How outcomes are marked; where marks cannot be shown, their names are.
 _MARKS = {
     Outcome.OK: "\N{CHECK MARK}",
     Outcome.WARNING: "!",
     Outcome.FAILED: "\N{BALLOT X}",
     Outcome.SKIPPED: "-",
-}
-#: Where the marks cannot be shown.
-_WORDS = {
-    Outcome.OK: "ok",
-    Outcome.WARNING: "warning",
-    Outcome.FAILED: "failed",
-    Outcome.SKIPPED: "skipped",
 }
 _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red"}
 
@@ -81,8 +75,8 @@ class Style:
 
 
 def lines_of(step: Step, style: Style) -> Iterator[str]:
-    """Yield the lines that tell of a step."""
-    mark = (_MARKS if style.marks else _WORDS)[step.outcome]
+    """Yield the lines of a step."""
+    mark = _MARKS[step.outcome] if style.marks else step.outcome.value
     took = f"{step.milliseconds:.0f} ms" if step.milliseconds else ""
     lead = f"{mark:<{1 if style.marks else 7}} {step.name:<11} {took:>8}  "
     first, *more = _wrapped(step.finding.summary, style, len(lead))
@@ -102,8 +96,8 @@ def _advice(number: int, advice: Advice, style: Style) -> Iterator[str]:
     first, *more = _wrapped(f"{advice.cause}.", style, len(lead))
     yield lead + style.strong(first)
     yield from (indent + style.strong(line) for line in more)
-    if advice.mend:
-        yield from (indent + line for line in _wrapped(f"{advice.mend}.", style, len(indent)))
+    if advice.hint:
+        yield from (indent + line for line in _wrapped(f"{advice.hint}.", style, len(indent)))
     # Never wrapped: they are to be pasted.
     yield from (f"{indent}  $ {command}" for command in advice.commands)
 
@@ -117,13 +111,12 @@ def _wrapped(text: str, style: Style, lead: int) -> list[str]:
 
 def ending(steps: Sequence[Step], exit_status: int, style: Style) -> str:
     """Return the last lines."""
-    text, outcome = _ENDINGS[exit_status], Outcome.FAILED
+    text, outcome = _ENDINGS[exit_status], Outcome.OK
     if exit_status != WELL:
         text = f"{text} Exit status {exit_status}; more in docs/troubleshooting.md."
+        outcome = Outcome.FAILED
     elif any(step.outcome is Outcome.WARNING for step in steps):
         text, outcome = "All is well, with a warning.", Outcome.WARNING
-    else:
-        outcome = Outcome.OK
     return "\n".join(style.of_outcome(outcome, line) for line in _wrapped(text, style, 0))
 
 
@@ -186,7 +179,12 @@ def _step(step: Step, route: str | None) -> dict[str, Any]:
         "facts": dict(finding.facts),
         "notes": list(finding.notes),
         "advice": [
-            {"cause": one.cause, "mend": one.mend, "commands": list(one.commands)}
+            {
+                "cause": one.cause,
+                "hint": one.hint,
+                "mend": one.hint,  # its old name
+                "commands": list(one.commands),
+            }
             for one in finding.advice
         ],
     }

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Callable
 from io import BytesIO
-from urllib.parse import urlsplit
 
 from authproxy import __version__
-from authproxy.diagnose.answers import Asked, Seen, judge
 from authproxy.diagnose.identity import Token
 from authproxy.diagnose.kinds import HarmlessRequest
 from authproxy.diagnose.network import Way
-from authproxy.diagnose.steps import Advice, Finding, ProbeFailed
+from authproxy.diagnose.responses import Asked, Response, judge
+from authproxy.diagnose.steps import Advice, Finding, ProbeFailed, Rule, first
 from authproxy.diagnose.token_claims import printable
 from authproxy.errors import RequestError, TargetTimeout, TargetUnreachable
 from authproxy.http1.headers import canonical, forwardable
@@ -25,17 +25,16 @@ from authproxy.upstream.request import OutboundRequest, RequestBody
 from authproxy.upstream.target import challenged_claims
 from authproxy.upstream.transport import TargetAdapter
 
-#: Of what the target says, this much is shown.
+#: Characters of a text of the target's that are shown, and that are searched for secrets.
 _TEXT_LIMIT = 600
-#: And this much is searched for what it was sent, which may be most of it.
 _READ_LIMIT = 4096
 
 
 class HarmlessExchange:
-    """Sends the request that fits the target, and judges the answer.
+    """Sends the request that fits the target, and says what the response means.
 
-    `renew` fetches a token with the claims that a target demands of it (CAE).
-    `clock_offset` is by how many seconds the target's Date was ahead.
+    `clock_offset` is by how many seconds the target's Date was ahead; `limit`
+    is how many seconds a response may take.
     """
 
     def __init__(
@@ -57,101 +56,101 @@ class HarmlessExchange:
             for name, value in settings.override_request_headers.items()
         }
         self._redact = Redactor(self._overrides.values())
-        #: The tokens.
-        self._sent: list[str] = []
-        self._patience = min(settings.target_read_timeout_seconds, limit)
+        self._sent_tokens: list[str] = []
+        self._seconds = min(settings.target_read_timeout_seconds, limit)
 
     def __call__(self, token: Token, renew: Callable[[str], Token]) -> Finding:
-        """Return what the target's answer means. Raises ProbeFailed without one."""
+        """Return what the target's response means. Raises ProbeFailed without one.
+
+        `renew` fetches a token with the claims that a target demands of it
+        (continuous access evaluation).
+        """
         adapter = TargetAdapter(
             self._way.url,
             pool_size=1,
             connect_timeout=self._settings.target_connect_timeout_seconds,
-            read_timeout=self._patience,
+            read_timeout=self._seconds,
             ssl_context=self._context,
             proxy=self._way.proxy,
         )
         try:
-            seen, claims = self._exchange(adapter, token)
+            response, claims = self._exchange(adapter, token)
             if claims is not None:
                 token = renew(claims)
-                seen, _ = self._exchange(adapter, token)
-        except TargetTimeout as error:
-            raise silent(self._patience) from error
-        except TargetUnreachable as error:
-            raise ProbeFailed(
-                printable(str(error)),
-                Advice(
-                    "The target was reached a moment ago, and is not now: it restarts, or "
-                    "something on the way limits connections",
-                    "Run the check again",
-                ),
-            ) from error
+                response, _ = self._exchange(adapter, token)
         except RequestError as error:
-            raise ProbeFailed(
-                printable(str(error)),
-                Advice(
-                    "The target, or what stands before it, does not speak HTTP/1.1 or gave up",
-                    f"Look at its own log; check the port in {self._way.setting}",
-                ),
-            ) from error
+            raise ProbeFailed(no_response(error, self._way, self._seconds)) from error
         finally:
             adapter.close()
-        return judge(seen, Asked(self._way.url, self._settings.scope, self._request, token))
+        return judge(response, Asked(self._way.url, self._settings.scope, self._request, token))
 
-    def _exchange(self, adapter: TargetAdapter, token: Token) -> tuple[Seen, str | None]:
-        request = self._request
+    def _exchange(self, adapter: TargetAdapter, token: Token) -> tuple[Response, str | None]:
+        """Return a response, and the claims that it demands of another token."""
+        request, way = self._request, self._way
         own = [("User-Agent", f"authproxy/{__version__} (check)"), *request.fields]
         body = None
         if request.body is not None:
             body = RequestBody(BytesIO(request.body), len(request.body))
+        fields = forwardable(own, overrides=self._overrides, client=None)
         outbound = OutboundRequest(
-            request.method,
-            request.target,
-            [
-                ("Host", self._way.url.authority),
-                *forwardable(own, overrides=self._overrides, client=None),
-            ],
-            body,
+            request.method, request.target, [("Host", way.url.authority), *fields], body
         )
-        self._sent.append(token.fetched.value)
+        self._sent_tokens.append(token.fetched.value)
         answer = adapter.exchange(outbound, f"Bearer {token.fetched.value}")
         self.clock_offset = date_ahead_of(answer.field("date"), time.time())
         excerpt = BodyExcerpt(answer.field("content-encoding"))
         excerpt.feed(answer.beginning())
         challenge = answer.field("www-authenticate") or ""
         scheme, _, parameters = challenge.partition(" ")
-        location = urlsplit(answer.field("location") or "")
-        seen = Seen(
+        # Nothing is parsed that a target may have malformed.
+        location = re.split("[?#]", answer.field("location") or "", maxsplit=1)[0]
+        response = Response(
             status=answer.status,
             reason=self._shown(answer.reason),
             text=self._shown(excerpt.text()),
             challenge=f"{self._shown(scheme)} {self._shown(parameters)}".strip(),
-            location=self._shown(location._replace(query="", fragment="").geturl()),
+            location=self._shown(location),
         )
-        demanded = challenged_claims(challenge) if answer.status == 401 else None
-        return seen, demanded
+        return response, challenged_claims(challenge) if answer.status == 401 else None
 
     def _shown(self, text: str) -> str:
-        """Return what the target says, without what it was sent, on one line."""
-        return _one_line(self._redact(text[:_READ_LIMIT], self._sent))
+        """Return what the target says on one line, without what it was sent."""
+        text = self._redact(text[:_READ_LIMIT], self._sent_tokens)
+        text = printable(" ".join(text.split()))
+        return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}..."
 
 
-def silent(seconds: float) -> ProbeFailed:
-    """Return what it means that the target took the request and did not answer."""
-    return ProbeFailed(
-        f"the target did not answer for {seconds:g} s",
-        Advice(
-            "The target, or a gateway before it, is overloaded or hangs",
-            "Try again; look at its own log",
+def no_response(error: RequestError, way: Way, seconds: float) -> Finding:
+    """Return what it means that no response came within `seconds`, or none that is valid."""
+    words = printable(str(error))
+    return first(
+        Rule(
+            isinstance(error, TargetTimeout),
+            f"the target did not answer for {seconds:g} s",
+            Advice(
+                "The target, or a gateway before it, is overloaded or hangs",
+                "Try again; look at its own log",
+            ),
+            Advice(
+                "What it does takes longer than that",
+                "Raise TARGET_READ_TIMEOUT_SECONDS, and --timeout of this check",
+            ),
         ),
-        Advice(
-            "What it does takes longer than that",
-            "Raise TARGET_READ_TIMEOUT_SECONDS, and --timeout of this check",
+        Rule(
+            isinstance(error, TargetUnreachable),
+            words,
+            Advice(
+                "The target was reached a moment ago, and is not now: it restarts, or "
+                "something on the way limits connections",
+                "Run the check again",
+            ),
+        ),
+        Rule(
+            True,
+            words,
+            Advice(
+                "The target, or what stands before it, does not speak HTTP/1.1 or gave up",
+                f"Look at its own log; check the port in {way.setting}",
+            ),
         ),
     )
-
-
-def _one_line(text: str) -> str:
-    text = printable(" ".join(text.split()))
-    return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}..."

@@ -1,16 +1,19 @@
-"""What `authproxy check` finds out, as data: steps, their outcomes, and advice.
+"""What `authproxy check` finds out, as data: steps, their outcomes, causes and hints.
 
 A probe looks at one thing and returns a `Finding`; a `Step` is a finding with
-its name and how long it took.
+its name and how long it took. What a failure means is looked up in a table of
+rules (`first`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from authproxy.errors import AuthProxyError
 
@@ -31,11 +34,12 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Advice:
-    """One likely cause, what mends it, and the commands for that, if there are any."""
+    """One likely cause, a hint, and commands that help; in a rule it counts `when` that holds."""
 
     cause: str
-    mend: str = ""
+    hint: str = ""
     commands: tuple[str, ...] = ()
+    when: object = field(default=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,23 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     advice: tuple[Advice, ...] = ()
+
+
+class Rule:
+    """A row of a table: what it means `when` that holds, and the likely causes in order."""
+
+    def __init__(
+        self, when: object, summary: str, *causes: Advice, outcome: Outcome = Outcome.FAILED
+    ) -> None:
+        self.when = when
+        advice = tuple(cause for cause in causes if cause.when)
+        self.finding = Finding(summary, outcome, advice=advice)
+
+
+def first(*rules: Rule, facts: Mapping[str, Any] | None = None) -> Finding:
+    """Return what the first rule says that holds; the last one must always hold."""
+    finding = next(rule.finding for rule in rules if rule.when)
+    return replace(finding, facts=facts or {})
 
 
 @dataclass(frozen=True)
@@ -74,48 +95,34 @@ class Step:
 class ProbeFailed(AuthProxyError):
     """A probe could not do what later ones need; `finding` says why."""
 
-    def __init__(
-        self,
-        summary: str,
-        *advice: Advice,
-        facts: Mapping[str, Any] | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(summary)
-        self.finding = Finding(summary, Outcome.FAILED, facts or {}, notes, advice)
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.summary)
+        self.finding = finding
 
 
 class TookTooLong(AuthProxyError):
     """A probe was given up at its limit."""
 
 
-class _Handover(Generic[T]):
-    """What came of a function that ran in another thread."""
-
-    value: T
-    error: BaseException | None = None
-
-
 def within(seconds: float, function: Callable[[], T]) -> T:
     """Return `function()`, or raise TookTooLong.
 
-    Name resolution and an identity's libraries know no limit of their own. What is given
+    Name resolution and an identity's libraries have no limit of their own. What is given
     up goes on in a thread that does not outlive the process.
     """
-    came: _Handover[T] = _Handover()
+    result: Future[T] = Future()
 
     def run() -> None:
         try:
-            came.value = function()
-        # Handed over as it is to whoever waits.
+            result.set_result(function())
+        # Raised in the thread that waits.
         except BaseException as error:  # noqa: BLE001
-            came.error = error
+            result.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TookTooLong(f"given up after {seconds:g} s")
-    if came.error is not None:
-        raise came.error
-    return came.value
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return result.result(seconds)
+    except FutureTimeout:
+        if result.done():  # it is the function's own
+            raise
+        raise TookTooLong(f"given up after {seconds:g} s") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from urllib3.util.ssltransport import SSLTransport
+from urllib3.util.ssl_ import ssl_wrap_socket
 
 from authproxy.diagnose.handshakes import explain_handshake
 from authproxy.diagnose.network import Way
@@ -26,7 +26,7 @@ def secure(
     again: Callable[[], socket.socket],
     now: datetime,
 ) -> Finding:
-    """Do the handshake as requests will, and tell of the certificate.
+    """Do the handshake as requests will, and describe the certificate.
 
     `again` opens another such channel: where the certificate is not accepted,
     it is looked at over that. Raises ProbeFailed.
@@ -36,30 +36,24 @@ def secure(
     except OSError as error:
         seen = None
         if isinstance(error, ssl.SSLCertVerificationError):
-            seen = _looked_at(way, again)
-        summary, advice = explain_handshake(error, way.handshake, seen, now)
-        raise ProbeFailed(summary, *advice, facts=seen.facts if seen else None) from error
-    return _told(certificate, protocol, way, now)
+            seen = _unverified(way, again)
+        raise ProbeFailed(explain_handshake(error, way, seen, now)) from error
+    return _secured(certificate, protocol, way, now)
 
 
 def _shake_hands(
     way: Way, channel: socket.socket, context: ssl.SSLContext
 ) -> tuple[PeerCertificate | None, str]:
     name = way.url.host.rstrip(".")
-    secured: ssl.SSLSocket | SSLTransport
-    if isinstance(channel, ssl.SSLSocket):  # TLS within the TLS of an https:// proxy
-        secured = SSLTransport(channel, context, server_hostname=name)
-    else:
-        secured = context.wrap_socket(channel, server_hostname=name)
-    with secured:
+    within_tls = isinstance(channel, ssl.SSLSocket)  # that of an https:// proxy
+    with ssl_wrap_socket(
+        channel, ssl_context=context, server_hostname=name, tls_in_tls=within_tls
+    ) as secured:
         der = secured.getpeercert(binary_form=True) or b""
-        try:
-            return PeerCertificate.from_der(der), str(secured.version())
-        except ValueError:  # OpenSSL takes certificates that cryptography finds too odd
-            return None, str(secured.version())
+        return PeerCertificate.from_der(der), str(secured.version())
 
 
-def _looked_at(way: Way, again: Callable[[], socket.socket]) -> PeerCertificate | None:
+def _unverified(way: Way, again: Callable[[], socket.socket]) -> PeerCertificate | None:
     """Return the certificate that is presented to whoever does not verify it."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
@@ -68,10 +62,12 @@ def _looked_at(way: Way, again: Callable[[], socket.socket]) -> PeerCertificate 
         with again() as channel:
             return _shake_hands(way, channel, unverified)[0]
     except (OSError, AuthProxyError):
-        return None  # then the fault is told without it
+        return None  # then the fault is described without it
 
 
-def _told(certificate: PeerCertificate | None, protocol: str, way: Way, now: datetime) -> Finding:
+def _secured(
+    certificate: PeerCertificate | None, protocol: str, way: Way, now: datetime
+) -> Finding:
     if certificate is None:
         return Finding(
             f"{protocol}, and a certificate that is accepted", facts={"protocol": protocol}

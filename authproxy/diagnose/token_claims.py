@@ -1,4 +1,4 @@
-"""What a token says of itself. The token is not verified: that is its audience's part."""
+"""What a token says of itself. It is not verified: that is its audience's part."""
 
 from __future__ import annotations
 
@@ -73,10 +73,15 @@ def utc(moment: float) -> str:
 
 def text_of(value: object) -> str:
     """Return a JSON value as one line of printable text."""
-    if isinstance(value, list):
-        return ", ".join(map(text_of, value))
-    text = value if isinstance(value, str) else json.dumps(value)
-    return printable(text)
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(printable(each if isinstance(each, str) else _json(each)) for each in values)
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # what could just be read may be too deep to be written
+        return "..."
 
 
 def printable(text: str) -> str:

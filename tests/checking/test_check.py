@@ -140,7 +140,7 @@ def test_what_goes_to_the_target_is_what_the_proxy_sends(run: Run, target: Upstr
     check = run(
         "--path", "/api/v1/labels?x=%2F", OVERRIDE_REQUEST_HEADERS='{"x-scope": "s3cret-tenant"}'
     )
-    assert check.outcomes["request"] == "failed"  # for "ok" is no answer of Prometheus's API
+    assert check.outcomes["request"] == "failed"  # for "ok" is no response of Prometheus's API
     sent = target.only()
     assert (sent.method, sent.target) == (b"GET", b"/api/v1/labels?x=%2F")
     assert sent.one("X-Scope") == "s3cret-tenant"
@@ -221,7 +221,7 @@ def faults(
 
 
 @pytest.mark.parametrize(
-    ("fault", "failed", "says", "mends"),
+    ("fault", "failed", "says", "hint"),
     [
         ("expired", "tls", r"the certificate has expired on 20\d\d-.* UTC, 1 day ago", "renew it"),
         (
@@ -237,8 +237,8 @@ def faults(
         ("unheard of", "dns", "workspace.invalid", "Correct TARGET_HOST"),
     ],
 )
-def test_where_the_way_ends_is_told_with_what_mends_it(
-    faults: Faults, fault: str, failed: str, says: str, mends: str
+def test_where_the_way_ends_is_reported_with_a_hint(
+    faults: Faults, fault: str, failed: str, says: str, hint: str
 ) -> None:
     check = faults.checks[fault]
     assert (check.status, check.errors) == (3, "")
@@ -251,7 +251,7 @@ def test_where_the_way_ends_is_told_with_what_mends_it(
         **dict.fromkeys([name for name in after if name in outcomes], "skipped"),
     }
     assert re.search(says, check.step(failed)["summary"]), check.step(failed)
-    assert mends in check.advice(failed)
+    assert hint in check.advice(failed)
 
 
 def test_nothing_is_sent_to_whom_the_certificate_does_not_prove(
@@ -275,7 +275,7 @@ def test_who_opens_tls_on_the_way_is_named(
     upstream.close()
     first, *_ = check.step("tls")["advice"]
     assert "A proxy on the way opens TLS and signs as trustme" in first["cause"]
-    assert "TARGET_CA_FILE" in first["mend"]
+    assert "TARGET_CA_FILE" in first["hint"]
     assert check.outcomes["proxy"] == "ok"
 
 
@@ -300,7 +300,7 @@ def test_a_proxy_that_refuses_is_told_from_a_target_that_does(run: Run) -> None:
 # -- The identity --------------------------------------------------------------
 
 
-def test_a_refusal_of_entras_is_explained_with_cause_mend_and_message(
+def test_a_refusal_of_entras_is_explained_with_cause_hint_and_message(
     run: Run, entra: StandInEntra, tmp_path: Path
 ) -> None:
     settings = application_settings(entra, tmp_path)
@@ -382,7 +382,7 @@ def test_our_certificate_is_shown_and_its_end_foretold(
     assert check.outcomes["token"] == "ok"
 
 
-# -- What the target answers ---------------------------------------------------
+# -- How the target responds ----------------------------------------------------
 
 
 def test_a_missing_role_to_write_is_assigned_by_a_command(
@@ -431,7 +431,7 @@ def test_an_audience_for_the_other_endpoint_is_told_by_the_token(
         f"The token is for https://monitor.azure.com, and {QUERY_HOST} takes those for "
         "https://prometheus.monitor.azure.com only"
     )
-    assert "AUDIENCE=https://prometheus.monitor.azure.com" in first["mend"]
+    assert "AUDIENCE=https://prometheus.monitor.azure.com" in first["hint"]
 
 
 def test_a_target_in_trouble_is_quoted_but_never_what_was_sent_to_it(
@@ -474,12 +474,22 @@ def test_what_was_sent_to_it_is_not_quoted_in_any_field_or_form(
         assert left(shared_entra.issued[-1].value, check.output) == set()
 
 
-def test_a_silent_target_is_given_up(run: Run, target: Upstream) -> None:
+@pytest.mark.parametrize("drip", ["", "x"])
+def test_a_target_without_a_whole_response_is_given_up(
+    run: Run, target: Upstream, drip: str
+) -> None:
     gate = target.gate()
-    target.respond(lambda exchange: gate.wait())
-    check = run("--timeout", "2")
+
+    def begin(exchange: Exchange) -> None:
+        exchange.send("HTTP/1.1 200 OK\r\nX: " if drip else "")
+        while True:  # until the check closes the connection
+            gate.wait_at_most(0.1)
+            exchange.send(drip)
+
+    target.respond(begin if drip else lambda exchange: gate.wait())
+    check = run("--timeout", "4")
     assert check.status == 3
-    assert check.step("request")["summary"].startswith("the target did not answer for 2 s")
+    assert check.step("request")["summary"].startswith("the target did not answer for 4 s")
     assert "TARGET_READ_TIMEOUT_SECONDS" in check.advice("request")
     gate.open()
 

@@ -1,4 +1,4 @@
-"""The rules of `authproxy check`: which request does no harm, and what an answer means."""
+"""The rules of `authproxy check`: which request does no harm, and what a response means."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.diagnose.answers import Asked, Seen, judge
-from authproxy.diagnose.handshakes import Handshake, explain_handshake
+from authproxy.diagnose.handshakes import explain_handshake
 from authproxy.diagnose.identity import Token, clock, token_offset
 from authproxy.diagnose.kinds import EMPTY_WRITE, Kind, request_for
+from authproxy.diagnose.network import Way
 from authproxy.diagnose.peer_certificates import PeerCertificate
 from authproxy.diagnose.report import Style, lines_of
+from authproxy.diagnose.responses import Asked, Response, judge
 from authproxy.diagnose.steps import Advice, Finding, Outcome, Step, TookTooLong, within
 from authproxy.http1.urls import TargetURL
 from authproxy.identity.credentials import FetchedToken
@@ -81,7 +82,7 @@ def test_an_empty_write_is_snappy_of_nothing() -> None:
     assert bytes(cramjam.snappy.compress_raw(b"")) == EMPTY_WRITE
 
 
-# -- What the answer means -----------------------------------------------------
+# -- What the response means ---------------------------------------------------
 
 
 def asked(
@@ -96,39 +97,45 @@ def asked(
 TO_A_QUERY = asked()
 TO_A_WRITE = asked(INGESTION + RULE, scope=TO_WRITE)
 TO_ANOTHER = asked("api.example.com", scope="api://m/.default")
+TO_EXAMPLE = Way(TargetURL.parse("a.example.com"))
 SUCCESS = '{"status":"success","data":{"resultType":"vector","result":['
 
 
 @pytest.mark.parametrize(
     ("request_sent", "seen", "outcome", "says"),
     [
-        (TO_A_QUERY, Seen(200, "OK", SUCCESS), "ok", ""),
-        (TO_A_QUERY, Seen(200, "OK", '{"data": {}, "status": "success"}'), "ok", ""),
-        (TO_A_QUERY, Seen(200, "OK", "<html>Sign in"), "failed", "no answer of Prometheus's API"),
-        (TO_A_QUERY, Seen(422, "", '{"status":"error"}'), "warning", "not the query"),
-        (TO_A_QUERY, Seen(404, "Not Found"), "failed", "no Prometheus API"),
-        (TO_A_QUERY, Seen(302, "", location="https://b"), "failed", "leads to https://b"),
-        (TO_A_QUERY, Seen(401, "Unauthorized"), "failed", "does not take the token"),
-        (TO_A_QUERY, Seen(403, "Forbidden"), "failed", "refuses the identity"),
-        (TO_A_QUERY, Seen(429, ""), "warning", "throttling"),
-        (TO_A_QUERY, Seen(503, ""), "failed", "in trouble itself"),
-        (TO_A_WRITE, Seen(200, "OK"), "ok", ""),
-        (TO_A_WRITE, Seen(204, ""), "ok", ""),
-        (TO_A_WRITE, Seen(400, "", "The payload is empty"), "ok", "takes the identity"),
-        (TO_A_WRITE, Seen(400, "", "no samples for the stream"), "ok", "takes the identity"),
-        (TO_A_WRITE, Seen(400, "", "InvalidStream: not in the rule"), "failed", "with the URL"),
-        (TO_A_WRITE, Seen(404, ""), "failed", "nothing to write to"),
-        (TO_A_WRITE, Seen(415, ""), "warning", "does not like POST"),
-        (asked(INGESTION, scope=TO_WRITE), Seen(404, ""), "warning", "nothing of the role"),
-        (TO_ANOTHER, Seen(200, "OK"), "ok", ""),
-        (TO_ANOTHER, Seen(404, ""), "ok", "it is reached"),
-        (TO_ANOTHER, Seen(405, ""), "ok", "it is reached"),
-        (TO_ANOTHER, Seen(301, "", location="/a"), "warning", "leads to /a"),
-        (TO_ANOTHER, Seen(500, ""), "failed", "in trouble itself"),
-        (asked("api.example.com", path="/a"), Seen(404, ""), "failed", "finds nothing"),
+        (TO_A_QUERY, Response(200, "OK", SUCCESS), "ok", ""),
+        (TO_A_QUERY, Response(200, "OK", '{"data": {}, "status": "success"}'), "ok", ""),
+        (
+            TO_A_QUERY,
+            Response(200, "OK", "<html>Sign in"),
+            "failed",
+            "no answer of Prometheus's API",
+        ),
+        (TO_A_QUERY, Response(422, "", '{"status":"error"}'), "warning", "not the query"),
+        (TO_A_QUERY, Response(404, "Not Found"), "failed", "no Prometheus API"),
+        (TO_A_QUERY, Response(302, "", location="https://b"), "failed", "leads to https://b"),
+        (TO_A_QUERY, Response(401, "Unauthorized"), "failed", "does not take the token"),
+        (TO_A_QUERY, Response(403, "Forbidden"), "failed", "refuses the identity"),
+        (TO_A_QUERY, Response(429, ""), "warning", "throttling"),
+        (TO_A_QUERY, Response(503, ""), "failed", "in trouble itself"),
+        (TO_A_WRITE, Response(200, "OK"), "ok", ""),
+        (TO_A_WRITE, Response(204, ""), "ok", ""),
+        (TO_A_WRITE, Response(400, "", "The payload is empty"), "ok", "takes the identity"),
+        (TO_A_WRITE, Response(400, "", "no samples for the stream"), "ok", "takes the identity"),
+        (TO_A_WRITE, Response(400, "", "InvalidStream: not in the rule"), "failed", "with the URL"),
+        (TO_A_WRITE, Response(404, ""), "failed", "nothing to write to"),
+        (TO_A_WRITE, Response(415, ""), "warning", "does not like POST"),
+        (asked(INGESTION, scope=TO_WRITE), Response(404, ""), "warning", "nothing of the role"),
+        (TO_ANOTHER, Response(200, "OK"), "ok", ""),
+        (TO_ANOTHER, Response(404, ""), "ok", "it is reached"),
+        (TO_ANOTHER, Response(405, ""), "ok", "it is reached"),
+        (TO_ANOTHER, Response(301, "", location="/a"), "warning", "leads to /a"),
+        (TO_ANOTHER, Response(500, ""), "failed", "in trouble itself"),
+        (asked("api.example.com", path="/a"), Response(404, ""), "failed", "finds nothing"),
     ],
 )
-def test_an_answer_means(request_sent: Asked, seen: Seen, outcome: str, says: str) -> None:
+def test_a_response_means(request_sent: Asked, seen: Response, outcome: str, says: str) -> None:
     finding = judge(seen, request_sent)
     assert finding.outcome.value == outcome
     assert says in finding.summary
@@ -137,11 +144,11 @@ def test_an_answer_means(request_sent: Asked, seen: Seen, outcome: str, says: st
 
 
 def advised(finding: Finding) -> str:
-    return "\n".join(f"{one.cause}|{one.mend}|{one.commands}" for one in finding.advice)
+    return "\n".join(f"{one.cause}|{one.hint}|{one.commands}" for one in finding.advice)
 
 
 def test_a_missing_role_to_read_is_assigned_on_the_workspace() -> None:
-    first, second = judge(Seen(403, "Forbidden"), TO_A_QUERY).advice
+    first, second = judge(Response(403, "Forbidden"), TO_A_QUERY).advice
     assert '"Monitoring Data Reader" on the Azure Monitor workspace' in first.cause
     find, assign = first.commands
     assert f"[?metrics.prometheusQueryEndpoint=='https://{QUERY}'].id" in find
@@ -152,24 +159,24 @@ def test_a_missing_role_to_read_is_assigned_on_the_workspace() -> None:
 
 def test_a_person_gets_a_role_as_a_person() -> None:
     person = asked(INGESTION + RULE, scope=TO_WRITE, scp="user_impersonation")
-    assert "--assignee-principal-type User " in advised(judge(Seen(403, ""), person))
+    assert "--assignee-principal-type User " in advised(judge(Response(403, ""), person))
 
 
 def test_an_id_that_could_end_a_command_is_left_for_the_operator_to_fill_in() -> None:
     wicked = asked(oid='"; rm -rf / #')
-    told = advised(judge(Seen(403, ""), wicked))
+    told = advised(judge(Response(403, ""), wicked))
     assert "rm -rf" not in told
     assert "--assignee-object-id OBJECT_ID " in told
 
 
 def test_a_role_is_not_the_first_cause_where_the_audience_is_another() -> None:
     mixed_up = asked(INGESTION + RULE, scope=TO_QUERY)
-    first, *_ = judge(Seen(403, ""), mixed_up).advice
-    assert first.mend == f"Leave AUDIENCE out, or set AUDIENCE={TO_WRITE}"
+    first, *_ = judge(Response(403, ""), mixed_up).advice
+    assert first.hint == f"Leave AUDIENCE out, or set AUDIENCE={TO_WRITE}"
 
 
 def test_a_trailing_slash_is_no_other_audience() -> None:
-    told = advised(judge(Seen(401, ""), asked(aud="https://prometheus.monitor.azure.com/")))
+    told = advised(judge(Response(401, ""), asked(aud="https://prometheus.monitor.azure.com/")))
     assert "AUDIENCE" not in told
     assert "another tenant" in told
 
@@ -179,13 +186,13 @@ def test_a_challenge_names_the_audience_and_the_tenant() -> None:
         'Bearer authorization_uri="https://login.microsoftonline.com/1111-home/oauth2", '
         'resource_id="https://store.example.com"'
     )
-    told = advised(judge(Seen(401, "", challenge=challenge), TO_ANOTHER))
+    told = advised(judge(Response(401, "", challenge=challenge), TO_ANOTHER))
     assert "AUDIENCE=https://store.example.com" in told
     assert "AAD_TENANT_ID=1111-home" in told
 
 
 def test_private_endpoints_come_before_roles_where_the_target_speaks_of_them() -> None:
-    seen = Seen(403, "", "Access is denied: public network access is disabled")
+    seen = Response(403, "", "Access is denied: public network access is disabled")
     first, *_ = judge(seen, TO_A_QUERY).advice
     assert "private endpoints" in first.cause
 
@@ -199,7 +206,9 @@ def presented(*names: str, days: float = 90) -> PeerCertificate:
     )
     pem = issued.cert_chain_pems[0].bytes()
     der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    return PeerCertificate.from_der(der)
+    certificate = PeerCertificate.from_der(der)
+    assert certificate is not None
+    return certificate
 
 
 def unverified(code: int, message: str = "words") -> ssl.SSLCertVerificationError:
@@ -245,14 +254,15 @@ def tls_error(reason: str) -> ssl.SSLError:
 def test_a_failed_handshake_means(
     error: OSError, certificate: PeerCertificate | None, says: str, first_cause: str
 ) -> None:
-    summary, advice = explain_handshake(error, Handshake("a.example.com", 443), certificate, NOW)
-    assert says in summary
-    assert first_cause in advice[0].cause
-    assert all(one.mend for one in advice[:1])
+    finding = explain_handshake(error, TO_EXAMPLE, certificate, NOW)
+    assert says in finding.summary
+    assert first_cause in finding.advice[0].cause
+    assert finding.advice[0].hint
 
 
 def test_a_name_of_azures_that_another_signs_for_is_intercepted_before_it_is_private() -> None:
-    _, advice = explain_handshake(unverified(20), Handshake(QUERY, 443), presented(QUERY), NOW)
+    way = Way(TargetURL.parse(QUERY))
+    advice = explain_handshake(unverified(20), way, presented(QUERY), NOW).advice
     assert "A proxy on the way opens TLS" in advice[0].cause
     assert "private authority" in advice[1].cause
 
@@ -305,7 +315,7 @@ STEP = Step(
         Outcome.FAILED,
         notes=("a note",),
         advice=(
-            Advice("A cause", "A mend", ("a long command that is to be pasted in one piece",)),
+            Advice("A cause", "A hint", ("a long command that is to be pasted in one piece",)),
         ),
     ),
     milliseconds=12.3,
@@ -318,7 +328,7 @@ def test_a_step_is_told_in_whole_lines_where_nobody_wraps_them() -> None:
         "✗ request        12 ms  one two three four five six seven eight nine ten eleven twelve",
         f"{lead[:-1]}a note",
         "    1. A cause.",
-        "       A mend.",
+        "       A hint.",
         f"         $ {COMMAND}",
     ]
 
@@ -356,6 +366,6 @@ def test_an_error_of_a_probe_is_its_callers() -> None:
 
 
 @given(st.integers(min_value=100, max_value=599), st.text(), st.text(), st.text())
-def test_any_answer_can_be_judged(status: int, text: str, challenge: str, location: str) -> None:
+def test_any_response_can_be_judged(status: int, text: str, challenge: str, location: str) -> None:
     for request_sent in (TO_A_QUERY, TO_A_WRITE, TO_ANOTHER):
-        judge(Seen(status, "", text, challenge, location), request_sent)
+        judge(Response(status, "", text, challenge, location), request_sent)

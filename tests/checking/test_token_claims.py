@@ -62,3 +62,10 @@ def test_an_expiry_is_told_before_and_after_it() -> None:
 def test_any_token_can_be_looked_at(value: str) -> None:
     claims_of(value)
     claims_of(f"a.{value}.b")
+
+
+@pytest.mark.parametrize("depth", [*range(800, 1000, 3), 5_000, 100_000])
+def test_a_claim_of_any_depth_can_be_shown_or_makes_the_token_opaque(depth: int) -> None:
+    for opening, closing in ("[", "]"), ('{"":', "}"):
+        nested = f'{{"aud": {opening * depth}0{closing * depth}}}'
+        shown(claims_of(jwt(nested.encode())) or {})

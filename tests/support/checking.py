@@ -85,7 +85,7 @@ class Check:
     def advice(self, name: str) -> str:
         """Return the advice of a step as one text."""
         return "\n".join(
-            "\n".join([one["cause"], one["mend"], *one["commands"]])
+            "\n".join([one["cause"], one["hint"], *one["commands"]])
             for one in self.step(name)["advice"]
         )
 
