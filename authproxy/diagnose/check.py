@@ -36,7 +36,7 @@ from authproxy.tls import client_context, forward_proxy
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
-Tell = Callable[[Step], object]
+OnStep = Callable[[Step], object]
 
 #: Seconds that a step may take unless told otherwise.
 STEP_SECONDS = 30.0
@@ -45,15 +45,15 @@ _IN_CLEAR = Finding("none: TARGET_ALLOW_HTTP is set, and tokens travel in clear"
 
 
 def run_check(
-    settings: Settings, tell: Tell, *, limit: float = STEP_SECONDS, path: str | None = None
+    settings: Settings, on_step: OnStep, *, limit: float = STEP_SECONDS, path: str | None = None
 ) -> list[Step]:
-    """Go through the steps, tell of each when it is done, and return them all.
+    """Go through the steps, call `on_step` with each when it is done, and return them all.
 
     `limit` is in seconds, for each step; `path` that of the request. Raises
     SettingsError where a CA bundle of the environment cannot be read.
     """
     with ExitStack() as stack:
-        return _Check(settings, tell, limit, stack).run(path)
+        return _Check(settings, on_step, limit, stack).run(path)
 
 
 def exit_status(steps: Sequence[Step]) -> int:
@@ -64,9 +64,9 @@ def exit_status(steps: Sequence[Step]) -> int:
 class _Check:
     """One run; `stack` closes what it opens."""
 
-    def __init__(self, settings: Settings, tell: Tell, limit: float, stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, on_step: OnStep, limit: float, stack: ExitStack) -> None:
         self._settings = settings
-        self._tell = tell
+        self._on_step = on_step
         self._limit = limit
         self._stack = stack
         self._steps: list[Step] = []
@@ -177,7 +177,7 @@ class _Check:
 
     def _add(self, step: Step) -> None:
         self._steps.append(step)
-        self._tell(step)
+        self._on_step(step)
 
 
 def _now() -> datetime:

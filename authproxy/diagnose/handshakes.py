@@ -98,10 +98,7 @@ def explain_handshake(
         ),
         Rule(code == _EXPIRED, f"the certificate has expired{ended}", renew, _clock("ahead")),
         Rule(
-            code == _NOT_YET_VALID,
-            f"the certificate is not valid{begins}",
-            _clock("behind"),
-            renew,
+            code == _NOT_YET_VALID, f"the certificate is not valid{begins}", _clock("behind"), renew
         ),
         Rule(
             code in _UNTRUSTED and intercepted,
@@ -111,11 +108,7 @@ def explain_handshake(
             incomplete,
         ),
         Rule(
-            code in _UNTRUSTED,
-            untrusted,
-            replace(private, commands=show),
-            intercepting,
-            incomplete,
+            code in _UNTRUSTED, untrusted, replace(private, commands=show), intercepting, incomplete
         ),
         Rule(
             code is not None,

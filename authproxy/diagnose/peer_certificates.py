@@ -20,14 +20,6 @@ _NOTICE_SHARE = 3
 _AZURE_ISSUERS = ("microsoft", "digicert")
 _AZURE = (".azure.com", ".azure.us", ".azure.cn")
 
-#: What `cryptography` raises for certificates that OpenSSL takes.
-_UNREADABLE = (
-    ValueError,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-
 
 @dataclass(frozen=True)
 class PeerCertificate:
@@ -57,7 +49,9 @@ class PeerCertificate:
                 not_before=certificate.not_valid_before_utc,
                 not_after=certificate.not_valid_after_utc,
             )
-        except _UNREADABLE:
+        # ValueError, TypeError, x509.DuplicateExtension, ...: cryptography has no common class
+        # for what it cannot read, and a server may present anything.
+        except Exception:  # noqa: BLE001
             return None
 
     @property

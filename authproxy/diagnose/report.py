@@ -76,26 +76,25 @@ class Style:
 
 def lines_of(step: Step, style: Style) -> Iterator[str]:
     """Yield the lines of a step."""
-    mark = _MARKS[step.outcome] if style.marks else step.outcome.value
-    took = f"{step.milliseconds:.0f} ms" if step.milliseconds else ""
-    lead = f"{mark:<{1 if style.marks else 7}} {step.name:<11} {took:>8}  "
-    first, *more = _wrapped(step.finding.summary, style, len(lead))
-    painted = style.of_outcome(step.outcome, lead[: len(lead) - 10]) + lead[len(lead) - 10 :]
-    yield f"{painted}{first}"
-    indent = " " * len(lead)
-    yield from (f"{indent}{line}" for line in more)
-    for note in step.finding.notes:
-        yield from (f"{indent}{line}" for line in _wrapped(note, style, len(lead)))
-    for number, advice in enumerate(step.finding.advice, 1):
+    finding = step.finding
+    mark = _MARKS[step.outcome] if style.marks else f"{step.outcome.value:<7}"
+    name, took = f"{mark} {step.name:<11}", f"{step.milliseconds:.0f} ms"
+    took = f" {took if step.milliseconds else '':>8}  "
+    indent = " " * len(name + took)
+    texts = (finding.summary, *finding.notes)
+    first, *more = (line for text in texts for line in _wrapped(text, style, len(indent)))
+    yield f"{style.of_outcome(step.outcome, name)}{took}{first}"
+    yield from (indent + line for line in more)
+    for number, advice in enumerate(finding.advice, 1):
         yield from _advice(number, advice, style)
 
 
 def _advice(number: int, advice: Advice, style: Style) -> Iterator[str]:
     lead = f"    {number}. "
     indent = " " * len(lead)
-    first, *more = _wrapped(f"{advice.cause}.", style, len(lead))
-    yield lead + style.strong(first)
-    yield from (indent + style.strong(line) for line in more)
+    for line in _wrapped(f"{advice.cause}.", style, len(lead)):
+        yield lead + style.strong(line)
+        lead = indent
     if advice.hint:
         yield from (indent + line for line in _wrapped(f"{advice.hint}.", style, len(indent)))
     # Never wrapped: they are to be pasted.
@@ -122,26 +121,21 @@ def ending(steps: Sequence[Step], exit_status: int, style: Style) -> str:
 
 def report(checked: Sequence[tuple[Route, Sequence[Step]]], exit_status: int) -> dict[str, Any]:
     """Return what `--json` prints: docs/command-line.md describes it."""
-    about = [_route(route) for route, _ in checked]
+    about = [
+        {
+            "target": str(route.settings.target),
+            "identity_type": route.settings.identity_type,
+            "scope": route.settings.scope,
+        }
+        for route, _ in checked
+    ]
     several = any(route.name for route, _ in checked)
+    named = [{"name": route.name, **of} for (route, _), of in zip(checked, about, strict=True)]
     return {
         **_ending(exit_status),
         **(dict.fromkeys(about[0]) if several else about[0]),
         "steps": [_step(step, route.name or None) for route, steps in checked for step in steps],
-        "routes": [
-            {"name": route.name, **each}
-            for (route, _), each in zip(checked, about, strict=True)
-            if several
-        ],
-    }
-
-
-def _route(route: Route) -> dict[str, Any]:
-    settings = route.settings
-    return {
-        "target": str(settings.target),
-        "identity_type": settings.identity_type,
-        "scope": settings.scope,
+        "routes": named if several else [],
     }
 
 

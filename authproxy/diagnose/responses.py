@@ -238,9 +238,7 @@ def _forbidden(response: Response, asked: Asked) -> tuple[Advice, ...]:
             when=not known,
         ),
         Advice(
-            "A gateway or firewall before the target refuses",
-            "Ask whoever runs it",
-            when=not known,
+            "A gateway or firewall before the target refuses", "Ask whoever runs it", when=not known
         ),
         Advice(
             'The identity lacks the role "Monitoring Metrics Publisher" on the data collection '

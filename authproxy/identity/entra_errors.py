@@ -67,22 +67,14 @@ _AADSTS: dict[str, _Meaning] = {
         "The resource gives tokens to assigned identities only, and this one is not assigned",
         "Assign it to the resource's enterprise application (Users and groups, or an app role)",
     ),
-    "50173": (
-        "The sign-in was revoked, by a new password for example",
-        _SIGN_IN,
-        _LOGIN,
-    ),
+    "50173": ("The sign-in was revoked, by a new password for example", _SIGN_IN, _LOGIN),
     "500011": (
         "The tenant knows no resource of the name in AUDIENCE",
         "Check AUDIENCE (https://monitor.azure.com/.default to ingest, "
         "https://prometheus.monitor.azure.com/.default to query) and that cloud and tenant "
         "match",
     ),
-    "500133": (
-        "The assertion that proves the identity is outside its validity",
-        _CLOCK,
-        _TIME,
-    ),
+    "500133": ("The assertion that proves the identity is outside its validity", _CLOCK, _TIME),
     "53003": (
         "A Conditional Access policy refuses this identity a token",
         "Let whoever keeps the tenant's policies look up the Trace ID in the sign-in logs",
@@ -112,11 +104,7 @@ _AADSTS: dict[str, _Meaning] = {
         "The certificate's subject or issuer is not one that the application trusts",
         "Add them to the application's trustedCertificateSubjects, or upload the certificate",
     ),
-    "700082": (
-        "The sign-in has expired, for it was not used for long",
-        _SIGN_IN,
-        _LOGIN,
-    ),
+    "700082": ("The sign-in has expired, for it was not used for long", _SIGN_IN, _LOGIN),
     "70043": ("The sign-in has expired by the tenant's policy", _SIGN_IN, _LOGIN),
     "70011": (
         "The scope is not one that Entra can read",
@@ -204,12 +192,7 @@ _PATTERNS: list[tuple[re.Pattern[str], Explanation]] = [
             "The identity endpoint is throttling",
             "Nothing to mend here: it is asked again later",
         ),
-        (
-            r"\bHTTP 5\d\d\b",
-            "IdentityEndpointFailing",
-            "The identity endpoint is failing",
-            _AGAIN,
-        ),
+        (r"\bHTTP 5\d\d\b", "IdentityEndpointFailing", "The identity endpoint is failing", _AGAIN),
         (
             "DefaultAzureCredential failed to retrieve",
             "NoDefaultIdentity",
@@ -222,13 +205,7 @@ _PATTERNS: list[tuple[re.Pattern[str], Explanation]] = [
             "The Azure CLI is not installed, or not on the PATH",
             "Install it, or choose another IDENTITY_TYPE (azurecli is meant for a desk)",
         ),
-        (
-            "please run 'az login'",
-            "AzureCliSignedOut",
-            "Nobody is signed in",
-            _SIGN_IN,
-            _LOGIN,
-        ),
+        ("please run 'az login'", "AzureCliSignedOut", "Nobody is signed in", _SIGN_IN, _LOGIN),
         (
             "certificate[ _]verify[ _]failed|CertificateVerifyError",
             "AuthorityNotTrusted",

@@ -286,7 +286,7 @@ def test_a_proxy_behind_tls_is_gone_through(run: Run, authority: Authority) -> N
     assert {check.outcomes[name] for name in ("proxy", "tls", "request")} == {"ok"}
 
 
-def test_a_proxy_that_refuses_is_told_from_a_target_that_does(run: Run) -> None:
+def test_a_proxy_that_refuses_is_distinguished_from_a_target_that_does(run: Run) -> None:
     with ForwardProxy(b"HTTP/1.1 407 Who are you\r\n\r\n") as proxy:
         check = run(HTTPS_PROXY=f"http://someone:hidden-word@127.0.0.1:{proxy.port}")
         assert check.status == 3
@@ -361,7 +361,7 @@ def test_a_silent_identity_endpoint_is_given_up(run: Run, entra: StandInEntra) -
     assert check.outcomes["tls"] == "ok"
 
 
-def test_our_certificate_is_shown_and_its_end_foretold(
+def test_our_certificate_is_shown_and_its_end_announced(
     run: Run, entra: StandInEntra, tmp_path: Path
 ) -> None:
     ours = ClientAuthority().issue(days=10)
@@ -413,7 +413,7 @@ def test_a_path_where_there_is_nothing_is_no_success(
     assert "Correct the path" in check.advice("request")
 
 
-def test_an_audience_for_the_other_endpoint_is_told_by_the_token(
+def test_an_audience_for_the_other_endpoint_is_seen_in_the_token(
     run: Run, authority: Authority
 ) -> None:
     upstream = Upstream(authority.context(QUERY_HOST))
@@ -494,7 +494,7 @@ def test_a_target_without_a_whole_response_is_given_up(
     gate.open()
 
 
-def test_a_clock_that_is_off_is_told_by_how_much(run: Run, target: Upstream) -> None:
+def test_a_clock_that_is_off_is_reported_with_the_offset(run: Run, target: Upstream) -> None:
     target.respond(answer("200 OK", "Date: Wed, 01 Jan 2020 00:00:00 GMT"))
     check = run()
     assert check.status == 0

@@ -78,10 +78,10 @@ TARGETS: dict[str, tuple[Handler, str]] = {
         "no answer of Prometheus's API",
     ),
     "nul-in-body": (sends(answer("500 Oh", body=b"a\0b\x1b[2J")), "500 Oh: it is in trouble"),
-    "nul-in-status": (sends(b"HTTP/1.1 200 O\0K\r\n\r\n"), "no valid answer"),
-    "nul-in-field": (sends(answer("200 OK", "X: a\0b")), "no valid answer"),
+    "nul-in-status": (sends(b"HTTP/1.1 200 O\0K\r\n\r\n"), "sent no valid"),
+    "nul-in-field": (sends(answer("200 OK", "X: a\0b")), "sent no valid"),
     "many-fields": (sends(answer("200 OK", *MANY, body=SUCCESS)), "answered with 200 OK$"),
-    "endless-head": (endless_head, "no valid answer"),
+    "endless-head": (endless_head, "sent no valid"),
     "endless-body": (endless_body, "500 Oh: it is in trouble"),
     "date": (
         sends(answer("200 OK", "Date: Wed, 99 Jan 99999999999 99:99:99 +9999999", body=SUCCESS)),
@@ -164,7 +164,7 @@ def odd_certificate(home: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_that_cannot_be_read_is_told_without_its_names(
+def test_a_certificate_that_cannot_be_read_is_reported_without_its_names(
     tmp_path: Path, base_settings: dict[str, str]
 ) -> None:
     upstream = Upstream(odd_certificate(tmp_path))

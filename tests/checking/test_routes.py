@@ -101,5 +101,5 @@ def test_the_settings_are_shown_route_by_route(
     lines = settings_of(config, base_settings).splitlines()
     at = lines.index("Route /a")
     # Only what differs from what holds for all.
-    told = [line.split()[0] for line in lines[at + 1 : lines.index("", at)]]
-    assert told == ["Name", "Host", "Path", "StripPath", "TARGET_HOST"]
+    shown = [line.split()[0] for line in lines[at + 1 : lines.index("", at)]]
+    assert shown == ["Name", "Host", "Path", "StripPath", "TARGET_HOST"]

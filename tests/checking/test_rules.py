@@ -164,9 +164,9 @@ def test_a_person_gets_a_role_as_a_person() -> None:
 
 def test_an_id_that_could_end_a_command_is_left_for_the_operator_to_fill_in() -> None:
     wicked = asked(oid='"; rm -rf / #')
-    told = advised(judge(Response(403, ""), wicked))
-    assert "rm -rf" not in told
-    assert "--assignee-object-id OBJECT_ID " in told
+    advice = advised(judge(Response(403, ""), wicked))
+    assert "rm -rf" not in advice
+    assert "--assignee-object-id OBJECT_ID " in advice
 
 
 def test_a_role_is_not_the_first_cause_where_the_audience_is_another() -> None:
@@ -176,9 +176,9 @@ def test_a_role_is_not_the_first_cause_where_the_audience_is_another() -> None:
 
 
 def test_a_trailing_slash_is_no_other_audience() -> None:
-    told = advised(judge(Response(401, ""), asked(aud="https://prometheus.monitor.azure.com/")))
-    assert "AUDIENCE" not in told
-    assert "another tenant" in told
+    advice = advised(judge(Response(401, ""), asked(aud="https://prometheus.monitor.azure.com/")))
+    assert "AUDIENCE" not in advice
+    assert "another tenant" in advice
 
 
 def test_a_challenge_names_the_audience_and_the_tenant() -> None:
@@ -186,9 +186,9 @@ def test_a_challenge_names_the_audience_and_the_tenant() -> None:
         'Bearer authorization_uri="https://login.microsoftonline.com/1111-home/oauth2", '
         'resource_id="https://store.example.com"'
     )
-    told = advised(judge(Response(401, "", challenge=challenge), TO_ANOTHER))
-    assert "AUDIENCE=https://store.example.com" in told
-    assert "AAD_TENANT_ID=1111-home" in told
+    advice = advised(judge(Response(401, "", challenge=challenge), TO_ANOTHER))
+    assert "AUDIENCE=https://store.example.com" in advice
+    assert "AAD_TENANT_ID=1111-home" in advice
 
 
 def test_private_endpoints_come_before_roles_where_the_target_speaks_of_them() -> None:
@@ -200,15 +200,36 @@ def test_private_endpoints_come_before_roles_where_the_target_speaks_of_them() -
 # -- TLS -----------------------------------------------------------------------
 
 
-def presented(*names: str, days: float = 90) -> PeerCertificate:
+def der_of(*names: str, days: float = 90) -> bytes:
     issued = trustme.CA().issue_cert(
         *names, not_before=NOW - timedelta(days=30), not_after=NOW + timedelta(days=days)
     )
     pem = issued.cert_chain_pems[0].bytes()
-    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    certificate = PeerCertificate.from_der(der)
+    return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+
+def presented(*names: str, days: float = 90) -> PeerCertificate:
+    certificate = PeerCertificate.from_der(der_of(*names, days=days))
     assert certificate is not None
     return certificate
+
+
+DER = der_of("a.example.com", "127.0.0.1")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4))
+def test_any_certificate_can_be_looked_at(changes: list[tuple[int, int]]) -> None:
+    der = bytearray(DER)
+    for at, byte in changes:
+        der[at % len(der)] = byte
+    certificate = PeerCertificate.from_der(bytes(der))
+    assert certificate is None or repr(certificate.facts).isprintable()
+
+
+def test_a_certificate_with_a_name_of_a_wrong_type_cannot_be_read() -> None:
+    # The issuer's organization as a BIT STRING, of which cryptography makes a TypeError.
+    name = DER.index(b"\x06\x03\x55\x04\x0a") + 5
+    assert PeerCertificate.from_der(DER[:name] + b"\x03" + DER[name + 1 :]) is None
 
 
 def unverified(code: int, message: str = "words") -> ssl.SSLCertVerificationError:
@@ -295,7 +316,7 @@ def test_the_worst_of_the_clocks_counts(
     assert says in finding.summary
 
 
-def test_a_token_tells_of_a_clock_only_when_it_is_from_the_future() -> None:
+def test_a_token_shows_a_wrong_clock_only_when_it_is_from_the_future() -> None:
     def of(**claims: object) -> float | None:
         return token_offset(Token(FetchedToken("t", 0), claims), 1000)
 
@@ -305,7 +326,7 @@ def test_a_token_tells_of_a_clock_only_when_it_is_from_the_future() -> None:
     assert of() is None
 
 
-# -- How it is told ------------------------------------------------------------
+# -- How it is printed ---------------------------------------------------------
 
 COMMAND = "a long command that is to be pasted in one piece"
 STEP = Step(
@@ -322,7 +343,7 @@ STEP = Step(
 )
 
 
-def test_a_step_is_told_in_whole_lines_where_nobody_wraps_them() -> None:
+def test_a_step_is_printed_in_whole_lines_where_nobody_wraps_them() -> None:
     lead = " " * 25
     assert list(lines_of(STEP, Style())) == [
         "✗ request        12 ms  one two three four five six seven eight nine ten eleven twelve",

@@ -1,4 +1,4 @@
-"""What a token says of itself, told safely."""
+"""What a token says of itself, printed safely."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_time_is_a_number() -> None:
     assert [moment(content, name) for name in ("iat", "nbf", "exp")] == [1000.0, None, None]
 
 
-def test_an_expiry_is_told_before_and_after_it() -> None:
+def test_an_expiry_is_shown_before_and_after_it() -> None:
     assert expiry(4599, 1000) == "1970-01-01T01:16:39Z (in 59 min 59 s)"
     assert expiry(87399, 1000).endswith("(in 23 h 59 min)")
     assert expiry(940, 1000) == "1970-01-01T00:15:40Z (1 min 0 s ago)"
