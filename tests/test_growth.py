@@ -62,9 +62,6 @@ WORTH_IT = 0.0005
 #: Each size is tried so many times before a rule is found to be slow.
 _TRIES = 60
 
-#: So many bytes come at a time, from a client that makes the most of each.
-PIECE = 16
-
 Rule = Callable[[str], object]
 
 ROUTES = RouteTable(
@@ -132,23 +129,6 @@ def parsed(head: str) -> Parsed:
     return read
 
 
-def in_pieces(request: str) -> Parsed:
-    """Read a request that comes a few bytes at a time."""
-    read = Parsed(body_limit=1 << 22, header_limit=1 << 22)
-    data = request.encode("latin-1")
-    for at in range(0, len(data), PIECE):
-        read.feed(data[at : at + PIECE])
-    read.close()
-    return read
-
-
-def chunks_in_pieces(body: str) -> None:
-    decoder, data = ChunkDecoder(strict=True), body.encode("latin-1")
-    for at in range(0, len(data), PIECE):
-        if decoder.error is None:  # else nothing more is read
-            decoder.feed(data[at : at + PIECE])
-
-
 def record_of(text: str) -> logging.LogRecord:
     record = logging.LogRecord("authproxy", logging.INFO, "", 0, "Request failed", None, None)
     record.fields = {"Request": text, "RequestID": text}
@@ -203,7 +183,6 @@ RULES: dict[str, Rule] = {
     ),
     "returnable": lambda text: returnable([("Connection", text), (text, text)]),
     "remote write": lambda text: is_remote_write([("Content-Type", text)]),
-    "head in pieces": lambda text: in_pieces(f"GET /{text} HTTP/1.1\r\nHost: a\r\n\r\n"),
     # -- who comes in
     "bearer tokens": lambda text: bearer_tokens(
         {"HTTP_AUTHORIZATION": f"Bearer {text}", "HTTP_X_AUTHPROXY_TOKEN": text}
@@ -217,10 +196,6 @@ RULES: dict[str, Rule] = {
     "subject": lambda text: SUBJECT.matches(f"system:{text}"),
     # -- bodies
     "chunks": decoded,
-    "chunks in pieces": chunks_in_pieces,
-    "body in pieces": lambda text: in_pieces(
-        f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(text)}\r\n\r\n{text}"
-    ),
 }
 
 #: What is repeated, with what stands before and behind.

@@ -13,7 +13,11 @@ PAGE = (ROOT / "SECURITY.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 #: Names in capitals that are no settings, and where each is defined.
-ELSEWHERE = {"PYTHON_IMAGE": "docker/Dockerfile", "AUDIT_IGNORE": "scripts/audit.py"}
+ELSEWHERE = {
+    "PYTHON_IMAGE": "docker/Dockerfile",
+    "AUDIT_IGNORE": "scripts/audit.py",
+    "SSLKEYLOGFILE": "authproxy/tls.py",
+}
 
 NAMED = sorted(set(re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", PAGE)))
 THREATS = [line for line in PAGE.splitlines() if line.startswith("|") and "---" not in line]

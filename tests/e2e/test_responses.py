@@ -73,6 +73,21 @@ def test_redirects_are_the_clients_to_follow(
     assert len(target.requests) == 1
 
 
+def test_what_a_target_quotes_in_a_response_is_the_clients_to_see(
+    proxy: ProxyProcess, target: Upstream
+) -> None:
+    """The token too: bodies pass as they are, so that SECURITY.md says so."""
+
+    def echo(exchange: Exchange) -> None:
+        given = exchange.request.one("Authorization") or ""
+        exchange.send(actions.answer(200, body=given.encode()))
+
+    target.respond(echo)
+    response = proxy.ask(message("GET /echo"))
+    assert response.body.startswith(b"Bearer ey")
+    assert response.body.decode() == target.only().one("Authorization")
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_throttling_and_errors_pass_with_retry_after(
     proxy: ProxyProcess, target: Upstream, status: int
