@@ -16,6 +16,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 ELSEWHERE = {
     "PYTHON_IMAGE": "docker/Dockerfile",
     "AUDIT_IGNORE": "scripts/audit.py",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": "authproxy/telemetry/tracing.py",
     "SSLKEYLOGFILE": "authproxy/tls.py",
 }
 

@@ -33,17 +33,22 @@ HOP_BY_HOP = frozenset(
     }
 )
 
+#: Request fields by which a client proves who it is.
+INBOUND_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-authproxy-token"})
+
 #: Request fields that never pass as they came: every inbound credential, what
 #: this proxy writes itself, and Expect, which the server in front of us has
 #: already answered (RFC 9110 section 10.1.1).
-_ENDS_HERE = HOP_BY_HOP | {
-    "authorization",
-    "x-authproxy-token",
-    "host",
-    "content-length",
-    "x-forwarded-for",
-    "expect",
-}
+_ENDS_HERE = (
+    HOP_BY_HOP
+    | INBOUND_CREDENTIALS
+    | {
+        "host",
+        "content-length",
+        "x-forwarded-for",
+        "expect",
+    }
+)
 
 #: Request fields that have some servers and frameworks serve another path or method
 #: than those of the request line (IIS URL Rewrite, Symfony, Express, OData).

@@ -12,9 +12,9 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 
 from authproxy import __version__
 from authproxy.clock import rfc3339
-from authproxy.http1.headers import Field, canonical
+from authproxy.http1.headers import INBOUND_CREDENTIALS, Field, canonical
 from authproxy.http1.urls import TargetURL
-from authproxy.redaction import masked
+from authproxy.redaction import MASK, masked
 from authproxy.telemetry.events import Attempt, Refresh, TargetTelemetry, TokenTelemetry
 from authproxy.telemetry.instruments import Identity, Instruments, RefreshSeries
 from authproxy.telemetry.metric_labels import known_method
@@ -23,8 +23,16 @@ from authproxy.telemetry.metric_labels import known_method
 MAX_ATTRIBUTE_LENGTH = 1024
 
 
+#: How the instrumentation names the header fields that
+#: OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST has it capture.
+_CAPTURED = "http.request.header."
+_CREDENTIALS = {_CAPTURED + name.replace("-", "_") for name in INBOUND_CREDENTIALS}
+
+
 class ServerSpan(Span):
     """A span that can be held open when the instrumentation would end it.
+
+    Of header fields that it captures, credentials are masked.
 
     Flask's request is over when the view has returned, and the span that was
     begun for it as well; the response streams on. Held, it ends with `release`.
@@ -56,9 +64,14 @@ class ServerSpan(Span):
         return self._span.get_span_context()
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        self._span.set_attributes(attributes)
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
 
     def set_attribute(self, key: str, value: Any) -> None:
+        if key in _CREDENTIALS:
+            value = [MASK]
+        elif key.startswith(_CAPTURED):
+            value = [masked(each) for each in value]
         self._span.set_attribute(key, value)
 
     def add_event(self, name: str, *args: Any, **kwargs: Any) -> None:

@@ -313,6 +313,22 @@ def test_queries_stay_out_of_spans_where_they_stay_out_of_the_log(
     assert not [payload for payload in collector.payloads if b"pa55word" in payload]
 
 
+def test_captured_header_fields_show_no_credential(
+    exporting: Launch, collector: Collector, target: Upstream
+) -> None:
+    proxy = exporting(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST=".*")
+    planted = "planted-credential-of-a-caller"
+    names = ("Authorization", "Proxy-Authorization", "X-Authproxy-Token", "X-Other")
+    carried = [f"{name}: Bearer {planted}" for name in names]
+    assert proxy.get("/x", *carried, "X-Plain: shown").status == 200
+    [span] = spans_of(collector, 1)
+    proxy.stop()
+    captured = {key for key in span.attributes if key.startswith("http.request.header.")}
+    assert {f"http.request.header.{name}" for name in ("authorization", "x_plain")} <= captured
+    assert not [payload for payload in collector.payloads if planted.encode() in payload]
+    assert [payload for payload in collector.payloads if b"shown" in payload]
+
+
 # -- logs --------------------------------------------------------------------------
 
 
