@@ -13,7 +13,7 @@ from authproxy.proxy.blueprint import proxy_blueprint
 from authproxy.proxy.flask_app import ProxyApp
 from authproxy.proxy.head_filter import Doorkeeper
 from authproxy.proxy.lifecycle import Lifecycle
-from authproxy.proxy.probes import probes_blueprint
+from authproxy.proxy.probes import PATHS, probes_blueprint
 from authproxy.proxy.route_set import Resources, RouteSet
 from authproxy.proxy.vital_threads import VitalThreads
 from authproxy.settings import Loaded, Settings
@@ -134,7 +134,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["authproxy"] = services
     app.register_blueprint(probes_blueprint(services, services.lifecycle, services.vital_threads))
     app.register_blueprint(proxy_blueprint(services, services.lifecycle, services.telemetry))
-    services.telemetry.instrument(app)
+    services.telemetry.instrument(app, untraced=PATHS)
     return app
 
 

@@ -60,7 +60,7 @@ class ConnectionCounts:
         return min(self.of(worker) for worker in range(self._workers))
 
     @property
-    def taken_care_of(self) -> bool:
+    def any_accepts(self) -> bool:
         """Whether any worker takes connections."""
         return self.least() != _TAKES_NONE
 
@@ -107,7 +107,7 @@ class Share:
         if not self._begun and (self._prepared() or time.monotonic() >= self._begins_by):
             self._begun = True
             self.put(0)
-        return not self._begun and self._counts.taken_care_of
+        return not self._begun and self._counts.any_accepts
 
     def put(self, count: int) -> None:
         """Set how many connections this worker has."""

@@ -20,7 +20,7 @@ def has_unread_bytes(sock: socket.socket) -> bool:
         return False
 
 
-def untaken_bytes(sock: socket.socket) -> int:
+def unsent_bytes(sock: socket.socket) -> int:
     """Return how many bytes the kernel holds for the client.
 
     It holds megabytes, and takes more only when a third has gone: a slow

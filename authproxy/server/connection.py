@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from authproxy.server.client_socket import has_unread_bytes, reset_on_close, untaken_bytes
+from authproxy.server.client_socket import has_unread_bytes, reset_on_close, unsent_bytes
 from authproxy.server.exchange import Address, ApplicationTask, Exchange, Site
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Timeouts
@@ -83,8 +83,8 @@ class Connection:
         #: Whether it is queued to receive.
         self._due = False
         #: How fast the client reads what waits for it, or sends what is dropped.
-        self._taking: Pace | None = None
-        self._untaken = 0
+        self._reading_pace: Pace | None = None
+        self._unsent = 0
         self.made_at = self._progress_at = time.monotonic()
 
     def fileno(self) -> int:
@@ -102,7 +102,7 @@ class Connection:
         if self._lingering:
             return Stage.LINGERING
         if self._outbox.pending or self._outbox.awaited:
-            return Stage.TAKEN
+            return Stage.WRITING
         if self._served or self._closing:
             return Stage.SERVED
         if self._reader.waits_for_room():
@@ -119,12 +119,12 @@ class Connection:
     @property
     def pace(self) -> Pace:
         """How fast the client reads or sends what it has to."""
-        return self._reader.pace if self._taking is None else self._taking
+        return self._reader.pace if self._reading_pace is None else self._reading_pace
 
     @property
-    def keeps_bytes(self) -> bool:
+    def holds_room(self) -> bool:
         """Whether it holds room in a budget: for a body, a large head, or a waiting response."""
-        return self._outbox.pending > 0 or self._reader.keeps_bytes
+        return self._outbox.pending > 0 or self._reader.holds_room
 
     @property
     def is_costly(self) -> bool:
@@ -132,9 +132,9 @@ class Connection:
         return self._reader.is_costly
 
     @property
-    def has_spoken(self) -> bool:
+    def has_sent(self) -> bool:
         """Whether the client has sent anything yet."""
-        return self._reader.has_spoken
+        return self._reader.has_sent
 
     def has_unread_bytes(self) -> bool:
         """Whether the next request waits in the kernel already."""
@@ -160,7 +160,7 @@ class Connection:
             if events & WRITE:
                 self._outbox.flush()
                 if not (self._outbox.pending or self._outbox.awaited):
-                    self._taking = None
+                    self._reading_pace = None
                 self._go_on()
             if events & READ:
                 self._read()
@@ -187,10 +187,10 @@ class Connection:
 
     def _note_wait(self) -> None:
         """Begin to measure how fast the client reads; before, the target may have been silent."""
-        if self._taking is None:
+        if self._reading_pace is None:
             self._progress_at = time.monotonic()
-            self._taking = Pace(self._progress_at)
-            self._untaken = untaken_bytes(self._socket)
+            self._reading_pace = Pace(self._progress_at)
+            self._unsent = unsent_bytes(self._socket)
 
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
@@ -352,13 +352,13 @@ class Connection:
         Called about once a second: a socket whose client does not read never becomes writable.
         """
         stage = self.stage
-        if stage is Stage.TAKEN:
-            self._note_what_is_taken(now)
+        if stage is Stage.WRITING:
+            self._note_what_is_read(now)
         silence, lasting = now - self.progress_at, self.pace.seconds(now)
         if not is_overdue(stage, silence, lasting, self._shared.timeouts):
             return
         fields = {"fields": {"Client": self._client[0]}}
-        if stage is Stage.TAKEN:
+        if stage is Stage.WRITING:
             log.info("Cut a client that stopped reading.", extra=fields)
             self.cut()
             return
@@ -366,18 +366,18 @@ class Connection:
             log.info("Closed a connection with half a request.", extra=fields)
         self.close()
 
-    def _note_what_is_taken(self, now: float) -> None:
+    def _note_what_is_read(self, now: float) -> None:
         """Note how much the client has read of what the kernel holds for it."""
         self._note_wait()
-        untaken = untaken_bytes(self._socket)
-        if untaken != self._untaken:
-            self.pace.moved += max(0, self._untaken - untaken)
-            self._untaken, self._progress_at = untaken, now
+        untaken = unsent_bytes(self._socket)
+        if untaken != self._unsent:
+            self.pace.moved += max(0, self._unsent - untaken)
+            self._unsent, self._progress_at = untaken, now
 
     def _linger(self) -> None:
         self._lingering = True
         self._progress_at = time.monotonic()
-        self._taking = Pace(self._progress_at)
+        self._reading_pace = Pace(self._progress_at)
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -392,7 +392,7 @@ class Connection:
 
     def give_way(self) -> None:
         """Close, so that others have room; a truncated response is seen as such."""
-        if self.stage.is_clients_turn:
+        if self.stage.waits_for_client:
             self.cut()
         else:
             self.close()

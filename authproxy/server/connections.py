@@ -97,7 +97,7 @@ class Connections:
 
     def _relieve(self, name: str, now: float) -> None:
         """Close the slowest of those that hold room in a budget."""
-        slow = (each for each in self._slow(now) if each.keeps_bytes)
+        slow = (each for each in self._slow(now) if each.holds_room)
         closed = list(islice(slow, self._share()))
         for connection in closed:
             connection.give_way()
@@ -133,7 +133,7 @@ class Connections:
         return (each for each in idle if not each.has_unread_bytes())
 
     def _slow(self, now: float) -> Iterator[Connection]:
-        yield from slowest(((each, each.pace) for each in self if each.stage.is_clients_turn), now)
+        yield from slowest(((each, each.pace) for each in self if each.stage.waits_for_client), now)
 
     def _share(self) -> int:
         return 1 + int(self._limit * _CLOSED_SHARE)

@@ -11,9 +11,8 @@ MIB = 1024 * 1024
 MAX_CONNECTIONS = 4096
 _MAX_DESCRIPTORS = 65536
 
-#: Memory for request bodies, for responses that wait for their clients, and for heads
-#: beyond their first read. What finds no room there goes to temporary files; heads wait.
-BODY_MEMORY_BYTES = 24 * MIB
+#: Memory for responses that wait for their clients, and for heads beyond their first read.
+#: Without room there, responses go to temporary files, and heads wait.
 RESPONSE_MEMORY_BYTES = 16 * MIB
 HEAD_MEMORY_BYTES = 16 * MIB
 

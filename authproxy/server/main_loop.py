@@ -20,7 +20,6 @@ from authproxy.server.connections import Connections
 from authproxy.server.exchange import Address, Site
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import (
-    BODY_MEMORY_BYTES,
     DEFAULT_TIMEOUTS,
     HEAD_MEMORY_BYTES,
     RESPONSE_MEMORY_BYTES,
@@ -124,7 +123,7 @@ class Server:
         )
         # Nothing of our own in responses, and X-Forwarded-* pass on as they came.
         adjustments = Adjustments(ident=None, clear_untrusted_proxy_headers=False)
-        bodies = BodyStore.of(limits.body_bytes, BodyMemory(BODY_MEMORY_BYTES), buffered)
+        bodies = BodyStore.of(limits.body_bytes, BodyMemory(), buffered)
         self._shared = Shared(
             timeouts=timeouts,
             hooks=hooks,
@@ -237,7 +236,7 @@ class Server:
     def _drained(self) -> bool:
         """Close what is idle; True when no connection is left."""
         for connection in self._connections:
-            new = not connection.has_spoken
+            new = not connection.has_sent
             expected = new and time.monotonic() - connection.made_at < _FIRST_REQUEST_SECONDS
             idle = connection.stage is Stage.IDLE and not expected
             if idle and not connection.has_unread_bytes():

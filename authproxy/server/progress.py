@@ -27,14 +27,14 @@ class Stage(Enum):
     #: The application has to write a response.
     SERVED = auto()
     #: The client has to read what waits of a response.
-    TAKEN = auto()
+    WRITING = auto()
     #: The last response is sent; what the client still sends is dropped.
     LINGERING = auto()
 
     @property
-    def is_clients_turn(self) -> bool:
+    def waits_for_client(self) -> bool:
         """Whether the client has to go on with a head, a body or a response."""
-        return self in (Stage.HEAD, Stage.BODY, Stage.TAKEN)
+        return self in (Stage.HEAD, Stage.BODY, Stage.WRITING)
 
 
 def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts) -> bool:
@@ -49,7 +49,7 @@ def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts)
         return max(silence, lasting) > timeouts.request
     if stage is Stage.BODY:
         return silence > timeouts.request or lasting > timeouts.body
-    if stage is Stage.TAKEN:
+    if stage is Stage.WRITING:
         return silence > timeouts.stall
     if stage is Stage.LINGERING:
         return silence > timeouts.linger_silence or lasting > timeouts.linger

@@ -55,7 +55,7 @@ class RequestReader:
         #: When the last byte came, and how fast the head or body comes.
         self.read_at = time.monotonic()
         self.pace = Pace(self.read_at)
-        self.has_spoken = False
+        self.has_sent = False
 
     @property
     def buffered(self) -> int:
@@ -72,7 +72,7 @@ class RequestReader:
         return self._long_head is not None or (self._body is not None and self._body.costly)
 
     @property
-    def keeps_bytes(self) -> bool:
+    def holds_room(self) -> bool:
         """Whether it holds room in a budget."""
         return self._body is not None or self._head_bytes > 0
 
@@ -100,7 +100,7 @@ class RequestReader:
         if not data:
             raise Ended
         self.read_at = now = time.monotonic()
-        self.has_spoken = True
+        self.has_sent = True
         if not self._input:
             self.pace.restart(now)
         self.pace.moved += len(data)

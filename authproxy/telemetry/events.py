@@ -7,7 +7,7 @@ subclasses that count and trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +127,8 @@ class Telemetry:
         """Return what takes the events of tokens of this identity and audience."""
         return NO_TOKEN_TELEMETRY
 
-    def instrument(self, app: Flask) -> None:
-        """Have the application's requests traced."""
+    def instrument(self, app: Flask, untraced: Iterable[str]) -> None:
+        """Have the application's requests traced, except those for these paths."""
 
     def request(self, environ: Mapping[str, Any]) -> RequestWatch:
         """A request came in that is to be forwarded."""

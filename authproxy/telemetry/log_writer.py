@@ -116,8 +116,8 @@ class LogWriter(Generic[Item]):
         #: The thread's own: bytes that were taken, and whether the last line was cut off.
         self._written = 0
         self._torn = False
-        begin_anew = weakref.WeakMethod(self._begin_anew)
-        os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
+        restart = weakref.WeakMethod(self._restart)
+        os.register_at_fork(after_in_child=lambda: (begin := restart()) and begin())
 
     @property
     def alive(self) -> bool:
@@ -191,7 +191,7 @@ class LogWriter(Generic[Item]):
         except RuntimeError:  # no thread to be had, or the process ends: the next item tries again
             shared.thread = None
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._shared = _Shared()
         self._written, self._torn = 0, False
 

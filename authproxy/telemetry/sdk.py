@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 
     from authproxy.server.refusals import RefusedRequest
 
-#: The probes; of a request, the instrumentation sees the raw target, in whichever form.
-_UNTRACED = r"^((?i:https?)://[^/?]*)?/(health|ready)(\?|$)"
+#: Paths in a request target of either form, which the instrumentation sees as it came.
+_TARGET_OF = r"^((?i:https?)://[^/?]*)?(%s)(\?|$)"
 
 
 class ObservedRequest(RequestWatch):
@@ -186,7 +187,7 @@ class SDKTelemetry(Telemetry):
         )
         return TokenSide(self._instruments, identity, self._tracers)
 
-    def instrument(self, app: Flask) -> None:
+    def instrument(self, app: Flask, untraced: Iterable[str]) -> None:
         """Have each request traced; the forwarding view reports what is counted.
 
         The instrumentation could measure requests too, but only to the head of their
@@ -201,7 +202,7 @@ class SDKTelemetry(Telemetry):
                 app,
                 tracer_provider=ServerTracerProvider(self._tracers),
                 meter_provider=NoOpMeterProvider(),
-                excluded_urls=_UNTRACED,
+                excluded_urls=_TARGET_OF % "|".join(map(re.escape, untraced)),
                 enable_commenter=False,
             )
         seen = _as_it_came(app.wsgi_app, log_query=self._settings.log_query)

@@ -16,7 +16,7 @@ TIMEOUTS = Timeouts(idle=50, request=10, body=30, stall=20, linger=5, linger_sil
         (Stage.IDLE, 50, 1000),
         (Stage.HEAD, 10, 10),
         (Stage.BODY, 10, 30),
-        (Stage.TAKEN, 20, 1000),
+        (Stage.WRITING, 20, 1000),
         (Stage.LINGERING, 2, 5),
     ],
 )
@@ -30,7 +30,7 @@ def test_each_stage_has_bounds_of_its_own(stage: Stage, silence: float, lasting:
 @pytest.mark.parametrize("stage", [Stage.ROOM, Stage.SERVED])
 def test_what_is_not_the_clients_turn_takes_as_long_as_it_takes(stage: Stage) -> None:
     assert not is_overdue(stage, 1e6, 1e6, TIMEOUTS)
-    assert not stage.is_clients_turn
+    assert not stage.waits_for_client
 
 
 def paced(moved: int, began: float) -> Pace:
