@@ -22,8 +22,8 @@ from authproxy.proxy.excerpt import BodyExcerpt
 from authproxy.redaction import Redactor
 from authproxy.settings import Settings
 from authproxy.upstream.request import OutboundRequest, RequestBody
+from authproxy.upstream.session import TargetSession
 from authproxy.upstream.target import challenged_claims
-from authproxy.upstream.transport import TargetAdapter
 
 #: Characters of a text of the target's that are shown, and that are searched for secrets.
 _TEXT_LIMIT = 600
@@ -65,7 +65,7 @@ class HarmlessExchange:
         `renew` fetches a token with the claims that a target demands of it
         (continuous access evaluation).
         """
-        adapter = TargetAdapter(
+        session = TargetSession(
             self._way.url,
             pool_size=1,
             connect_timeout=self._settings.target_connect_timeout_seconds,
@@ -74,17 +74,17 @@ class HarmlessExchange:
             proxy=self._way.proxy,
         )
         try:
-            response, claims = self._exchange(adapter, token)
+            response, claims = self._exchange(session, token)
             if claims is not None:
                 token = renew(claims)
-                response, _ = self._exchange(adapter, token)
+                response, _ = self._exchange(session, token)
         except RequestError as error:
             raise ProbeFailed(no_response(error, self._way, self._seconds)) from error
         finally:
-            adapter.close()
+            session.close()
         return judge(response, Asked(self._way.url, self._settings.scope, self._request, token))
 
-    def _exchange(self, adapter: TargetAdapter, token: Token) -> tuple[Response, str | None]:
+    def _exchange(self, session: TargetSession, token: Token) -> tuple[Response, str | None]:
         """Return a response, and the claims that it demands of another token."""
         request, way = self._request, self._way
         own = [("User-Agent", f"authproxy/{__version__} (check)"), *request.fields]
@@ -96,7 +96,7 @@ class HarmlessExchange:
             request.method, request.target, [("Host", way.url.authority), *fields], body
         )
         self._sent_tokens.append(token.fetched.value)
-        answer = adapter.exchange(outbound, f"Bearer {token.fetched.value}")
+        answer = session.exchange(outbound, f"Bearer {token.fetched.value}")
         self.clock_offset = date_ahead_of(answer.field("date"), time.time())
         excerpt = BodyExcerpt(answer.field("content-encoding"))
         excerpt.feed(answer.beginning())

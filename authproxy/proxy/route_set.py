@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from authproxy.admission.admission import Admission, admission_for
 from authproxy.files.state import state_of
-from authproxy.http1.urls import TargetURL
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
@@ -24,8 +23,8 @@ from authproxy.proxy.shared import Shared
 from authproxy.settings import Route, Settings
 from authproxy.telemetry.events import Telemetry
 from authproxy.tls import TLSContextCache, forward_proxy
+from authproxy.upstream.session import TargetSession
 from authproxy.upstream.target import Target
-from authproxy.upstream.transport import TargetAdapter, open_session
 
 #: How often to look whether routes are ready: tokens and callers' keys come by threads of
 #: their own, and nothing tells of both.
@@ -48,7 +47,7 @@ class Resources:
         self._contexts = TLSContextCache()
         self._sources = Shared(TokenSource.stop)
         self._admissions: Shared[Admission | None] = Shared(_stop)
-        self._sessions = Shared(TargetSession.close)
+        self._sessions: Shared[TargetSession] = Shared(TargetSession.close)
 
     def tokens(self, settings: Settings, held: ExitStack) -> TokenSource:
         """Return the source of tokens for these settings, held as long as `held` is open."""
@@ -89,24 +88,12 @@ class Resources:
             "proxy": forward_proxy(url.origin),
         }
         key = (url, *options.items())
-        return held.enter_context(self._sessions.hold(key, lambda: TargetSession(url, options)))
+        return held.enter_context(self._sessions.hold(key, lambda: TargetSession(url, **options)))
 
 
 def _stop(admission: Admission | None) -> None:
     if admission is not None:
         admission.stop()
-
-
-class TargetSession:
-    """The connections to one target."""
-
-    def __init__(self, url: TargetURL, options: Mapping[str, Any]) -> None:
-        self.adapter = TargetAdapter(url, **options)
-        self._session = open_session(url, self.adapter)
-
-    def close(self) -> None:
-        """Close those that are idle; those in use end with their responses."""
-        self._session.close()
 
 
 class ServedRoute:
@@ -118,8 +105,8 @@ class ServedRoute:
         self.tokens = resources.tokens(settings, held)
         self.admission = resources.admission(settings, held)
         self._telemetry = resources.telemetry.of_target(url)
-        adapter = resources.session(settings, held).adapter
-        self.forwarder = Forwarder(route, Target(adapter, self.tokens, self._telemetry))
+        session = resources.session(settings, held)
+        self.forwarder = Forwarder(route, Target(session, self.tokens, self._telemetry))
 
     def start(self) -> None:
         """Start getting what it needs; harmless when repeated, from any thread."""

@@ -1,10 +1,12 @@
-"""What goes to the target: a request that can be sent more than once."""
+"""What is sent to the target: a request that can be sent more than once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
+
+from requests import PreparedRequest
 
 from authproxy.cancellation import AbortSignal
 from authproxy.http1.headers import Field
@@ -34,7 +36,7 @@ class RequestBody:
             yield piece
 
     def close(self) -> None:
-        """Free the body: its answer has begun, it will not be sent again."""
+        """Free the body: its response has begun, it will not be sent again."""
         self.stream.close()
 
 
@@ -46,7 +48,7 @@ class OutboundRequest:
     target: str
     fields: Sequence[Field]
     body: RequestBody | None = None
-    #: Comes when nobody waits for the answer any more.
+    #: Comes when nobody waits for the response any more.
     abort: AbortSignal = field(default_factory=AbortSignal)
 
     def head(self, authorization: str) -> bytes:
@@ -61,3 +63,22 @@ class OutboundRequest:
         if self.body is not None:
             lines.append(f"Content-Length: {self.body.length}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class RawRequest(PreparedRequest):
+    """One sending of an OutboundRequest, as a Session takes it.
+
+    It is not prepared by requests, which would requote the URL, add and join
+    fields, and frame the body anew: `head` and the body are sent as they are.
+    """
+
+    def __init__(
+        self, origin: str, outbound: OutboundRequest, authorization: str, *, reconnect: bool
+    ) -> None:
+        super().__init__()
+        self.method = outbound.method
+        self.url = origin + outbound.target  # tells the Session which adapter it is for
+        self.outbound = outbound
+        self.head = outbound.head(authorization)
+        #: Whether it needs a connection that was not used before.
+        self.reconnect = reconnect

@@ -1,194 +1,140 @@
-"""Reading a response of the target from its connection: the head, then the body as it comes."""
+"""The upstream response, as requests has it: the head is there, the body is still to be read."""
 
 from __future__ import annotations
 
-import ssl
+import time
 from collections.abc import Iterator
-from http.client import HTTPException, IncompleteRead
-from socket import socket
+from functools import cached_property
+from http.client import HTTPException
 
-from authproxy.http1.chunks import ChunkDecoder
-from authproxy.http1.response_head import (
-    MAX_INTERIM_RESPONSES,
-    Head,
-    MalformedResponse,
-    parse_head,
-    split_head,
-)
-from authproxy.upstream.unsolicited import Delivery
+from requests import PreparedRequest, Response
+from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPHeaderDict
+from urllib3.connection import HTTPConnection
 
-#: Bytes asked of the socket at a time, and passed on at a time.
-READ_BYTES = 64 * 1024
-PIECE_BYTES = 256 * 1024
+from authproxy.cancellation import AbortSignal
+from authproxy.errors import ClientDisconnected, TargetProtocolError, TargetTimeout
+from authproxy.upstream.pool import ConnectionPool
+from authproxy.upstream.response_reader import ResponseReader
 
-#: One record of TLS: having read a full one, more is likely to be there.
-_RECORD_BYTES = 16 * 1024
+#: How much, and for how long, a response is read that nobody is sent.
+BEGINNING_BYTES = 16 * 1024
+BEGINNING_SECONDS = 0.5
 
 
-class NoResponse(HTTPException):
-    """The connection ended before a single byte of a response."""
+class RawResponse:
+    """The response on its connection, which goes back to the pool when it is read."""
+
+    def __init__(
+        self,
+        reader: ResponseReader,
+        connection: HTTPConnection,
+        pool: ConnectionPool,
+        abort: AbortSignal,
+    ) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._pool = pool
+        self._abort = abort
+        self._read_timeout = connection.sock.gettimeout()
+        self._released = False
+        self.head = reader.head
+        self.has_arrived = reader.has_arrived
+        if reader.complete:
+            self.close()
+
+    def stream(self, amt: int | None = None, decode_content: bool = False) -> Iterator[bytes]:
+        """Yield the body as it arrives: whatever is asked for, as long as it comes, never decoded.
+
+        Raises TargetTimeout or TargetProtocolError where it ends too early,
+        ClientDisconnected where the client made it end.
+        """
+        try:
+            for piece in self._reader.pieces():
+                if self._reader.complete:
+                    self.close()  # the client may ask again as soon as it has this piece
+                yield piece
+        except TimeoutError as error:
+            raise TargetTimeout("the target stopped sending within its answer") from error
+        except (HTTPException, OSError, ValueError) as error:
+            if self._abort.aborted:
+                raise ClientDisconnected from error
+            raise TargetProtocolError("the target's answer ended too early") from error
+        finally:
+            self.close()
+
+    def beginning(self) -> bytes:
+        """Return what comes of the body at once, and end the exchange."""
+        content = bytearray()
+        if self._released:
+            return b""
+        deadline = time.monotonic() + BEGINNING_SECONDS
+        self._connection.sock.settimeout(BEGINNING_SECONDS)
+        try:
+            for piece in self._reader.pieces():
+                content += piece
+                if len(content) >= BEGINNING_BYTES or time.monotonic() > deadline:
+                    break
+        except (HTTPException, OSError):
+            pass  # it was not wanted anyway
+        finally:
+            self._connection.sock.settimeout(self._read_timeout)
+            self.close()
+        return bytes(content)
+
+    def close(self) -> None:
+        """End the exchange; a connection with unread bytes is closed. Harmless when repeated."""
+        if self._released:
+            return
+        self._released = True
+        self._abort.on_abort(None)
+        if self._reader.surplus:
+            self._pool.distrust()
+        if not self._reader.complete or self._reader.will_close or self._abort.aborted:
+            self._connection.close()
+        else:
+            self._pool.give_back(self._connection)
 
 
-class UnsolicitedResponse(HTTPException):
-    """Bytes came before a byte of the request can have reached the target."""
+class UpstreamResponse(Response):
+    """The target's response, with the fields as they came.
 
-
-class TargetResponse:
-    """A response of the target; made right before its request is sent.
-
-    `complete` says that all of the body was read, `will_close` that the
-    connection is not to be used again, `surplus` that more came than the
-    response.
+    `fields` has them in order, with repeats; `headers` joins repeats. The body
+    is read by `body()`, as by `iter_content`, and is never decoded.
     """
 
-    head: Head
+    raw: RawResponse
 
-    def __init__(self, sock: socket, method: str) -> None:
-        self._delivery = Delivery(sock)
-        self._sock = sock
-        self._method = method
-        self._arrived = b""  # read, not yet passed on
-        self._failure: OSError | HTTPException | None = None  # met while reading ahead
-        self._left: int | None = 0
-        self._chunks: ChunkDecoder | None = None
-        self.complete = False
-        self.will_close = True
-        self.surplus = False
+    def __init__(self, request: PreparedRequest, raw: RawResponse) -> None:
+        super().__init__()
+        self.request = request
+        self.url = request.url or ""
+        self.raw = raw
+        self.fields = raw.head.fields
+        self.status = self.status_code = raw.head.status
+        self.reason = raw.head.reason
+        #: Whether bytes of the body, or its end, can be had without waiting.
+        self.has_arrived = raw.has_arrived
+        del self.headers  # few look at it, and it costs 2 % of a small request
 
-    def look(self) -> None:
-        """Read what is there while the request is still being sent.
+    @cached_property
+    def headers(self) -> CaseInsensitiveDict[str]:  # type: ignore[override]
+        """The fields by name, repeats joined."""
+        return CaseInsensitiveDict(HTTPHeaderDict(self.fields))
 
-        Raises UnsolicitedResponse.
+    def field(self, name: str) -> str | None:
+        """Return the values of a header field, joined; `name` in lower case."""
+        values = [value for key, value in self.fields if key.lower() == name]
+        return ", ".join(values) if values else None
+
+    def body(self) -> Iterator[bytes]:
+        """Yield the body as it arrives. Raises what `RawResponse.stream` does."""
+        return self.raw.stream()
+
+    def beginning(self) -> bytes:
+        """Return what comes of the body at once, and end the exchange.
+
+        For a response that nobody is sent: its connection is kept where that
+        was all of the body, and a slow or endless one holds nobody up.
         """
-        self._arrived = self._read_ahead(READ_BYTES) or b""
-        self._refuse_unsolicited()
-
-    def begin(self) -> None:
-        """Read the head, passing over interim responses.
-
-        Raises NoResponse, UnsolicitedResponse, MalformedResponse, and what
-        sockets raise.
-        """
-        try:
-            if not self._arrived:
-                self._arrived = self._receive()
-        except (ConnectionError, ssl.SSLError) as error:
-            raise NoResponse("closed the connection without a response") from error
-        if not self._arrived:
-            raise NoResponse("closed the connection without a response")
-        self._refuse_unsolicited()
-        data = self._arrived
-        for _ in range(MAX_INTERIM_RESPONSES + 1):
-            known = 0
-            while (parts := split_head(data, known)) is None:
-                more = self._receive()
-                if not more:
-                    raise MalformedResponse("closed the connection within the response's head")
-                known = len(data)
-                data += more
-            head, data = parse_head(parts[0], self._method), parts[1]
-            if head.status >= 200:
-                break
-            if head.status == 101:  # what follows is no HTTP, whatever it looks like
-                raise MalformedResponse("the answer changes to a protocol that nobody asked for")
-        else:
-            raise MalformedResponse("too many interim responses")
-        self.head = head
-        self._arrived = data
-        self._left = head.length
-        self._chunks = ChunkDecoder() if head.chunked else None
-        self.will_close = not head.persistent
-        if head.length == 0:
-            self._end()
-
-    def _refuse_unsolicited(self) -> None:
-        if self._arrived and self._delivery.nothing_arrived():
-            raise UnsolicitedResponse("sent a response before it had the request")
-
-    def has_arrived(self) -> bool:
-        """Whether bytes of the body, or its end, can be had without waiting."""
-        if self.complete or self._arrived:
-            return True
-        ahead = self._read_ahead(READ_BYTES)
-        self._arrived = ahead or b""
-        return ahead is not None
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it arrives.
-
-        Raises IncompleteRead where it ends too early, and what sockets raise.
-        """
-        while not self.complete:
-            data = self._arrived or self._read()
-            self._arrived = b""
-            piece = self._unframed(data)
-            if piece:
-                yield piece
-
-    def _unframed(self, data: bytes) -> bytes:
-        """Return what of these bytes is body; without any, the connection has ended."""
-        if self._chunks is not None:
-            return self._unchunked(self._chunks, data)
-        if self._left is None:  # the end of the connection ends it
-            if not data:
-                self._end()
-            return data
-        if not data:
-            raise IncompleteRead(b"", self._left)
-        if len(data) > self._left:
-            self._arrived = data[self._left :]
-            data = data[: self._left]
-        self._left -= len(data)
-        if not self._left:
-            self._end()
-        return data
-
-    def _unchunked(self, chunks: ChunkDecoder, data: bytes) -> bytes:
-        piece = chunks.feed(data)
-        if chunks.complete:
-            self._arrived = chunks.rest
-            self._end()
-        elif not data or (chunks.error and not piece):
-            raise IncompleteRead(b"") from chunks.error
-        elif chunks.error:
-            self._failure = chunks.error
-        return piece
-
-    def _end(self) -> None:
-        self.complete = True
-        if self._arrived:  # more than was announced: who knows what it belongs to
-            self.surplus = self.will_close = True
-
-    def _read(self) -> bytes:
-        """Wait for bytes, and return as many as are there then; none at the end."""
-        first = self._receive()
-        if len(first) < _RECORD_BYTES:
-            return first
-        # To pass records on one by one would cost more than to decrypt them.
-        return first + (self._read_ahead(PIECE_BYTES - len(first)) or b"")
-
-    def _receive(self) -> bytes:
-        if self._failure is not None:
-            raise self._failure
-        return self._sock.recv(READ_BYTES)
-
-    def _read_ahead(self, most: int) -> bytes | None:
-        """Return what can be had without waiting, None where that is nothing at all.
-
-        An error counts as something; the next read raises it.
-        """
-        pieces: list[bytes] = []
-        timeout = self._sock.gettimeout()
-        self._sock.settimeout(0)
-        try:
-            while most > 0 and (piece := self._sock.recv(min(most, READ_BYTES))):
-                pieces.append(piece)
-                most -= len(piece)
-        except (ssl.SSLWantReadError, BlockingIOError):
-            if not pieces:
-                return None
-        except OSError as error:
-            self._failure = error
-        finally:
-            self._sock.settimeout(timeout)
-        return b"".join(pieces)
+        return self.raw.beginning()

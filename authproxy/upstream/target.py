@@ -12,9 +12,10 @@ from typing import Protocol, TypeVar
 from authproxy.errors import AuthProxyError, TargetProtocolError
 from authproxy.telemetry.events import NO_ATTEMPT, NO_TARGET_TELEMETRY, Attempt, TargetTelemetry
 from authproxy.upstream.request import OutboundRequest
-from authproxy.upstream.transport import Answer, DeadConnection, TargetAdapter
+from authproxy.upstream.response import UpstreamResponse
+from authproxy.upstream.session import DeadConnection, TargetSession
 
-#: Seconds that a request which the target answered with 401 waits for a new token.
+#: Seconds that a request which the target refused with 401 waits for a new token.
 RENEWAL_WAIT_SECONDS = 5.0
 
 #: Tokens that are remembered as sent: more than renewals can use up while one request lasts.
@@ -49,37 +50,42 @@ class Exchange:
     them: it may quote any of them.
     """
 
-    answer: Answer
+    response: UpstreamResponse
     attempts: int
     attempt: Attempt = NO_ATTEMPT
     tokens: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def answer(self) -> UpstreamResponse:
+        """The response, by the name that it had."""
+        return self.response
 
 
 class Target:
     """Sends requests, each with the current token, each at most twice.
 
     A request is sent again, once, where (a) a pooled connection turned out to
-    be closed before any byte of an answer, or (b) the target answered 401 and
+    be closed before any byte of a response, or (b) the target responded 401 and
     a fresh token is to be had. Never otherwise: what the target may have
     taken is the client's to send again.
     """
 
     def __init__(
         self,
-        adapter: TargetAdapter,
+        session: TargetSession,
         tokens: Tokens[T],
         telemetry: TargetTelemetry = NO_TARGET_TELEMETRY,
     ) -> None:
-        self._adapter = adapter
+        self._session = session
         self._tokens = tokens
         self._telemetry = telemetry
         self._recent_tokens: deque[str] = deque(maxlen=RECENT_TOKENS)
 
     def send(self, request: OutboundRequest) -> Exchange:
-        """Return the target's answer.
+        """Return the upstream response.
 
         Raises AuthenticationTokenNotFound without a valid token, and what
-        `TargetAdapter.exchange` raises.
+        `TargetSession.exchange` raises.
         """
         token = self._tokens.current()
         try:
@@ -87,12 +93,12 @@ class Target:
         except DeadConnection:
             self._telemetry.retried("dead_connection")
             return self._resend(request, token)
-        answer = exchange.answer
-        if answer.status == HTTPStatus.UNAUTHORIZED:
-            claims = challenged_claims(answer.field("www-authenticate"))
+        response = exchange.response
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            claims = challenged_claims(response.field("www-authenticate"))
             fresh = self._tokens.renew(token, claims, RENEWAL_WAIT_SECONDS)
             if fresh is not None:
-                exchange.attempt.ended(len(answer.beginning()))  # it is not wanted
+                exchange.attempt.ended(len(response.beginning()))  # it is not wanted
                 self._telemetry.retried("unauthorized")
                 return self._resend(request, fresh)
         return exchange
@@ -112,12 +118,14 @@ class Target:
         if fields is not request.fields:
             request = replace(request, fields=fields)
         try:
-            answer = self._adapter.exchange(request, f"Bearer {token.value}", reconnect=number > 1)
+            response = self._session.exchange(
+                request, f"Bearer {token.value}", reconnect=number > 1
+            )
         except AuthProxyError as error:
             attempt.ended(0, type(error).__name__)
             raise
-        attempt.response_began(answer.status)
-        return Exchange(answer, number, attempt, (*self._recent_tokens, token.value))
+        attempt.response_began(response.status)
+        return Exchange(response, number, attempt, (*self._recent_tokens, token.value))
 
 
 def challenged_claims(challenge: str | None) -> str | None:

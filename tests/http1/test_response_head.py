@@ -19,7 +19,7 @@ from authproxy.http1.response_head import (
     parse_status_line,
     split_head,
 )
-from authproxy.upstream.response import NoResponse, TargetResponse
+from authproxy.upstream.response_reader import NoResponse, ResponseReader
 
 _OPENED: list[socket.socket] = []
 
@@ -31,18 +31,18 @@ def closing_what_was_opened() -> Iterator[None]:
         _OPENED.pop().close()
 
 
-def read(raw: bytes, method: str = "GET") -> TargetResponse:
+def read(raw: bytes, method: str = "GET") -> ResponseReader:
     """Return the response whose bytes, then an end, are on the connection."""
     ours, theirs = socket.socketpair()
     _OPENED.append(ours)
     with theirs:
         theirs.sendall(raw)
-    response = TargetResponse(ours, method=method)
+    response = ResponseReader(ours, method=method)
     response.begin()
     return response
 
 
-def body(response: TargetResponse) -> bytes:
+def body(response: ResponseReader) -> bytes:
     return b"".join(response.pieces())
 
 
@@ -244,7 +244,7 @@ def read_in_background(raw: bytes) -> None:
         sender = Thread(target=_send_all, args=(theirs, raw))
         sender.start()
         try:
-            TargetResponse(ours, method="GET").begin()
+            ResponseReader(ours, method="GET").begin()
         finally:
             ours.shutdown(socket.SHUT_RDWR)
             sender.join()

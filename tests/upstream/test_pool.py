@@ -19,8 +19,8 @@ from authproxy.http1.urls import TargetURL
 from authproxy.tls import client_context
 from authproxy.upstream.pool import DISTRUST_SECONDS, REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
-from authproxy.upstream.response import PIECE_BYTES, READ_BYTES
-from authproxy.upstream.transport import TargetAdapter
+from authproxy.upstream.response_reader import PIECE_BYTES, READ_BYTES
+from authproxy.upstream.session import TargetSession
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.hostile.answers import EXCESS
@@ -178,16 +178,16 @@ def upstream(request: pytest.FixtureRequest, trust: Authority) -> Iterator[Upstr
     upstream.close()
 
 
-Connect = Callable[..., TargetAdapter]
+Connect = Callable[..., TargetSession]
 
 
 @pytest.fixture
 def connect(context: ssl.SSLContext) -> Iterator[Connect]:
-    """Make adapters, which are closed at the end."""
+    """Make sessions, which are closed at the end."""
     with ExitStack() as stack:
 
-        def made(url: str, rest: float = REST_SECONDS) -> TargetAdapter:
-            adapter = TargetAdapter(
+        def made(url: str, rest: float = REST_SECONDS) -> TargetSession:
+            session = TargetSession(
                 TargetURL.parse(url, allow_http=True),
                 pool_size=4,
                 connect_timeout=5,
@@ -195,14 +195,14 @@ def connect(context: ssl.SSLContext) -> Iterator[Connect]:
                 ssl_context=context if url.startswith("https") else None,
                 rest=rest,
             )
-            return stack.enter_context(closing(adapter))
+            return stack.enter_context(closing(session))
 
         yield made
 
 
-def get(adapter: TargetAdapter, target: str) -> bytes:
-    answer = adapter.exchange(OutboundRequest("GET", target, [("Host", "t.test")]), "Bearer x")
-    return b"".join(answer.body())
+def get(session: TargetSession, target: str) -> bytes:
+    response = session.exchange(OutboundRequest("GET", target, [("Host", "t.test")]), "Bearer x")
+    return b"".join(response.body())
 
 
 def test_bytes_that_come_while_it_rests_are_given_to_nobody(

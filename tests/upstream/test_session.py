@@ -8,7 +8,8 @@ import pytest
 
 from authproxy.http1.urls import TargetURL
 from authproxy.upstream.request import OutboundRequest
-from authproxy.upstream.transport import Answer, TargetAdapter
+from authproxy.upstream.response import UpstreamResponse
+from authproxy.upstream.session import TargetSession
 from tests.support.process import wait_until
 from tests.support.upstream import Upstream
 
@@ -23,45 +24,45 @@ def plain() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def adapter(plain: Upstream) -> TargetAdapter:
+def session(plain: Upstream) -> TargetSession:
     url = TargetURL.parse(plain.url, allow_http=True)
-    return TargetAdapter(url, pool_size=2, connect_timeout=5, read_timeout=5)
+    return TargetSession(url, pool_size=2, connect_timeout=5, read_timeout=5)
 
 
-def exchange(adapter: TargetAdapter) -> Answer:
-    return adapter.exchange(REQUEST, "Bearer x")
+def exchange(session: TargetSession) -> UpstreamResponse:
+    return session.exchange(REQUEST, "Bearer x")
 
 
-def read(answer: Answer) -> bytes:
-    return b"".join(answer.body())
+def read(response: UpstreamResponse) -> bytes:
+    return b"".join(response.body())
 
 
 def closed(plain: Upstream) -> None:
     wait_until("the connection is closed", lambda: plain.open_connections == 0)
 
 
-def test_idle_connections_are_closed(adapter: TargetAdapter, plain: Upstream) -> None:
-    read(exchange(adapter))
+def test_idle_connections_are_closed(session: TargetSession, plain: Upstream) -> None:
+    read(exchange(session))
     assert plain.open_connections == 1
-    adapter.close()
+    session.close()
     closed(plain)
 
 
-def test_one_in_use_is_closed_after_its_answer(adapter: TargetAdapter, plain: Upstream) -> None:
-    answer = exchange(adapter)
-    adapter.close()
+def test_one_in_use_is_closed_after_its_response(session: TargetSession, plain: Upstream) -> None:
+    response = exchange(session)
+    session.close()
     assert plain.open_connections == 1
-    read(answer)
+    read(response)
     closed(plain)
 
 
 def test_a_request_that_comes_late_is_sent_on_a_connection_of_its_own(
-    adapter: TargetAdapter, plain: Upstream
+    session: TargetSession, plain: Upstream
 ) -> None:
-    adapter.close()
+    session.close()
     for _ in range(2):
-        answer = exchange(adapter)
-        assert answer.status == 200
-        read(answer)
+        response = exchange(session)
+        assert response.status == 200
+        read(response)
         closed(plain)
     assert len(plain.requests) == 2

@@ -1,0 +1,194 @@
+"""Reads an upstream response from its connection: the head, then the body as it arrives."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from http.client import HTTPException, IncompleteRead
+from socket import socket
+
+from authproxy.http1.chunks import ChunkDecoder
+from authproxy.http1.response_head import (
+    MAX_INTERIM_RESPONSES,
+    Head,
+    MalformedResponse,
+    parse_head,
+    split_head,
+)
+from authproxy.upstream.unsolicited import Delivery
+
+#: Bytes asked of the socket at a time, and passed on at a time.
+READ_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
+
+#: One record of TLS: having read a full one, more is likely to be there.
+_RECORD_BYTES = 16 * 1024
+
+
+class NoResponse(HTTPException):
+    """The connection ended before a single byte of a response."""
+
+
+class UnsolicitedResponse(HTTPException):
+    """Bytes came before a byte of the request can have reached the target."""
+
+
+class ResponseReader:
+    """Reads one response; made right before its request is sent.
+
+    `complete` says that all of the body was read, `will_close` that the
+    connection is not to be used again, `surplus` that more came than the
+    response.
+    """
+
+    head: Head
+
+    def __init__(self, sock: socket, method: str) -> None:
+        self._delivery = Delivery(sock)
+        self._sock = sock
+        self._method = method
+        self._arrived = b""  # read, not yet passed on
+        self._failure: OSError | HTTPException | None = None  # met while reading ahead
+        self._left: int | None = 0
+        self._chunks: ChunkDecoder | None = None
+        self.complete = False
+        self.will_close = True
+        self.surplus = False
+
+    def look(self) -> None:
+        """Read what is there while the request is still being sent.
+
+        Raises UnsolicitedResponse.
+        """
+        self._arrived = self._read_ahead(READ_BYTES) or b""
+        self._refuse_unsolicited()
+
+    def begin(self) -> None:
+        """Read the head, passing over interim responses.
+
+        Raises NoResponse, UnsolicitedResponse, MalformedResponse, and what
+        sockets raise.
+        """
+        try:
+            if not self._arrived:
+                self._arrived = self._receive()
+        except (ConnectionError, ssl.SSLError) as error:
+            raise NoResponse("closed the connection without a response") from error
+        if not self._arrived:
+            raise NoResponse("closed the connection without a response")
+        self._refuse_unsolicited()
+        data = self._arrived
+        for _ in range(MAX_INTERIM_RESPONSES + 1):
+            known = 0
+            while (parts := split_head(data, known)) is None:
+                more = self._receive()
+                if not more:
+                    raise MalformedResponse("closed the connection within the response's head")
+                known = len(data)
+                data += more
+            head, data = parse_head(parts[0], self._method), parts[1]
+            if head.status >= 200:
+                break
+            if head.status == 101:  # what follows is no HTTP, whatever it looks like
+                raise MalformedResponse("the answer changes to a protocol that nobody asked for")
+        else:
+            raise MalformedResponse("too many interim responses")
+        self.head = head
+        self._arrived = data
+        self._left = head.length
+        self._chunks = ChunkDecoder() if head.chunked else None
+        self.will_close = not head.persistent
+        if head.length == 0:
+            self._end()
+
+    def _refuse_unsolicited(self) -> None:
+        if self._arrived and self._delivery.nothing_arrived():
+            raise UnsolicitedResponse("sent a response before it had the request")
+
+    def has_arrived(self) -> bool:
+        """Whether bytes of the body, or its end, can be had without waiting."""
+        if self.complete or self._arrived:
+            return True
+        ahead = self._read_ahead(READ_BYTES)
+        self._arrived = ahead or b""
+        return ahead is not None
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives.
+
+        Raises IncompleteRead where it ends too early, and what sockets raise.
+        """
+        while not self.complete:
+            data = self._arrived or self._read()
+            self._arrived = b""
+            piece = self._unframed(data)
+            if piece:
+                yield piece
+
+    def _unframed(self, data: bytes) -> bytes:
+        """Return what of these bytes is body; without any, the connection has ended."""
+        if self._chunks is not None:
+            return self._unchunked(self._chunks, data)
+        if self._left is None:  # the end of the connection ends it
+            if not data:
+                self._end()
+            return data
+        if not data:
+            raise IncompleteRead(b"", self._left)
+        if len(data) > self._left:
+            self._arrived = data[self._left :]
+            data = data[: self._left]
+        self._left -= len(data)
+        if not self._left:
+            self._end()
+        return data
+
+    def _unchunked(self, chunks: ChunkDecoder, data: bytes) -> bytes:
+        piece = chunks.feed(data)
+        if chunks.complete:
+            self._arrived = chunks.rest
+            self._end()
+        elif not data or (chunks.error and not piece):
+            raise IncompleteRead(b"") from chunks.error
+        elif chunks.error:
+            self._failure = chunks.error
+        return piece
+
+    def _end(self) -> None:
+        self.complete = True
+        if self._arrived:  # more than was announced: who knows what it belongs to
+            self.surplus = self.will_close = True
+
+    def _read(self) -> bytes:
+        """Wait for bytes, and return as many as are there then; none at the end."""
+        first = self._receive()
+        if len(first) < _RECORD_BYTES:
+            return first
+        # To pass records on one by one would cost more than to decrypt them.
+        return first + (self._read_ahead(PIECE_BYTES - len(first)) or b"")
+
+    def _receive(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        return self._sock.recv(READ_BYTES)
+
+    def _read_ahead(self, most: int) -> bytes | None:
+        """Return what can be had without waiting, None where that is nothing at all.
+
+        An error counts as something; the next read raises it.
+        """
+        pieces: list[bytes] = []
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+        try:
+            while most > 0 and (piece := self._sock.recv(min(most, READ_BYTES))):
+                pieces.append(piece)
+                most -= len(piece)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            if not pieces:
+                return None
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._sock.settimeout(timeout)
+        return b"".join(pieces)
