@@ -1,0 +1,108 @@
+"""What is used of requests, urllib3, http.client and ssl that they do not promise to keep.
+
+A release that renames one fails here, and so does a private member of
+theirs that is used and not listed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import ssl
+from http.client import HTTPResponse
+from types import ModuleType
+
+import pytest
+from requests import Response
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.util.ssltransport import SSLTransport
+
+import authproxy
+
+_NOT_PRIVATE = ("_replace", "_abc_impl")
+_LIBRARIES = ("requests", "urllib3", "http", "ssl")
+
+#: Class, member, and what it is used for.
+USED = [
+    (HTTPConnectionPool, "conn_kw", "upstream/session.py opens connections as a pool would"),
+    (HTTPConnectionPool, "ConnectionCls", "the same; identity/bounded_fetch.py replaces it"),
+    (HTTPConnectionPool, "proxy_headers", "the same, by way of a forward proxy"),
+    (HTTPConnection, "_new_conn", "identity/bounded_fetch.py bounds the time of each connection"),
+    (Response, "_content", "identity/bounded_fetch.py has read it already"),
+    (HTTPResponse, "fp", "identity/bounded_fetch.py bounds what is read"),
+    (SSLTransport, "socket", "upstream/unsolicited.py looks at the TCP connection below"),
+    (ssl.SSLSocket, "suppress_ragged_eofs", "upstream/session.py takes a cut for a cut"),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "member"), [(owner, member) for owner, member, _ in USED], ids=str
+)
+def test_it_is_there_still(owner: type, member: str) -> None:
+    assert hasattr(owner, member) or f"self.{member}" in inspect.getsource(owner)
+
+
+def test_no_private_member_is_used_that_is_not_listed() -> None:
+    listed = {member for _, member, _ in USED if member.startswith("_")}
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(authproxy.__path__, "authproxy.")
+        if found.name not in ("authproxy.__main__", "authproxy.wsgi")
+    ]
+    used = {name for module in modules for name in overridden(module) | touched(module)}
+    assert used == listed
+
+
+def overridden(module: ModuleType) -> set[str]:
+    """Return the private members that classes of ours define over one of the libraries'."""
+    return {
+        member
+        for each in vars(module).values()
+        if inspect.isclass(each) and each.__module__ == module.__name__
+        for member in vars(each)
+        if is_private(member)
+        for base in each.__mro__[1:]
+        if base.__module__.partition(".")[0] in _LIBRARIES and member in vars(base)
+    }
+
+
+def touched(module: ModuleType) -> set[str]:
+    """Return the private members of others that a module uses which imports the libraries."""
+    tree = ast.parse(inspect.getsource(module))
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    if not imported.intersection(_LIBRARIES):
+        return set()
+    named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {name for name in named if is_private(name)} - defined(tree)
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Return the names that a module gives: its functions, and what it sets on `self`."""
+    return {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    } | {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+
+
+def is_private(name: str) -> bool:
+    """Whether it is private, other than a named tuple's `_replace` and what `abc` leaves."""
+    return name.startswith("_") and not name.endswith("__") and name not in _NOT_PRIVATE
