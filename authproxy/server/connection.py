@@ -412,7 +412,7 @@ class Connection:
         self._outbox.close()
         served = self._served
         if served is not None:  # its thread gives back what the request takes
-            served.abort_signal.abort()
+            served.cancellation.cancel()
         else:
             self._reader.close()
             if self._request is not None:

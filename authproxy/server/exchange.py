@@ -16,7 +16,7 @@ from waitress.adjustments import Adjustments
 from waitress.task import WSGITask
 from waitress.utilities import build_http_date
 
-from authproxy.cancellation import ABORT_KEY, AbortSignal
+from authproxy.cancellation import CANCELLATION_KEY, Cancellation
 from authproxy.http1.headers import list_members
 from authproxy.server.outbox import Disconnected, Outbox
 from authproxy.server.refusals import INTERNAL_ERROR, Refusal, refusal_response
@@ -53,7 +53,7 @@ class Finished(Protocol):
 
 
 class Exchange:
-    """What waitress's tasks call a channel; `finished` and `abort_signal` are additions."""
+    """What waitress's tasks call a channel; `finished` and `cancellation` are additions."""
 
     def __init__(
         self, site: Site, addr: Address, outbox: Outbox, finished: Finished, *, may_wait: bool
@@ -62,7 +62,7 @@ class Exchange:
         self.server = site
         self.addr = addr
         self.finished = finished
-        self.abort_signal = AbortSignal()
+        self.cancellation = Cancellation()
         self._outbox = outbox
         self._may_wait = may_wait
 
@@ -187,7 +187,7 @@ class ApplicationTask(WSGITask):
             del environ["REMOTE_PORT"]
         del environ["wsgi.file_wrapper"]  # a connection takes bytes alone
         environ.update(self.request.admitted)
-        environ[ABORT_KEY] = self.channel.abort_signal
+        environ[CANCELLATION_KEY] = self.channel.cancellation
         return environ
 
     def _fail(self, error: Exception) -> None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from requests import PreparedRequest
 
-from authproxy.cancellation import AbortSignal
+from authproxy.cancellation import Cancellation
 from authproxy.http1.headers import Field
 from authproxy.http1.memory_body import MemoryBody
 
@@ -49,7 +49,7 @@ class OutboundRequest:
     fields: Sequence[Field]
     body: RequestBody | None = None
     #: Comes when nobody waits for the response any more.
-    abort: AbortSignal = field(default_factory=AbortSignal)
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     def head(self, authorization: str) -> bytes:
         """Return the request line and header fields as they go on the wire.

@@ -12,7 +12,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPHeaderDict
 from urllib3.connection import HTTPConnection
 
-from authproxy.cancellation import AbortSignal
+from authproxy.cancellation import Cancellation
 from authproxy.errors import ClientDisconnected, TargetProtocolError, TargetTimeout
 from authproxy.upstream.pool import ConnectionPool
 from authproxy.upstream.response_reader import ResponseReader
@@ -30,12 +30,12 @@ class RawResponse:
         reader: ResponseReader,
         connection: HTTPConnection,
         pool: ConnectionPool,
-        abort: AbortSignal,
+        cancellation: Cancellation,
     ) -> None:
         self._reader = reader
         self._connection = connection
         self._pool = pool
-        self._abort = abort
+        self._cancellation = cancellation
         self._read_timeout = connection.sock.gettimeout()
         self._released = False
         self.head = reader.head
@@ -57,7 +57,7 @@ class RawResponse:
         except TimeoutError as error:
             raise TargetTimeout("the target stopped sending within its answer") from error
         except (HTTPException, OSError, ValueError) as error:
-            if self._abort.aborted:
+            if self._cancellation.cancelled:
                 raise ClientDisconnected from error
             raise TargetProtocolError("the target's answer ended too early") from error
         finally:
@@ -87,10 +87,10 @@ class RawResponse:
         if self._released:
             return
         self._released = True
-        self._abort.on_abort(None)
+        self._cancellation.on_cancel(None)
         if self._reader.surplus:
             self._pool.distrust()
-        if not self._reader.complete or self._reader.will_close or self._abort.aborted:
+        if not self._reader.complete or self._reader.will_close or self._cancellation.cancelled:
             self._connection.close()
         else:
             self._pool.give_back(self._connection)

@@ -139,21 +139,21 @@ class TargetAdapter(HTTPAdapter):
         """
         if not isinstance(request, RawRequest):
             raise TypeError("only a RawRequest is sent")
-        abort = request.outbound.abort
+        cancellation = request.outbound.cancellation
         kept = None if request.reconnect else self._pool.take()
         connection = kept or self._new_connection()
         try:
             if kept is None:
                 self._connect(connection)
-            abort.on_abort(partial(_hang_up, connection.sock))
+            cancellation.on_cancel(partial(_hang_up, connection.sock))
             reader = self._converse(connection, request, kept is not None)
         except BaseException as error:
-            abort.on_abort(None)
+            cancellation.on_cancel(None)
             connection.close()
-            if abort.aborted and isinstance(error, AuthProxyError):
+            if cancellation.cancelled and isinstance(error, AuthProxyError):
                 raise ClientDisconnected from error
             raise
-        return UpstreamResponse(request, RawResponse(reader, connection, self._pool, abort))
+        return UpstreamResponse(request, RawResponse(reader, connection, self._pool, cancellation))
 
     def close(self) -> None:
         """Close the pooled connections; those in use end with their responses.

@@ -57,7 +57,7 @@ class Exchange:
 
     @property
     def answer(self) -> UpstreamResponse:
-        """The response, by the name that it had."""
+        """The response, by the name that `authproxy.proxy` still has for it."""
         return self.response
 
 

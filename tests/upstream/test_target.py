@@ -190,7 +190,7 @@ def test_a_client_that_leaves_ends_the_exchange_and_nothing_is_sent_again(
 ) -> None:
     ask(target)  # there is a pooled connection
     leaving = request()
-    upstream.respond(lambda exchange: leaving.abort.abort())
+    upstream.respond(lambda exchange: leaving.cancellation.cancel())
     with pytest.raises(ClientDisconnected):
         target.send(leaving)
     assert upstream.accepted == 1
