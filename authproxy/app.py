@@ -11,7 +11,8 @@ from flask import Flask
 from authproxy.errors import AuthProxyError
 from authproxy.proxy.blueprint import proxy_blueprint
 from authproxy.proxy.flask_app import ProxyApp
-from authproxy.proxy.head_filter import Doorkeeper
+from authproxy.proxy.forwarding import Forwarder
+from authproxy.proxy.head_filter import HeadFilter
 from authproxy.proxy.lifecycle import Lifecycle
 from authproxy.proxy.probes import PATHS, probes_blueprint
 from authproxy.proxy.route_set import Resources, RouteSet
@@ -49,7 +50,8 @@ class Services:
         self.routes = RouteSet(settings, self._resources)
         self.vital_threads.watch("watched file", lambda: self.routes.admissions_alive)
         self._report_in_force()
-        self.doorkeeper = Doorkeeper(self, self.telemetry)
+        self.forwarder = Forwarder(self, self.lifecycle, self.telemetry)
+        self.head_filter = HeadFilter(self, self.telemetry)
         self._drained_by: float | None = None
 
     def start(self) -> None:
@@ -70,8 +72,8 @@ class Services:
         new = RouteSet(settings.within(self.settings), self._resources)
         try:
             new.start()
-            if lost := new.lacking(self.routes.ready_names, patience):
-                whose = (f"{served.route.name} {served.trouble}".strip() for served in lost)
+            if lost := new.wait_until_ready(self.routes.ready_names, patience):
+                whose = (f"{served.route.name} {served.last_error}".strip() for served in lost)
                 raise ReloadRefused("; ".join(whose))
         except BaseException:
             new.stop()
@@ -90,13 +92,13 @@ class Services:
         return self.lifecycle.draining
 
     def begin_drain(self) -> None:
-        """Say on /ready that the process is about to end; requests still pass."""
+        """Have /ready say that the process is about to end; requests still pass."""
         self.lifecycle.draining = True
         patience = self.settings.shutdown_delay_seconds + self.settings.shutdown_grace_seconds
         self._drained_by = time.monotonic() + patience
 
     def refuse(self) -> None:
-        """Answer further requests with ShuttingDown: the grace is over."""
+        """Refuse further requests with ShuttingDown: the grace is over."""
         self.lifecycle.refusing = True
 
     def close(self) -> None:
@@ -114,7 +116,7 @@ class Services:
 
 
 def telemetry_for(settings: Settings) -> Telemetry:
-    """Return who listens; OpenTelemetry is imported only if anything is asked for."""
+    """Return the telemetry of these settings; OpenTelemetry is imported only if they need it."""
     exports = destinations(settings.otel_grpc_endpoint, os.environ)
     if settings.metrics_port is None and not exports:
         return Telemetry()
@@ -133,13 +135,13 @@ def create_app(settings: Settings) -> Flask:
     services = Services(settings)
     app.extensions["authproxy"] = services
     app.register_blueprint(probes_blueprint(services, services.lifecycle, services.vital_threads))
-    app.register_blueprint(proxy_blueprint(services, services.lifecycle, services.telemetry))
+    app.register_blueprint(proxy_blueprint(services.forwarder))
     services.telemetry.instrument(app, untraced=PATHS)
     return app
 
 
 def services_of(app: Flask) -> Services:
-    """Return what an application of `create_app` lives by.
+    """Return the services of an application of `create_app`.
 
     Its `start` begins to fetch tokens, and belongs into the process that
     serves; its `close` ends that. Raises AuthProxyError for another application.

@@ -44,7 +44,3 @@ def cancellation_of(environ: Mapping[str, Any]) -> Cancellation:
     """Return the cancellation of a request; under other servers than ours, one that never comes."""
     given = environ.get(CANCELLATION_KEY)
     return given if isinstance(given, Cancellation) else Cancellation()
-
-
-#: The name that proxy/forwarding.py still knows it by.
-abort_signal = cancellation_of

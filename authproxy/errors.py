@@ -1,8 +1,8 @@
-"""The error hierarchy, and how an error turns into a reply.
+"""The error hierarchy, and how an error turns into a response.
 
 Three families: what stops the program from starting (`SettingsError`), what
-keeps it from getting a token (`CredentialError`), and what a client is told
-(`RequestError`, one subclass per code of the contract).
+keeps it from getting a token (`CredentialError`), and what a client gets in
+place of a response of the target (`RequestError`, one subclass per code).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from math import ceil
+from typing import ClassVar
 
-#: An X-Request-ID of a client that comes back.
+#: The X-Request-ID of a client that is echoed.
 _ECHOED_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -74,14 +75,18 @@ class CredentialError(AuthProxyError):
 
 
 class RequestError(AuthProxyError):
-    """A request that the proxy answers itself.
+    """A request that the proxy responds to itself.
 
-    Subclasses fix `status` and, by their name, the `code` that clients see.
-    `retry_after` is in seconds and becomes a Retry-After field; `fields` are
-    further header fields of the reply.
+    Subclasses fix `status` and, by their name, the `code` that clients see:
+    each code is a class of this module. `retry_after` is in seconds and becomes
+    a Retry-After field; `fields` are further header fields of the response.
     """
 
-    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init_subclass__(cls, code: str | None = None) -> None:
+        cls.code = code or cls.__name__
 
     def __init__(
         self,
@@ -93,20 +98,23 @@ class RequestError(AuthProxyError):
         self.retry_after = retry_after
         self.fields = tuple(fields)
 
-    @property
-    def code(self) -> str:
-        return type(self).__name__
+    def response(self, request_id: str | None = None) -> LocalResponse:
+        """Return `{"code": ..., "message": ...}` with its header fields.
 
-    def reply(self, request_id: str | None = None) -> Reply:
-        """Return the JSON reply of the contract (DESIGN section 2)."""
-        reply = error_reply(self.status, self.code, str(self), self.retry_after, request_id)
-        reply.headers.extend(self.fields)
-        return reply
+        `request_id` is the client's X-Request-ID as it came: it is echoed if it may be.
+        """
+        body = json.dumps({"code": self.code, "message": str(self)}).encode() + b"\n"
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        if self.retry_after is not None:
+            headers.append(("Retry-After", str(max(1, ceil(self.retry_after)))))
+        if request_id is not None and _ECHOED_ID.fullmatch(request_id):
+            headers.append(("X-Request-ID", request_id))
+        return LocalResponse(self.status, [*headers, *self.fields], body)
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A whole response of the proxy's own making."""
+class LocalResponse:
+    """A whole response that the proxy makes itself."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -117,33 +125,8 @@ class Reply:
         """Status code and reason, as the status line has them."""
         try:
             return f"{int(self.status)} {HTTPStatus(self.status).phrase}"
-        except ValueError:  # not of the standard's
+        except ValueError:  # not a status of the standard
             return f"{int(self.status)} "
-
-
-def echoed_request_id(given: str | None) -> str | None:
-    """Return a client's own request id if it may come back: 128 printable characters at most."""
-    return given if given is not None and _ECHOED_ID.fullmatch(given) else None
-
-
-def error_reply(
-    status: int,
-    code: str,
-    message: str,
-    retry_after: float | None = None,
-    request_id: str | None = None,
-) -> Reply:
-    """Return `{"code": ..., "message": ...}` with its header fields.
-
-    `request_id` is the client's, as it came: it is echoed if it may be.
-    """
-    body = json.dumps({"code": code, "message": message}).encode() + b"\n"
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    if retry_after is not None:
-        headers.append(("Retry-After", str(max(1, ceil(retry_after)))))
-    if (echoed := echoed_request_id(request_id)) is not None:
-        headers.append(("X-Request-ID", echoed))
-    return Reply(status, headers, body)
 
 
 class BadRequest(RequestError):
@@ -153,19 +136,19 @@ class BadRequest(RequestError):
 
 
 class Unauthorized(RequestError):
-    """Nothing in the request shows that its sender may come in."""
+    """Nothing in the request shows that its sender is admitted."""
 
     status = HTTPStatus.UNAUTHORIZED
 
 
 class CallerNotAllowed(RequestError):
-    """It is known who the sender is: nobody that INBOUND_JWT_SUBJECTS names."""
+    """The sender is known, and not one of INBOUND_JWT_SUBJECTS."""
 
     status = HTTPStatus.FORBIDDEN
 
 
 class AdmissionUnavailable(RequestError):
-    """Whether the sender may come in cannot be told now; it should ask again."""
+    """It cannot be decided now whether the sender is admitted; it should try again."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -177,25 +160,42 @@ class PathNotAllowed(RequestError):
 
 
 class NoRoute(RequestError):
-    """Nothing is forwarded at this path."""
+    """Nothing is forwarded, or served, at this path."""
 
     status = HTTPStatus.NOT_FOUND
 
 
 class MethodNotAllowed(RequestError):
-    """CONNECT and TRACE make no sense through this proxy; others may not be allowed."""
+    """CONNECT and TRACE are never forwarded; others may not be allowed."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
 class RequestBodyTooLarge(RequestError):
-    """More body than MAX_REQUEST_BODY_BYTES."""
+    """The body is longer than MAX_REQUEST_BODY_BYTES."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The request body is larger than MAX_REQUEST_BODY_BYTES ({limit}) allows."
+        )
+
+
+class RequestHeaderTooLarge(RequestError):
+    """The header is longer than MAX_REQUEST_HEADER_BYTES, or has too many fields."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class CodingNotImplemented(RequestError, code="NotImplemented"):
+    """The request has another Transfer-Encoding than chunked (RFC 9112 section 6.1)."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+
 
 class RequestBodyNotKept(RequestError):
-    """There is no room for a body that memory is not for: the disk is full, say."""
+    """Neither memory nor the temporary directory can take the body."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -207,15 +207,15 @@ class AuthenticationTokenNotFound(RequestError):
 
 
 class ClientDisconnected(RequestError):
-    """The connection to the client ended first, whoever ended it: nobody reads the reply.
+    """The connection to the client ended first, whoever ended it: nobody reads the response.
 
-    Log and metrics tell of it, with the status that nginx and others made up for this.
+    Log and metrics have it, with the status that nginx and others use for this.
     """
 
     status = 499
 
     def __init__(self) -> None:
-        super().__init__("the connection to the client ended before the answer did")
+        super().__init__("the connection to the client ended before the response did")
 
 
 class TargetUnreachable(RequestError):
@@ -243,7 +243,7 @@ class TargetRefusedIdentity(RequestError):
 
 
 class Overloaded(RequestError):
-    """All threads are taken, and enough requests wait for one already."""
+    """All threads are taken, and as many requests wait for one as may."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -252,3 +252,24 @@ class ShuttingDown(RequestError):
     """The grace for requests in flight is over."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class NotConfigured(RequestError):
+    """Under Apache, which goes on without a program that cannot start: why it cannot."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class MetricsUnavailable(RequestError):
+    """The counts of all workers cannot be added up now."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class InternalError(RequestError):
+    """A fault in authproxy; its log has the traceback."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self) -> None:
+        super().__init__("The proxy failed to serve this request; its log says why.")

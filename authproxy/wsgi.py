@@ -4,10 +4,10 @@ The settings are read when the module is imported, so that a fault stops the
 server at its start. The rest is made at the first request, in the process
 that serves it: threads and pooled connections do not survive a fork.
 
-Apache never stops for a fault of an application. Under mod_wsgi `application`
-is there all the same then, and answers every request with what is wrong. And
+Apache does not stop for a fault of an application. Under mod_wsgi `application`
+exists in that case too, and responds to every request with what is wrong. And
 as mod_wsgi imports it after the fork, in the process that will serve, tokens
-are fetched from then on: a reload costs no request an answer.
+are fetched from then on: a reload fails no request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Seconds that a process of mod_wsgi waits for its first token. Requests wait
-#: in its queue meanwhile, rather than be refused.
+#: in its queue meanwhile, rather than being refused.
 FIRST_TOKEN_SECONDS = 5.0
 
 
@@ -93,7 +93,7 @@ def _hosted_by_mod_wsgi() -> WSGIApplication:
         sys.stderr.write(f"authproxy cannot start: {error}\n")
         return apache.refusing(f"authproxy is not configured: {error}")
     except SettingsError as error:
-        _tell_faults(error)
+        _print_faults(error)
         return apache.refusing(
             "authproxy is not configured: its settings have faults; Apache's error log tells them"
         )
@@ -104,11 +104,11 @@ def _hosted_by_any_server() -> WSGIApplication:
     try:
         return _Application(_read_settings())
     except SettingsError as error:
-        _tell_faults(error)
+        _print_faults(error)
         raise
 
 
-def _tell_faults(error: SettingsError) -> None:
+def _print_faults(error: SettingsError) -> None:
     sys.stderr.write(f"authproxy cannot start:\n{error}\n")
 
 

@@ -13,6 +13,7 @@ from authproxy.http1.path_rules import PathRules
 from authproxy.proxy.routes import RouteTable
 from authproxy.settings import load_settings
 from authproxy.settings.match import Match
+from tests.support.inbound import inbound
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "admission.md").read_text()
 ROWS = re.findall(r"^\| `(/[^`]*)` \| (`[^|]*) \| (`[^|]*) \|$", PAGE, re.M)
@@ -62,7 +63,7 @@ OPEN = Match()
 
 def asked(path: str, *paths: str) -> Match:
     routes = RouteTable((match, match) for match in [OPEN, *(Match(path=path) for path in paths)])
-    return routes.find({"REQUEST_URI": path})
+    return routes.find(inbound(path))
 
 
 @pytest.mark.parametrize("path", REFUSED)

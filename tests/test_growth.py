@@ -36,18 +36,18 @@ from authproxy.http1.headers import (
     is_remote_write,
     is_token,
     list_members,
-    received_fields,
     returnable,
 )
 from authproxy.http1.path_readings import oddity, readings_of
 from authproxy.http1.path_rules import PathRules
-from authproxy.http1.urls import TargetURL, path_of, request_target, requested_host
+from authproxy.http1.urls import TargetURL, origin_form, path_of, requested_host
 from authproxy.proxy.access_log import shown_url
 from authproxy.proxy.routes import RouteTable
 from authproxy.redaction import Redactor, masked
 from authproxy.settings.match import Match
 from authproxy.telemetry.logs import JSONFormatter, LogfmtFormatter
 from authproxy.telemetry.metric_labels import BoundedLabels
+from tests.support.inbound import inbound
 from tests.support.parsed import Parsed
 
 #: Twice the bytes may take this many times the time: what grows with the square takes four.
@@ -141,16 +141,14 @@ def decoded(body: str) -> bytes:
 
 RULES: dict[str, Rule] = {
     # -- the request target
-    "request target": unless_refused(
-        lambda text: request_target({"REQUEST_URI": f"http://{text}"})
-    ),
+    "request target": unless_refused(lambda text: origin_form(f"http://{text}")),
     "path": path_of,
     "stripped path": lambda text: Match(path="/a", strip_path=True).outbound(f"/a{text}"),
     "join": lambda text: TARGET.join(f"/{text}"),
-    "host": unless_refused(lambda text: requested_host({"REQUEST_URI": "/", "HTTP_HOST": text})),
-    "route": unless_refused(lambda text: ROUTES.find({"REQUEST_URI": f"/{text}"})),
+    "host": unless_refused(lambda text: requested_host("/", text)),
+    "route": unless_refused(lambda text: ROUTES.find(inbound(f"/{text}"))),
     "route of an absolute form": unless_refused(
-        lambda text: ROUTES.find({"REQUEST_URI": f"http://u@{text}/{text}"})
+        lambda text: ROUTES.find(inbound(f"http://u@{text}/{text}"))
     ),
     "oddity": lambda text: oddity(f"/{text}"),
     "readings": lambda text: readings_of(f"/{text}"),
@@ -177,15 +175,17 @@ RULES: dict[str, Rule] = {
     ),
     "list members": list_members,
     "token": is_token,
-    "received fields": lambda text: received_fields({f"HTTP_{text}": text}),
+    "inbound request": lambda text: inbound(
+        text, text, **{f"HTTP_{text}": text, "REMOTE_ADDR": text, "SCRIPT_NAME": text}
+    ),
     "forwardable": lambda text: forwardable(
         [("Connection", text), ("X-Forwarded-For", text)], overrides={}, client="192.0.2.1"
     ),
     "returnable": lambda text: returnable([("Connection", text), (text, text)]),
-    "remote write": lambda text: is_remote_write([("Content-Type", text)]),
+    "remote write": lambda text: is_remote_write({"Content-Type": text}),
     # -- who comes in
     "bearer tokens": lambda text: bearer_tokens(
-        {"HTTP_AUTHORIZATION": f"Bearer {text}", "HTTP_X_AUTHPROXY_TOKEN": text}
+        {"Authorization": f"Bearer {text}", "X-Authproxy-Token": text}
     ),
     "inbound token": lambda text: text in DIGESTS,
     "signed token": unless_refused(lambda text: CALLERS.identify(text)),

@@ -13,6 +13,7 @@ from authproxy.errors import BadRequest, NoRoute
 from authproxy.http1.path_readings import oddity, readings_of, spelling
 from authproxy.proxy.routes import RouteTable
 from authproxy.settings.match import Match
+from tests.support.inbound import inbound
 from tests.support.path_models import MODELS, read_by
 from tests.support.path_servers import asks_for_secret, serving_secret
 from tests.support.path_spellings import SERVERS, SPELLINGS, TABLE, made_of_pieces
@@ -25,7 +26,7 @@ ROUTES = RouteTable((match, match) for match in (OPEN, SECRET))
 def taken(path: str, routes: RouteTable[Match] = ROUTES) -> Match | None:
     """Return whose a request for this path is, None where it is refused."""
     try:
-        return routes.find({"REQUEST_URI": path})
+        return routes.find(inbound(path))
     except (BadRequest, NoRoute):
         return None
 
@@ -80,7 +81,7 @@ def test_no_trick_comes_in_by_the_open_route(path: str) -> None:
 )
 def test_a_refusal_says_what_the_path_holds(path: str, what: str) -> None:
     with pytest.raises(BadRequest, match=f"another route: it holds {re.escape(what)}$"):
-        ROUTES.find({"REQUEST_URI": path})
+        ROUTES.find(inbound(path))
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,11 @@ import pytest
 from authproxy.errors import BadRequest, NoRoute
 from authproxy.proxy.routes import RouteTable
 from authproxy.settings.match import EVERYTHING, Match, host_pattern, path_prefix
+from tests.support.inbound import inbound
 
 
 def table(*matches: Match) -> RouteTable[Match]:
     return RouteTable((match, match) for match in matches)
-
-
-def environ(target: str, host: str = "proxy.example.com") -> dict[str, str]:
-    return {"REQUEST_URI": target, "HTTP_HOST": host, "SCRIPT_NAME": ""}
 
 
 QUERY, INGEST = Match(path="/query"), Match(path="/ingest")
@@ -74,7 +71,7 @@ ROUTES = table(
     ],
 )
 def test_the_longest_match_takes_a_request(target: str, host: str, label: str) -> None:
-    assert ROUTES.find(environ(target, host)).label == label
+    assert ROUTES.find(inbound(target, host)).label == label
 
 
 @pytest.mark.parametrize(
@@ -88,15 +85,15 @@ def test_the_longest_match_takes_a_request(target: str, host: str, label: str) -
 )
 def test_a_host_that_is_none_is_refused_where_hosts_decide(target: str, host: str) -> None:
     with pytest.raises(BadRequest, match="the host of the request cannot be one"):
-        ROUTES.find(environ(target, host))
-    assert table(EVERYTHING, QUERY).find(environ(target, host)) is EVERYTHING
+        ROUTES.find(inbound(target, host))
+    assert table(EVERYTHING, QUERY).find(inbound(target, host)) is EVERYTHING
 
 
 def test_what_no_route_takes_has_none() -> None:
     routes = table(QUERY, INGEST)
     for target in ("/", "/querying", "*", "/ingest2/x"):
         with pytest.raises(NoRoute):
-            routes.find(environ(target))
+            routes.find(inbound(target))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +119,7 @@ def test_what_no_route_takes_has_none() -> None:
 def test_a_path_that_others_may_take_for_another_routes_is_refused(target: str) -> None:
     routes = table(EVERYTHING, Match(path="/open"), Match(path="/secret"))
     with pytest.raises(BadRequest):
-        routes.find(environ(target))
+        routes.find(inbound(target))
 
 
 @pytest.mark.parametrize(
@@ -138,11 +135,11 @@ def test_a_path_that_others_may_take_for_another_routes_is_refused(target: str) 
     ],
 )
 def test_odd_paths_that_stay_on_their_route_pass(target: str) -> None:
-    assert table(EVERYTHING, QUERY, INGEST).find(environ(target)) is QUERY
+    assert table(EVERYTHING, QUERY, INGEST).find(inbound(target)) is QUERY
 
 
 def test_where_one_route_takes_everything_nothing_is_judged() -> None:
-    odd = environ("/a/../b%2F..\\;//%00")
+    odd = inbound("/a/../b%2F..\\;//%00")
     assert table(EVERYTHING).find(odd) is EVERYTHING
     whole_host = Match(host="proxy.example.com")
     assert table(EVERYTHING, QUERY, whole_host).find(odd) is whole_host
@@ -155,7 +152,7 @@ def test_where_one_route_takes_everything_nothing_is_judged() -> None:
 @pytest.mark.parametrize("matches", [(EVERYTHING, QUERY), (QUERY, INGEST)])
 def test_a_fragment_is_refused(target: str, matches: tuple[Match, ...]) -> None:
     with pytest.raises(BadRequest, match="holds a blank, a control character or a `#`"):
-        table(*matches).find(environ(target))
+        table(*matches).find(inbound(target))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.errors import BadRequest
-from authproxy.http1.urls import TargetURL, path_of, request_target
+from authproxy.http1.inbound_request import InboundRequest
+from authproxy.http1.urls import TargetURL, origin_form, path_of
+from tests.support.inbound import inbound
 
 TARGET_CHARS = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="#\x7f"), max_size=60
@@ -115,26 +117,29 @@ def test_a_joined_target_always_starts_with_the_targets_own_path(rest: str) -> N
     ],
 )
 def test_only_path_and_query_of_the_request_target_count(raw: str, expected: str) -> None:
-    assert request_target({"REQUEST_URI": raw, "PATH_INFO": "/ignored"}) == expected
+    assert inbound(raw, PATH_INFO="/ignored").target == expected
 
 
 @given(TARGET_CHARS)
 def test_origin_form_is_taken_byte_for_byte(rest: str) -> None:
-    assert request_target({"REQUEST_URI": f"/{rest}"}) == f"/{rest}"
+    assert origin_form(f"/{rest}") == f"/{rest}"
 
 
 def test_below_a_mount_point_the_mount_point_is_taken_off() -> None:
-    environ = {"SCRIPT_NAME": "/metrics", "REQUEST_URI": "/metrics/api?x"}
-    assert request_target(environ) == "/api?x"
-    assert request_target({**environ, "REQUEST_URI": "/metrics"}) == "/"
-    assert request_target({**environ, "REQUEST_URI": "/metrics?x"}) == "/?x"
-    assert request_target({**environ, "REQUEST_URI": "/metrics//x"}) == "//x"
+    assert inbound("/metrics/api?x", SCRIPT_NAME="/metrics").target == "/api?x"
+    assert origin_form("/metrics", "/metrics") == "/"
+    assert origin_form("/metrics?x", "/metrics") == "/?x"
+    assert origin_form("/metrics//x", "/metrics") == "//x"
 
 
 @pytest.mark.parametrize("raw", ["/metricsx", "/%6Detrics/x", "/x/../metrics/y", "//metrics/x"])
 def test_a_mount_point_that_is_written_otherwise_is_refused(raw: str) -> None:
     with pytest.raises(BadRequest, match="/metrics as it is written"):
-        request_target({"SCRIPT_NAME": "/metrics", "REQUEST_URI": raw})
+        origin_form(raw, "/metrics")
+
+
+def read(environ: dict[str, str]) -> str:
+    return InboundRequest.read({"REQUEST_METHOD": "GET", **environ}).target
 
 
 @pytest.mark.parametrize("byte", [*range(0x21), 0x23, 0x7F])
@@ -146,10 +151,10 @@ def test_a_blank_a_control_character_or_a_fragment_is_in_no_request_target(
 ) -> None:
     for name in ("REQUEST_URI", "RAW_URI"):
         with pytest.raises(BadRequest, match="`#`"):
-            request_target({name: form % chr(byte)})
+            read({name: form % chr(byte)})
 
 
 @pytest.mark.parametrize("environ", [{}, {"REQUEST_URI": "nonsense"}])
 def test_a_request_without_a_usable_raw_target_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(BadRequest):
-        request_target(environ)
+        read(environ)

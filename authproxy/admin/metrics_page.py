@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from authproxy.errors import AuthProxyError, BadRequest, Reply, error_reply
-from authproxy.http1.urls import path_of, request_target
+from authproxy.errors import (
+    AuthProxyError,
+    LocalResponse,
+    MethodNotAllowed,
+    MetricsUnavailable,
+    NoRoute,
+    RequestError,
+)
+from authproxy.http1.inbound_request import InboundRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 #: Makes the response to a GET.
-Page = Callable[["WSGIEnvironment"], Reply]
+Page = Callable[["WSGIEnvironment"], LocalResponse]
 
 
 Encoder = Callable[[Collector], bytes]
@@ -30,26 +37,25 @@ class Pages:
         self._pages = pages
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        response = self._response(environ)
+        request = InboundRequest.of(environ)
+        try:
+            response = self._page(request)(environ)
+        except RequestError as error:
+            response = error.response(request.fields.get("X-Request-Id"))
         headers = [*response.headers]
         if not any(name.lower() == "content-length" for name, _ in headers):
             headers.append(("Content-Length", str(len(response.body))))
         start_response(response.line, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+        return [] if request.method == "HEAD" else [response.body]
 
-    def _response(self, environ: WSGIEnvironment) -> Reply:
-        request_id = environ.get("HTTP_X_REQUEST_ID")
-        try:
-            page = self._pages.get(path_of(request_target(environ)))
-        except BadRequest as error:
-            return error.reply(request_id)
+    def _page(self, request: InboundRequest) -> Page:
+        """Return what makes the response. Raises a RequestError where nothing does."""
+        page = self._pages.get(request.path)
         if page is None:
-            message = f"here are {', '.join(self._pages)} alone"
-            return error_reply(HTTPStatus.NOT_FOUND, "NoRoute", message, request_id=request_id)
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            message, status = "only GET and HEAD are served", HTTPStatus.METHOD_NOT_ALLOWED
-            return error_reply(status, "MethodNotAllowed", message, request_id=request_id)
-        return page(environ)
+            raise NoRoute(f"here are {', '.join(self._pages)} alone")
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("only GET and HEAD are served")
+        return page
 
 
 #: A version that prometheus_client cannot compare with others, and raises for.
@@ -67,12 +73,12 @@ def encoder_for(accept: str) -> tuple[Encoder, str]:
 def metrics_page(collector: Collector) -> Page:
     """Return the page for Prometheus, in the form that it accepts."""
 
-    def page(environ: WSGIEnvironment) -> Reply:
+    def page(environ: WSGIEnvironment) -> LocalResponse:
         encode, content_type = encoder_for(environ.get("HTTP_ACCEPT", ""))
         try:
             body = encode(collector)
         except AuthProxyError as error:
-            return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "MetricsUnavailable", str(error))
-        return Reply(HTTPStatus.OK, [("Content-Type", content_type)], body)
+            raise MetricsUnavailable(str(error)) from error
+        return LocalResponse(HTTPStatus.OK, [("Content-Type", content_type)], body)
 
     return page

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from authproxy.admin.status_chart import NAMES, chart_of
 from authproxy.admin.status_data import Data, with_dates
 from authproxy.clock import rfc3339
-from authproxy.errors import Reply
+from authproxy.errors import LocalResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -57,7 +57,7 @@ class StatusPages:
             *_COMMON,
         ]
 
-    def html(self, environ: WSGIEnvironment) -> Reply:
+    def html(self, environ: WSGIEnvironment) -> LocalResponse:
         """Return the page for people."""
         refreshes = environ.get("QUERY_STRING") == "refresh"
         headers = [*self._headers]
@@ -73,12 +73,12 @@ class StatusPages:
             refresh_seconds=REFRESH_SECONDS,
         )
         # A client's path may hold lone surrogates.
-        return Reply(HTTPStatus.OK, headers, page.encode(errors="replace"))
+        return LocalResponse(HTTPStatus.OK, headers, page.encode(errors="replace"))
 
-    def json(self, environ: WSGIEnvironment) -> Reply:
+    def json(self, environ: WSGIEnvironment) -> LocalResponse:
         """Return the same data for scripts."""
         body = json.dumps(with_dates(self._gather()), indent=2).encode() + b"\n"
-        return Reply(HTTPStatus.OK, [("Content-Type", "application/json"), *_COMMON], body)
+        return LocalResponse(HTTPStatus.OK, [("Content-Type", "application/json"), *_COMMON], body)
 
 
 def _part(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Who and what may come in."""
+"""Who and what is admitted."""

@@ -1,10 +1,9 @@
-"""Who and what may come in: callers by their tokens, methods, paths."""
+"""Who and what is admitted: callers by their tokens, methods, paths."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from authproxy.admission.jwks_endpoint import Endpoint, EndpointKeys
 from authproxy.admission.signed_tokens import TokenCallers, invalid
@@ -18,30 +17,31 @@ from authproxy.errors import (
 )
 from authproxy.files.inbound_tokens import TokenDigests, watched_tokens
 from authproxy.files.jwks import FileKeys, KeySource
+from authproxy.http1.inbound_request import InboundRequest
 from authproxy.http1.path_readings import oddity
 from authproxy.http1.path_rules import PathRules
-from authproxy.http1.urls import has_origin_form, path_of, request_target
+from authproxy.http1.urls import has_origin_form
 from authproxy.identity.refresher import Refresher
 from authproxy.settings import Settings
 
 #: After which time a caller may ask again while the token file cannot be read.
 _RETRY_SECONDS = 5.0
 
-#: Where the server has judged a request already, this is its `Verdict`. No client
-#: can set it: what comes from one is called HTTP_ something.
-VERDICT_KEY = "authproxy.verdict"
-
 
 @dataclass(frozen=True)
-class Verdict:
-    """A request was let in, by whose judgement, and who the caller is if that is known."""
+class AdmissionResult:
+    """A request was admitted: by what, and who the caller is if that is known."""
 
-    by: Admission
-    caller: str | None
+    by: Admission | None
+    caller: str | None = None
+
+
+#: Of a request that nothing restricts.
+UNRESTRICTED = AdmissionResult(None)
 
 
 class Admission:
-    """Judges each request before anything is done for it."""
+    """Decides about each request before anything is done for it. Any thread may ask."""
 
     def __init__(self, settings: Settings, refresher: Refresher) -> None:
         self._methods = settings.allowed_methods
@@ -51,7 +51,7 @@ class Admission:
         self._callers = _callers(settings, refresher)
 
     def start(self) -> None:
-        """Begin to get what callers are judged by; harmless when repeated."""
+        """Begin to get what identifies callers; harmless when repeated."""
         if self._tokens is not None:
             self._tokens.start()
         if self._callers is not None:
@@ -65,40 +65,46 @@ class Admission:
 
     @property
     def alive(self) -> bool:
-        """Whether it is noticed when what callers are judged by changes."""
+        """Whether changes of what identifies callers are noticed."""
         return (self._tokens is None or self._tokens.alive) and (
             self._callers is None or self._callers.keys.alive
         )
 
     @property
     def ready(self) -> bool:
-        """Whether any caller can be let in yet."""
+        """Whether any caller can be admitted yet."""
         if self._tokens is not None and self._tokens.current() is not None:
             return True
         if self._callers is not None:
             return self._callers.keys.current() is not None
         return self._tokens is None
 
-    def admit(self, environ: Mapping[str, Any]) -> str | None:
-        """Return who the caller is, where that is known; None for anybody who may come in.
+    def admit(self, request: InboundRequest) -> AdmissionResult:
+        """Return that the request is admitted, at once where its head was already.
 
-        Raises the RequestError that says why a request may not: first for the
+        Raises the RequestError that says why it is not: first for the
         caller, so that others learn nothing, then for the method and the path.
         """
-        verdict: Verdict | None = environ.get(VERDICT_KEY)
-        if verdict is not None and verdict.by is self:
-            return verdict.caller
+        checked = request.head_check
+        if isinstance(checked, AdmissionResult) and checked.by is self:
+            return checked
         caller = None
         if self._tokens is not None or self._callers is not None:
-            caller = self._identify(environ)
-        if self._methods is not None:
-            self._require_method(environ["REQUEST_METHOD"], self._methods)
+            caller = self._identify(bearer_tokens(request.fields))
+        if self._methods is not None and request.method not in self._methods:
+            raise MethodNotAllowed(
+                f"{request.method} is not allowed here",
+                fields=[("Allow", ", ".join(self._methods))],
+            )
         if self._paths is not None:
-            _require_path(environ, self._paths)
-        return caller
+            _require_path(request, self._paths)
+        return AdmissionResult(self, caller)
 
-    def _identify(self, environ: Mapping[str, Any]) -> str | None:
-        given = bearer_tokens(environ)
+    def _identify(self, given: list[str]) -> str | None:
+        """Return whose tokens these are; None where they are in the token file, which has no names.
+
+        Raises Unauthorized, CallerNotAllowed or AdmissionUnavailable.
+        """
         if not given:
             raise Unauthorized(
                 "a token is required, as `Authorization: Bearer` or X-Authproxy-Token",
@@ -120,26 +126,19 @@ class Admission:
         raise error
 
     def _knows(self, given: list[str]) -> bool:
-        """Tell whether one of these is in the token file; before it says no, as that is now."""
+        """Tell whether one of these is in the token file, read again before it is denied."""
         if self._tokens is None:
             return False
         return _any_in(given, self._tokens.current()) or (
             self._tokens.renewed() and _any_in(given, self._tokens.current())
         )
 
-    @staticmethod
-    def _require_method(method: str, allowed: tuple[str, ...]) -> None:
-        if method not in allowed:
-            raise MethodNotAllowed(
-                f"{method} is not allowed here", fields=[("Allow", ", ".join(allowed))]
-            )
 
-
-def _require_path(environ: Mapping[str, Any], rules: PathRules) -> None:
-    """Raise for a path that is not allowed, or of which that cannot be told."""
-    if not has_origin_form(environ):
+def _require_path(request: InboundRequest, rules: PathRules) -> None:
+    """Raise for a path that is not allowed, or that is ambiguous."""
+    path = request.path
+    if not has_origin_form(request.raw_target):
         raise BadRequest("the request target is not a path (ALLOWED_PATHS is set)")
-    path = path_of(request_target(environ))
     if what := oddity(path):
         raise BadRequest(
             f"the path can be read in more than one way: it holds {what} (ALLOWED_PATHS is set)"
@@ -153,11 +152,11 @@ def _any_in(given: list[str], known: TokenDigests | None) -> bool:
     return known is not None and any([token in known for token in given])  # noqa: C419
 
 
-def bearer_tokens(environ: Mapping[str, Any]) -> list[str]:
-    """Return what the request shows: a bearer token, X-Authproxy-Token, or both."""
-    scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+def bearer_tokens(fields: Mapping[str, str]) -> list[str]:
+    """Return the tokens of a request: as `Authorization: Bearer`, X-Authproxy-Token, or both."""
+    scheme, _, bearer = fields.get("Authorization", "").partition(" ")
     given = [bearer] if scheme.lower() == "bearer" else []
-    given.append(environ.get("HTTP_X_AUTHPROXY_TOKEN", ""))
+    given.append(fields.get("X-Authproxy-Token", ""))
     return [token for each in given if (token := each.strip(" \t"))]
 
 
@@ -186,7 +185,7 @@ def _callers(settings: Settings, refresher: Refresher) -> TokenCallers | None:
 
 
 def admission_for(settings: Settings, refresher: Refresher) -> Admission | None:
-    """Return what judges the requests; None where everything may come in."""
+    """Return what admits the requests; None where everything is admitted."""
     restricting = (
         settings.allowed_methods,
         settings.allowed_paths,

@@ -1,8 +1,8 @@
 """The keys of INBOUND_JWKS_URL, fetched and kept fresh by the refresher.
 
-No request waits for the endpoint. While it is out of order, the keys that were
-fetched last stay in force, however long: whoever issues no keys issues no
-tokens either, and those that are out expire.
+No request waits for the endpoint. While it fails, the keys that were fetched
+last stay in force, however long: an issuer that publishes no keys issues no
+tokens either, and those issued before expire.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Keys are fetched anew this often. A new one is usually published long before
-#: it is used; one that is met before is asked for at once.
+#: Keys are fetched this often, in seconds. A new one is usually published long before
+#: it is used; an unknown one is asked for at once.
 REFRESH_SECONDS = 300.0
 
-#: At least so long is between two fetches because of keys that are not known:
-#: whoever makes up key ids must not become a load on the endpoint.
+#: Shortest time between two fetches because of unknown keys, in seconds:
+#: made-up key ids must not become a load on the endpoint.
 UNKNOWN_KEY_SECONDS = 2.0
 
-#: Key ids that are remembered as asked for.
+#: Unknown key ids that are remembered.
 MAX_UNKNOWN_KEYS = 1000
 
 _CONNECT_SECONDS, _SILENCE_SECONDS = 5.0, 10.0
@@ -52,7 +52,7 @@ class KeysError(AuthProxyError):
 
 
 class Endpoint:
-    """Fetches the key set, a new connection each time: it is asked seldom."""
+    """Fetches the key set, on a new connection each time, as that is seldom."""
 
     def __init__(self, url: str, *, ca_file: str | None = None, token_file: str | None = None):
         self._url = url
@@ -104,7 +104,7 @@ class Endpoint:
         return response.content
 
     def _context(self) -> ssl.SSLContext:
-        """With a CA file, trust that alone: a cluster's own authority is nobody else's."""
+        """With a CA file, trust that alone, as a cluster's authority is for the cluster alone."""
         if self._ca_file is None:
             return client_context()
         require_regular_file(self._ca_file, MAX_BUNDLE_BYTES)
@@ -152,16 +152,16 @@ class EndpointKeys:
     def look_for(self, key_id: str) -> float | None:
         """Have the keys fetched because of one that is not there.
 
-        Returns None, there is no such key, only once a fetch has begun after
-        the key was first asked for, and has come back without it.
+        Returns the seconds until it may be there; None, as there is no such key, only once
+        a fetch that began after the key was first asked for has ended without it.
         """
         with self._lock:
             now = self._clock.monotonic()
             if len(self._unknown) >= MAX_UNKNOWN_KEYS:
                 self._unknown.clear()
             since = self._unknown.setdefault(key_id, now)
-            # Also where it is settled: of several API servers, the one that
-            # answered last may have been an old one.
+            # Also where None is returned: of several API servers, the one that
+            # responded last may have been an old one.
             if not self._wanted:
                 self._wanted = True
                 self._refresher.wake()

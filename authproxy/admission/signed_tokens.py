@@ -1,4 +1,4 @@
-"""Callers that show who they are by a signed token, such as Kubernetes ServiceAccounts."""
+"""Callers identified by a signed token, such as Kubernetes ServiceAccounts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEEWAY = 30
 
 _REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub"]
 
-#: Longer key ids are nobody's.
+#: Longest key id; longer ones are refused unread.
 _MAX_KEY_ID = 256
 
 #: Tokens that are remembered as verified.
@@ -36,7 +36,7 @@ SEPARATOR = ":"
 
 
 def invalid(why: str) -> Unauthorized:
-    """Return the error for a token that lets nobody in (RFC 6750 section 3.1)."""
+    """Return the error for a token that is not accepted (RFC 6750 section 3.1)."""
     return Unauthorized(
         f"the token is not accepted: {why}",
         fields=[("WWW-Authenticate", 'Bearer error="invalid_token"')],
@@ -53,7 +53,7 @@ class _Seen:
 
 
 class TokenCallers:
-    """Tells callers by their tokens (JWT, RFC 7519), and which of them may come in."""
+    """Identifies callers by their tokens (JWT, RFC 7519), and decides which are admitted."""
 
     def __init__(
         self,
@@ -73,15 +73,15 @@ class TokenCallers:
         self._audience = audience
         self._subjects = [Glob(subject, SEPARATOR) for subject in subjects]
         self._clock: Clock = clock or SystemClock()
-        #: By digest, the tokens that were verified: to do so takes longer than all else.
+        #: By digest, the tokens that were verified: verification takes longer than all else.
         self._seen: dict[bytes, _Seen] = {}
 
     def identify(self, token: str) -> str:
         """Return whose token it is.
 
-        Raises Unauthorized for one that proves nothing, CallerNotAllowed for
-        anybody who is not expected, AdmissionUnavailable where the keys to
-        tell are not there yet.
+        Raises Unauthorized for one that is not valid, CallerNotAllowed for a
+        caller that INBOUND_JWT_SUBJECTS does not name, AdmissionUnavailable where
+        the key is not there yet.
         """
         keys = self._keys_now()
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -115,7 +115,7 @@ class TokenCallers:
             raise invalid("it does not name its key")
         key = keys.get(key_id)
         if key is None:
-            # Only for what claims to be from our issuer: others' keys are never there.
+            # Only for tokens that claim to be from our issuer: keys of others are never there.
             self._require_issuer(token)
             seconds = self.keys.look_for(key_id)
             key = self._keys_now().get(key_id)
@@ -140,7 +140,7 @@ class TokenCallers:
             claims: dict[str, Any] = self._jwt.decode(
                 token,
                 key,
-                # What the key is for, not what the token says.
+                # The algorithm of the key, not of the token (RFC 8725 section 3.1).
                 algorithms=[key.algorithm_name],
                 issuer=self._issuer,
                 audience=self._audience,

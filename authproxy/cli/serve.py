@@ -9,22 +9,18 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from flask import Flask
 
 from authproxy.admin import sums
 from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, listen_for_metrics, serving
-from authproxy.admission.admission import VERDICT_KEY
 from authproxy.app import Services, create_app
 from authproxy.cli.health import health_of
 from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_again
-from authproxy.errors import RequestError
-from authproxy.proxy.head_filter import Doorkeeper
-from authproxy.proxy.probes import PATHS
+from authproxy.proxy.probes import is_probe
 from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
-from authproxy.server.hooks import AdmitHead, Hooks
+from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Limits, Timeouts, forbid_core_dumps
 from authproxy.server.listening import (
     ListenError,
@@ -38,7 +34,6 @@ from authproxy.server.processes.channel import ParentLink
 from authproxy.server.processes.orphans import OrphanReaper
 from authproxy.server.processes.supervision import ServiceManager, Supervisor, WorkersHealth
 from authproxy.server.processes.workers import Parent
-from authproxy.server.refusals import INTERNAL_ERROR, Refusal
 from authproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -150,10 +145,9 @@ def serve_process(
         _limits(services.settings),
         timeouts=Timeouts(body=services.settings.request_body_timeout_seconds),
         hooks=Hooks(
-            admit_head=_head_admission(services.doorkeeper),
+            admit_head=services.head_filter,
             on_refused=services.telemetry.refused,
-            is_probe=_is_probe,
-            refusal_of=_refusal_of,
+            is_probe=is_probe,
             begin_drain=lifecycle.begin_drain,
             refuse=services.refuse,
             periodic=tuple(periodic),
@@ -180,31 +174,6 @@ def _limits(settings: Settings) -> Limits:
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
-
-
-def _is_probe(method: str, target: str) -> bool:
-    return target in PATHS and method in ("GET", "HEAD")
-
-
-def _refusal_of(error: Exception) -> Refusal | None:
-    """Return the response to an error that the application raised on purpose."""
-    if not isinstance(error, RequestError):
-        return None
-    return Refusal(int(error.status), error.code, str(error), error.retry_after, error.fields)
-
-
-def _head_admission(doorkeeper: Doorkeeper) -> AdmitHead:
-    """Return the hook that decides on requests before their bodies are received."""
-
-    def admit(head: Mapping[str, Any]) -> Mapping[str, object] | Refusal:
-        if not doorkeeper.on_duty:
-            return {}
-        try:
-            return {VERDICT_KEY: doorkeeper(head)}
-        except RequestError as error:
-            return _refusal_of(error) or INTERNAL_ERROR
-
-    return admit
 
 
 class _Lifecycle:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
-from ipaddress import ip_address
-from typing import Any
 
 from authproxy.http1.grammar import TOKEN
 
@@ -27,7 +25,6 @@ HOP_BY_HOP = frozenset(
         "proxy-connection",
         "te",
         "trailer",
-        "trailers",
         "transfer-encoding",
         "upgrade",
     }
@@ -38,7 +35,7 @@ INBOUND_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-auth
 
 #: Request fields that never pass as they came: every inbound credential, what
 #: this proxy writes itself, and Expect, which the server in front of us has
-#: already answered (RFC 9110 section 10.1.1).
+#: already met (RFC 9110 section 10.1.1).
 _ENDS_HERE = (
     HOP_BY_HOP
     | INBOUND_CREDENTIALS
@@ -85,28 +82,6 @@ def list_members(value: str) -> list[str]:
     return [member for part in value.split(",") if (member := part.strip(" \t").lower())]
 
 
-def received_fields(environ: Mapping[str, Any]) -> list[Field]:
-    """Return the request's header fields as the WSGI server passed them on."""
-    fields = [
-        (canonical(key[5:]), value) for key, value in environ.items() if key.startswith("HTTP_")
-    ]
-    if content_type := environ.get("CONTENT_TYPE"):
-        fields.append(("Content-Type", content_type))
-    return fields
-
-
-def client_address(environ: Mapping[str, Any]) -> str | None:
-    """Return the client's IP address, or None behind a Unix socket.
-
-    An IPv4 client of a dual-stack socket gets its plain IPv4 address.
-    """
-    try:
-        address = ip_address(environ.get("REMOTE_ADDR") or "")
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)
-
-
 def forwardable(
     fields: Sequence[Field],
     *,
@@ -123,45 +98,48 @@ def forwardable(
     at the end of X-Forwarded-For. Connection can name away only what came
     from the client, never what is added here or by the sender of the request.
     """
-    left_out = _ENDS_HERE.union(dropped, (name.lower() for name in overrides))
-    if named := [m for name, value in fields if name == "Connection" for m in list_members(value)]:
-        left_out = left_out.union(named)
+    named = connection_options(fields)
+    left_out = _ENDS_HERE.union(named, dropped, map(str.lower, overrides))
     kept = [field for field in fields if field[0].lower() not in left_out]
     kept += overrides.items()
     if "X-Forwarded-For" not in overrides:
-        came_by = [
-            v for name, v in fields if name == "X-Forwarded-For" and name.lower() not in named
-        ]
-        if hops := ", ".join([*came_by, client] if client else came_by):
-            kept.append(("X-Forwarded-For", hops))
+        hops = (
+            [] if "x-forwarded-for" in named else [v for n, v in fields if n == "X-Forwarded-For"]
+        )
+        if client:
+            hops.append(client)
+        if hops:
+            kept.append(("X-Forwarded-For", ", ".join(hops)))
     return kept
 
 
-def returnable(fields: Iterable[Field]) -> list[Field]:
+def returnable(fields: Sequence[Field]) -> list[Field]:
     """Return the response fields that go back to the client, in order, repeats kept.
 
     Left out are hop-by-hop fields and those that Connection names.
     """
-    fields = list(fields)
-    left_out: frozenset[str] = HOP_BY_HOP
-    if named := [
+    left_out = HOP_BY_HOP.union(connection_options(fields))
+    return [field for field in fields if field[0].lower() not in left_out]
+
+
+def connection_options(fields: Iterable[Field]) -> list[str]:
+    """Return what Connection names, in lower case (RFC 9110 section 7.6.1)."""
+    return [
         member
         for name, value in fields
         if name.lower() == "connection"
         for member in list_members(value)
-    ]:
-        left_out = left_out.union(named)
-    return [field for field in fields if field[0].lower() not in left_out]
+    ]
 
 
-def is_remote_write(fields: Iterable[Field]) -> bool:
-    """Tell a Prometheus remote write, by its version field or by its content.
+def is_remote_write(fields: Mapping[str, str]) -> bool:
+    """Tell a Prometheus remote write by its version field or by its content.
 
-    See the Prometheus remote-write specification, "Protocol": a snappy-packed
-    protobuf body with X-Prometheus-Remote-Write-Version.
+    `fields` are those of the request, by canonical names. See the Prometheus
+    remote-write specification, "Protocol": a snappy-packed protobuf body with
+    X-Prometheus-Remote-Write-Version.
     """
-    by_name = {name.lower(): value.lower() for name, value in fields}
-    if "x-prometheus-remote-write-version" in by_name:
+    if "X-Prometheus-Remote-Write-Version" in fields:
         return True
-    is_protobuf = by_name.get("content-type", "").startswith("application/x-protobuf")
-    return is_protobuf and by_name.get("content-encoding") == "snappy"
+    is_protobuf = fields.get("Content-Type", "").lower().startswith("application/x-protobuf")
+    return is_protobuf and fields.get("Content-Encoding", "").lower() == "snappy"

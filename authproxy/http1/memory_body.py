@@ -31,15 +31,13 @@ _SPARE_BYTES = 4 * 1024 * 1024
 NO_ROOM_RETRY_SECONDS = 5
 
 
-def why_not_kept(problem: OSError) -> str:
-    """Return what to tell of a body that memory is not for, where no file can take it either."""
-    reason = problem.strerror or str(problem)
-    return f"the temporary directory cannot take the request's body ({reason}); see to TMPDIR"
-
-
 def not_kept(problem: OSError) -> RequestBodyNotKept:
-    """Return that as an error."""
-    return RequestBodyNotKept(why_not_kept(problem), retry_after=NO_ROOM_RETRY_SECONDS)
+    """Return the error for a body that neither memory nor a temporary file can take."""
+    return RequestBodyNotKept(
+        f"the temporary directory cannot take the request's body ({problem.strerror or problem}); "
+        "see to TMPDIR",
+        retry_after=NO_ROOM_RETRY_SECONDS,
+    )
 
 
 class _Room:

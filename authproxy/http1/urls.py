@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from authproxy.errors import BadRequest
@@ -109,21 +107,24 @@ class TargetURL:
         return f"{path}{mark}{query}"
 
 
-def request_target(environ: Mapping[str, Any]) -> str:
-    """Return the raw request target in origin form: the one reading of it.
+def origin_form(raw: str, mount: str = "") -> str:
+    """Return a raw request target in origin form: the one reading of it.
 
     Everything that decides on a path decides on this, never on PATH_INFO,
     which servers decode and normalise each in their own way. Of an absolute
     form only path and query count (RFC 9112 section 3.2.2); `//host/x` is a
-    path. Where the application is mounted below SCRIPT_NAME, that part is
-    taken off; a server may find it also in `/x/../mount` and `/%6Dount`, but
-    what would be left of those is anybody's guess.
+    path. Where the application is mounted below `mount` (SCRIPT_NAME), that part
+    is taken off; a server may find it also in `/x/../mount` and `/%6Dount`, but
+    what is left of those is ambiguous.
 
     Raises BadRequest there, for what cannot be a request target, and where the
-    server passes none on.
+    server provides none.
     """
-    raw = _raw(environ)
-    if not has_origin_form(environ):
+    if not raw:
+        raise BadRequest("the WSGI server provides no REQUEST_URI")
+    if _NO_REQUEST_TARGET.search(raw):
+        raise BadRequest("the request target holds a blank, a control character or a `#`")
+    if not has_origin_form(raw):
         absolute = _SCHEME.match(raw)
         if not absolute:
             raise BadRequest("the request target is neither a path nor a URL")
@@ -132,7 +133,6 @@ def request_target(environ: Mapping[str, Any]) -> str:
         raw = rest[path_at.start() :] if path_at else "/"
         if not raw.startswith("/"):
             raw = f"/{raw}"
-    mount: str = environ.get("SCRIPT_NAME", "")
     if mount:
         if raw != mount and not raw.startswith((f"{mount}/", f"{mount}?")):
             raise BadRequest(f"the request target does not begin with {mount} as it is written")
@@ -141,15 +141,18 @@ def request_target(environ: Mapping[str, Any]) -> str:
     return raw
 
 
-def requested_host(environ: Mapping[str, Any]) -> str:
+def has_origin_form(raw: str) -> bool:
+    """Tell whether a request target came as a path, or as `*`: neither URL nor authority."""
+    return raw.startswith("/") or raw == "*"
+
+
+def requested_host(raw: str, host: str) -> str:
     """Return the host that a request is for, with its port if it has one, as `canonical_host` does.
 
-    That of an absolute form counts more than Host (RFC 9112 section 3.2.2).
-    Raises BadRequest for one that is none.
+    `raw` is its request target, `host` its Host field: that of an absolute form counts
+    more (RFC 9112 section 3.2.2). Raises BadRequest for one that is none.
     """
-    raw = _raw(environ)
-    absolute = None if has_origin_form(environ) else _SCHEME.match(raw)
-    host: str = environ.get("HTTP_HOST", "")
+    absolute = None if has_origin_form(raw) else _SCHEME.match(raw)
     if absolute:
         host = re.split(r"[/?]", raw[absolute.end() :], maxsplit=1)[0].rpartition("@")[2]
     try:
@@ -178,21 +181,6 @@ def canonical_host(text: str) -> str:
         if not _NAME.fullmatch(name):
             raise ValueError("it holds an encoded character that no host has")
     return f"{name}:{match[2]}" if match[2] else name
-
-
-def has_origin_form(environ: Mapping[str, Any]) -> bool:
-    """Tell whether the request target came as a path, or as `*`: neither URL nor authority."""
-    raw = _raw(environ)
-    return raw.startswith("/") or raw == "*"
-
-
-def _raw(environ: Mapping[str, Any]) -> str:
-    raw: str | None = environ.get("REQUEST_URI") or environ.get("RAW_URI")
-    if raw is None:
-        raise BadRequest("the WSGI server provides no REQUEST_URI")
-    if _NO_REQUEST_TARGET.search(raw):
-        raise BadRequest("the request target holds a blank, a control character or a `#`")
-    return raw
 
 
 def path_of(target: str) -> str:

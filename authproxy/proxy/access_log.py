@@ -1,17 +1,16 @@
-"""What the log tells of each request, in the retired proxy's words."""
+"""The access log: what the log says of each request, in the retired proxy's words."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from authproxy.errors import BadRequest, RequestError
-from authproxy.http1.headers import client_address
-from authproxy.http1.urls import path_of, request_target
+from authproxy.errors import InternalError, RequestError
+from authproxy.http1.inbound_request import InboundRequest
+from authproxy.http1.urls import path_of
 from authproxy.proxy.excerpt import BodyExcerpt
 from authproxy.redaction import Redactor
 from authproxy.telemetry.events import Telemetry
@@ -26,84 +25,90 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _NO_SECRETS = Redactor()
 
 
-class RequestStory:
-    """What the log tells of one request; it ends in one line, or one more for an error body."""
+class AccessLogEntry:
+    """What the log says of one request: one line in the end, and one more for an error body."""
 
-    def __init__(self, environ: Mapping[str, Any], telemetry: Telemetry) -> None:
-        #: Masks what the target's errors may quote of what it was sent.
-        self._redact = _NO_SECRETS
-        self._route: str | None = None
-        self.watch = telemetry.request(environ)
-        self._environ = environ
-        self.method: str = environ["REQUEST_METHOD"]
-        self.url: str | None = None
+    def __init__(self, request: InboundRequest, telemetry: Telemetry) -> None:
+        self.watch = telemetry.request(request)
+        self._request = request
         #: Who sent it, where that is known.
         self.caller: str | None = None
-        self._request_id: str | None = environ.get("HTTP_X_REQUEST_ID")
+        self._url: str | None = None
+        self._route: str | None = None
+        #: Masks what the target's errors may quote of what it was sent.
+        self._redact = _NO_SECRETS
         self._start = time.monotonic()
-        #: What the target answered, the bytes of it, and what it said, where the client gets an
-        #: error instead.
-        self._withheld: tuple[int, int, str] | None = None
+        #: Status, bytes and text of an upstream response in place of which the client gets
+        #: an error.
+        self._suppressed: tuple[int, int, str] | None = None
 
-    def goes_to(self, route: str | None, host: str, redact: Redactor) -> None:
-        """Its way is known: the name of its route, if there are several, and its target's host."""
+    def routed(self, route: str | None, host: str, redact: Redactor) -> None:
+        """Note the route: its name, if there are several, and its target's host."""
         self._route = route
         self._redact = redact
         self.watch.target_host = host
 
+    def set_url(self, origin: str, target: str, *, log_query: bool) -> None:
+        """Note where it is sent: the origin of the target, and the request target."""
+        self._url = shown_url(origin + (target if log_query else path_of(target)))
+
     def _fields(self, attempts: int | None = None) -> dict[str, Any]:
         return {
-            "RequestID": self._request_id,
+            "RequestID": self._request.request_id,
             "DurationMs": round((time.monotonic() - self._start) * 1000),
-            "Method": self.method,
+            "Method": self._request.method,
             "Attempts": attempts,
             "Caller": self.caller,
             "Route": self._route,
         }
 
     def failed(self, error: RequestError) -> None:
-        """The proxy answers the request itself."""
+        """End it: the proxy responds itself."""
         level = (
             logging.ERROR if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
         )
         why = self._redact(str(error))
         fields = {
-            "Request": self.url or _path_of(self._environ),
+            "Request": self._url or self._shown_path(),
             "StatusCode": int(error.status),
             "Code": error.code,
             "Error": why,
             **self._fields(),
-            "Client": client_address(self._environ),
+            "Client": self._request.client,
         }
         log.log(level, "Request failed", extra={"fields": fields})
-        status, received, said = self._withheld or (int(error.status), 0, "")
-        self.watch.failing(self._route, f"{why}\n{said}".rstrip())
+        status, received, text = self._suppressed or (int(error.status), 0, "")
+        self.watch.failing(self._route, f"{why}\n{text}".rstrip())
         self.watch.ended(status, received, error.code, seen_status=int(error.status))
 
-    def crashed(self) -> None:
-        """A bug ended the request; whoever catches it logs it."""
-        self.watch.failing(self._route, "a fault in authproxy: its log has the traceback")
-        self.watch.ended(int(HTTPStatus.INTERNAL_SERVER_ERROR), error="InternalError")
+    def _shown_path(self) -> str | None:
+        """Return the path of a request that was refused before its route was known."""
+        return None if self._request.malformed else shown_url(self._request.path)
 
-    def answered(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
-        """The target's answer was passed on."""
+    def crashed(self) -> None:
+        """End it: a bug ended the request, which whoever catches it logs."""
+        self.watch.failing(self._route, "a fault in authproxy: its log has the traceback")
+        self.watch.ended(int(InternalError.status), error=InternalError.code)
+
+    def responded(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
+        """End it: the client got the upstream response, so many bytes of body."""
         with self.watch.current():
-            self._tell_of_answer(exchange, sent, excerpt)
+            self._log_response(exchange, sent, excerpt)
         self.watch.ended(exchange.answer.status, sent)
 
-    def withheld(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> None:
-        """The target's answer was read in the client's place, who gets an error: `failed`."""
-        said = self._tell_of_answer(exchange, received, excerpt)
-        self._withheld = exchange.answer.status, received, said
+    def suppressed(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> None:
+        """Log an upstream response in place of which the client gets an error: `failed`."""
+        text = self._log_response(exchange, received, excerpt)
+        self._suppressed = exchange.answer.status, received, text
 
-    def _tell_of_answer(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> str:
-        """Return what an error says, masked as the log has it."""
+    def _log_response(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> str:
+        """Return the text of an error, masked as the log has it."""
         exchange.attempt.ended(sent)
         self.watch.target_responded = True
         status = exchange.answer.status
         fields = {
             "ContentLength": sent,
-            "Request": self.url,
+            "Request": self._url,
             "StatusCode": status,
             **self._fields(exchange.attempts),
         }
@@ -114,40 +119,29 @@ class RequestStory:
         encoding = excerpt.encoding
         fields = {
             "Encoding": encoding and self._redact(encoding, exchange.tokens),
-            "Request": self.url,
+            "Request": self._url,
             "StatusCode": status,
         }
-        said = self._redact(excerpt.text(), exchange.tokens)
-        log.error("Error response body: %s", said, extra={"fields": fields})
-        self.watch.failing(self._route, said)
-        return said
+        text = self._redact(excerpt.text(), exchange.tokens)
+        log.error("Error response body: %s", text, extra={"fields": fields})
+        self.watch.failing(self._route, text)
+        return text
 
-    def broken(self, exchange: Exchange, sent: int, error: str, why: str) -> None:
-        """The answer was cut short after its head had gone to the client.
-
-        `error` is one word, `why` a sentence.
-        """
-        exchange.attempt.ended(sent, error)
+    def truncated(self, exchange: Exchange, sent: int, error: RequestError) -> None:
+        """End it: the response was truncated after its head had gone to the client."""
+        exchange.attempt.ended(sent, error.code)
         self.watch.target_responded = True
-        self.watch.failing(self._route, self._redact(why))
+        self.watch.failing(self._route, self._redact(str(error)))
         fields = {
             "ContentLength": sent,
-            "Request": self.url,
+            "Request": self._url,
             "StatusCode": exchange.answer.status,
-            "Error": why,
+            "Error": str(error),
             **self._fields(exchange.attempts),
         }
         with self.watch.current():
             log.error("Response cut short", extra={"fields": fields})
-        self.watch.ended(exchange.answer.status, sent, error)
-
-
-def _path_of(environ: Mapping[str, Any]) -> str | None:
-    """Return what a request asked for that was refused before its way was known."""
-    try:
-        return shown_url(path_of(request_target(environ)))
-    except BadRequest:
-        return None
+        self.watch.ended(exchange.answer.status, sent, error.code)
 
 
 def shown_url(url: str) -> str:

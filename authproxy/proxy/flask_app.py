@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter, Rule
 
-from authproxy.errors import BadRequest
-from authproxy.http1.urls import path_of, request_target
+from authproxy.http1.inbound_request import InboundRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 class RawTargetAdapter(MapAdapter):
@@ -21,41 +22,43 @@ class RawTargetAdapter(MapAdapter):
     rule's own, letter for letter, is forwarded.
     """
 
-    def __init__(self, app: Flask, environ: Mapping[str, Any]) -> None:
-        method = environ["REQUEST_METHOD"]
-        super().__init__(app.url_map, "", "/", "", "http", "/", method, None)
-        self._environ = environ
+    def __init__(self, app: Flask, inbound: InboundRequest) -> None:
+        super().__init__(app.url_map, "", "/", "", "http", "/", inbound.method, None)
+        # The forwarding view responds to what cannot be read.
+        self._path = "" if inbound.malformed else inbound.path
 
     def match(self, *_: Any, **__: Any) -> tuple[Rule, dict[str, Any]]:
         """Return the rule to serve; Flask asks for the rule itself."""
         for rule in self.map.iter_rules():
-            if rule.methods is not None and self.default_method in rule.methods:
-                try:
-                    if rule.rule == path_of(request_target(self._environ)):
-                        return rule, {}
-                except BadRequest:
-                    break  # the forwarding view meets it again and answers it
+            if (
+                rule.rule == self._path
+                and rule.methods is not None
+                and self.default_method in rule.methods
+            ):
+                return rule, {}
         return next(self.map.iter_rules("proxy.forward")), {}
 
 
-class RawRequest(Request):
-    """A request whose URL is the raw request target, for whoever decides on it.
+class ProxyRequest(Request):
+    """A Flask request with the inbound request that the proxy goes by."""
 
-    Werkzeug would decode it, and `/%68ealth` would look like a probe.
-    """
+    def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:
+        super().__init__(environ, *args, **kwargs)
+        self.inbound = InboundRequest.of(environ)
 
     @cached_property
     def url(self) -> str:
-        return str(self.environ.get("REQUEST_URI") or self.environ.get("RAW_URI") or "")
+        """The raw request target: Werkzeug would decode it, and `/%68ealth` look like a probe."""
+        return self.inbound.raw_target
 
 
 class ProxyApp(Flask):
     """A Flask application that routes by the raw request target."""
 
-    request_class = RawRequest
+    request_class = ProxyRequest
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what matches the request to a view."""
-        if request is None:
-            return super().create_url_adapter(request)
-        return RawTargetAdapter(self, request.environ)
+        if isinstance(request, ProxyRequest):
+            return RawTargetAdapter(self, request.inbound)
+        return super().create_url_adapter(request)

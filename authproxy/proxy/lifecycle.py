@@ -1,4 +1,4 @@
-"""Where the process stands between start and end."""
+"""The state of the process between start and end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Reload:
 
 @dataclass
 class Lifecycle:
-    """Two one-way switches, thrown by the server and read by requests, and the last reload.
+    """Two one-way switches, set by the server and read by requests, and the last reload.
 
-    `draining`: the end was asked for; readiness says so, requests still pass.
+    `draining`: the end was requested; readiness says so, requests still pass.
     `refusing`: the grace for them is over.
     """
 
@@ -27,5 +27,5 @@ class Lifecycle:
     last_reload: Reload | None = None
 
     def reloaded(self, error: str | None = None) -> None:
-        """Note that the settings were read anew just now, and why they were refused, if so."""
+        """Note a reload of the settings just now, and why they were refused, if so."""
         self.last_reload = Reload(time.time(), error)

@@ -12,32 +12,37 @@ from authproxy.proxy.lifecycle import Lifecycle
 from authproxy.proxy.route_set import RouteSet, Routing
 from authproxy.proxy.vital_threads import VitalThreads
 
-#: Request targets of the probes, as they usually come; GET and HEAD are answered.
-PATHS = frozenset({"/health", "/ready"})
+HEALTH, READY = "/health", "/ready"
+PATHS = frozenset({HEALTH, READY})
+
+
+def is_probe(method: str, target: str) -> bool:
+    """Tell a probe by its method and request target, as they usually come."""
+    return target in PATHS and method in ("GET", "HEAD")
 
 
 def probes_blueprint(routing: Routing, lifecycle: Lifecycle, threads: VitalThreads) -> Blueprint:
     """Return the blueprint with /health and /ready."""
     blueprint = Blueprint("probes", __name__)
 
-    def answer(good: bool, status: str) -> Response:
+    def respond(good: bool, status: str) -> Response:
         about = about_tokens(routing.routes)
         response = jsonify(status=status, version=__version__, **about)
         response.status_code = 200 if good else 503
         return response
 
-    @blueprint.get("/health", provide_automatic_options=False)
+    @blueprint.get(HEALTH, provide_automatic_options=False)
     def health() -> Response:
         """The process can serve; an identity outage is no reason to restart it."""
         ended = threads.ended
-        return answer(not ended, what_ended(ended) if ended else "ok")
+        return respond(not ended, what_ended(ended) if ended else "ok")
 
-    @blueprint.get("/ready", provide_automatic_options=False)
+    @blueprint.get(READY, provide_automatic_options=False)
     def ready() -> Response:
         """A request would be forwarded with a valid token, on one route at least."""
         if lifecycle.draining:
-            return answer(False, "draining")
-        return answer(routing.routes.ready, readiness(routing.routes))
+            return respond(False, "draining")
+        return respond(routing.routes.ready, readiness(routing.routes))
 
     return blueprint
 
@@ -49,18 +54,18 @@ def what_ended(threads: Sequence[str]) -> str:
 
 def readiness(routes: RouteSet) -> str:
     """Return in a few words how ready the routes are."""
-    lacking = [served for served in routes.routes if not served.ready]
-    if not lacking:
+    unready = [served for served in routes.routes if not served.ready]
+    if not unready:
         return "ready"
-    tokens = any(not served.tokens.ready for served in lacking)
+    tokens = any(not served.tokens.ready for served in unready)
     why = "no valid token" if tokens else "nothing yet to tell callers by"
     if not routes.ready:
         return why
-    return f"ready, but for {', '.join(served.route.name for served in lacking)}: {why}"
+    return f"ready, but for {', '.join(served.route.name for served in unready)}: {why}"
 
 
 def about_tokens(routes: RouteSet) -> dict[str, Any]:
-    """Return what there is to know of the token, or of each route and its token."""
+    """Return the state of the token, or of each route and its token."""
     if not routes.settings.has_routes:
         return {"token": routes.routes[0].tokens.status()}
     return {"routes": [served.status() for served in routes.routes]}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from authproxy.errors import BadRequest, RequestBodyTooLarge
+from authproxy.http1.inbound_request import InboundRequest
 from authproxy.http1.memory_body import not_kept
 from authproxy.upstream.request import RequestBody
 
@@ -16,21 +16,23 @@ MEMORY_BYTES = 512 * 1024
 _READ_BYTES = 64 * 1024
 
 
-def receive_body(environ: Mapping[str, Any], limit: int) -> RequestBody | None:
+def receive_body(request: InboundRequest, limit: int) -> RequestBody | None:
     """Return the request's body, or None where it has none.
 
     Our own server has received it already. Other servers stream it, chunked ones
-    without CONTENT_LENGTH (mod_wsgi): those are read to their end here.
-    Raises RequestBodyTooLarge beyond `limit` bytes, and BadRequest where the
-    client went away within its body.
+    without Content-Length (mod_wsgi): those are read to their end here.
+    Raises RequestBodyTooLarge beyond `limit` bytes, RequestBodyNotKept where nothing
+    can take it, and BadRequest for a Content-Length that is no number and
+    where the client went away within its body.
     """
-    declared: str = environ.get("CONTENT_LENGTH") or ""
-    if not declared and "HTTP_TRANSFER_ENCODING" not in environ:
+    declared, stream = request.content_length, request.body
+    if stream is None or not (declared or "Transfer-Encoding" in request.fields):
         return None
+    if declared and not declared.isdecimal():
+        raise BadRequest("the Content-Length is not a number")
     length = int(declared) if declared else None
     if length is not None and length > limit:
-        raise RequestBodyTooLarge(_too_large(limit))
-    stream: BinaryIO = environ["wsgi.input"]
+        raise RequestBodyTooLarge(limit)
     if length is not None and _is_replayable(stream):
         return RequestBody(stream, length)
     return _spool(stream, length, limit)
@@ -63,7 +65,7 @@ def _copy(stream: BinaryIO, spool: BinaryIO, length: int | None, limit: int) -> 
             break
         received += len(piece)
         if received > limit:
-            raise RequestBodyTooLarge(_too_large(limit))
+            raise RequestBodyTooLarge(limit)
         try:
             spool.write(piece)
         except OSError as error:
@@ -71,7 +73,3 @@ def _copy(stream: BinaryIO, spool: BinaryIO, length: int | None, limit: int) -> 
     if length is not None and received < length:
         raise BadRequest("the request's body ended too early")
     return received
-
-
-def _too_large(limit: int) -> str:
-    return f"the request's body is longer than MAX_REQUEST_BODY_BYTES ({limit})"

@@ -1,4 +1,4 @@
-"""Answers to clients: the target's as it streams past, and those of our own making."""
+"""Responses to clients: the target's as it streams past, and the proxy's own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from flask import Response
 
-from authproxy.errors import ClientDisconnected, Reply, RequestError
+from authproxy.errors import ClientDisconnected, RequestError
 from authproxy.http1.headers import returnable
-from authproxy.proxy.access_log import RequestStory
+from authproxy.proxy.access_log import AccessLogEntry
 from authproxy.proxy.excerpt import BodyExcerpt
 from authproxy.upstream.target import Exchange
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-class AnswerStream:
-    """The answer's body on its way to the client, and the end of its story.
+class ResponseStream:
+    """The body of the upstream response on its way to the client, and the end of its log entry.
 
-    Closing it ends the exchange, also where the client went away before the
+    Closing it ends the exchange, also where the client has left before the
     first byte.
     """
 
-    def __init__(self, exchange: Exchange, story: RequestStory) -> None:
+    def __init__(self, exchange: Exchange, entry: AccessLogEntry) -> None:
         self._exchange = exchange
-        self._story = story
+        self._entry = entry
         self._pieces = exchange.answer.body()
         self._sent = 0
         self._open = True
@@ -44,11 +44,11 @@ class AnswerStream:
         except StopIteration:
             if self._open:
                 self._open = False
-                self._story.answered(self._exchange, self._sent, self._excerpt)
+                self._entry.responded(self._exchange, self._sent, self._excerpt)
             raise
         except RequestError as error:
             self._open = False
-            self._story.broken(self._exchange, self._sent, error.code, str(error))
+            self._entry.truncated(self._exchange, self._sent, error)
             raise
         self._sent += len(piece)
         if self._excerpt is not None:
@@ -59,33 +59,32 @@ class AnswerStream:
         """Whether the first piece can be had without waiting."""
         return self._exchange.answer.has_arrived()
 
-    def read_for_the_log(self) -> None:
-        """Read the beginning, which nobody is sent."""
+    def suppress(self) -> None:
+        """Read the beginning for the log; the client gets an error instead."""
         beginning = self._exchange.answer.beginning()
         if self._excerpt is not None:
             self._excerpt.feed(beginning)
         self._open = False
-        self._story.withheld(self._exchange, len(beginning), self._excerpt)
+        self._entry.suppressed(self._exchange, len(beginning), self._excerpt)
 
     def close(self) -> None:
         """End the exchange (called by the WSGI server in any case)."""
         self._exchange.answer.close()
         if self._open:
             self._open = False
-            gone = ClientDisconnected()
-            self._story.broken(self._exchange, self._sent, gone.code, str(gone))
+            self._entry.truncated(self._exchange, self._sent, ClientDisconnected())
 
 
 class StreamedResponse(Response):
-    """The target's status line, fields and body, none of them made over.
+    """The target's status line, fields and body as they came.
 
-    Werkzeug would rewrite Location, compute Content-Length and answer HEAD
-    for itself.
+    Werkzeug would rewrite Location, compute Content-Length and respond to HEAD
+    itself.
     """
 
     default_mimetype = None
 
-    def __init__(self, exchange: Exchange, body: AnswerStream) -> None:
+    def __init__(self, exchange: Exchange, body: ResponseStream) -> None:
         answer = exchange.answer
         fields = returnable(answer.fields)
         super().__init__(body, status=answer.status, headers=fields, direct_passthrough=True)
@@ -100,6 +99,7 @@ class StreamedResponse(Response):
         return self._body
 
 
-def own_response(reply: Reply) -> Response:
-    """Return a response of the proxy's own making."""
-    return Response(reply.body, status=int(reply.status), headers=reply.headers)
+def error_response(error: RequestError, request_id: str | None) -> Response:
+    """Return the proxy's own response; `request_id` is the client's, which comes back in it."""
+    local = error.response(request_id)
+    return Response(local.body, status=int(local.status), headers=local.headers)

@@ -8,31 +8,39 @@ target that is still there stay open.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
-from authproxy.admission.admission import Admission, admission_for
+from authproxy.admission.admission import (
+    UNRESTRICTED,
+    Admission,
+    AdmissionResult,
+    admission_for,
+)
+from authproxy.errors import NoRoute
 from authproxy.files.state import state_of
+from authproxy.http1.headers import OVERRULING, canonical
+from authproxy.http1.inbound_request import InboundRequest
+from authproxy.http1.urls import REMOTE_WRITE_PATH, path_of
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
-from authproxy.proxy.forwarding import Forwarder
 from authproxy.proxy.routes import RouteTable
 from authproxy.proxy.shared import Shared
+from authproxy.redaction import Redactor
 from authproxy.settings import Route, Settings
 from authproxy.telemetry.events import Telemetry
 from authproxy.tls import TLSContextCache, forward_proxy
 from authproxy.upstream.session import TargetSession
 from authproxy.upstream.target import Target
 
-#: How often to look whether routes are ready: tokens and callers' keys come by threads of
-#: their own, and nothing tells of both.
+#: How often to look whether routes are ready, in seconds: tokens and callers' keys are fetched
+#: by threads of their own, without a common event.
 _LOOK_SECONDS = 0.05
 
 
 class Routing(Protocol):
-    """Who knows the routes in force: a reload puts others in their place."""
+    """What has the routes in force: a reload replaces them."""
 
     @property
     def routes(self) -> RouteSet: ...
@@ -66,7 +74,7 @@ class Resources:
         return held.enter_context(self._sources.hold(key, make))
 
     def admission(self, settings: Settings, held: ExitStack) -> Admission | None:
-        """Return what judges the requests under these settings, held likewise."""
+        """Return what admits the requests under these settings, held likewise."""
         key = settings.admission_key
         return held.enter_context(
             self._admissions.hold(key, lambda: admission_for(settings, self.refresher))
@@ -102,11 +110,30 @@ class ServedRoute:
     def __init__(self, route: Route, resources: Resources, held: ExitStack) -> None:
         settings, url = route.settings, route.settings.target
         self.route = route
+        self.settings = settings
+        self.url = url
+        #: Its name in the log, where there are several.
+        self.label = route.name or None
         self.tokens = resources.tokens(settings, held)
         self.admission = resources.admission(settings, held)
         self._telemetry = resources.telemetry.of_target(url)
-        session = resources.session(settings, held)
-        self.forwarder = Forwarder(route, Target(session, self.tokens, self._telemetry))
+        self.target = Target(resources.session(settings, held), self.tokens, self._telemetry)
+        self.dropped = OVERRULING if route.restricts_requests else frozenset()
+        overrides = settings.override_request_headers
+        self.overrides = {canonical(name): value.reveal() for name, value in overrides.items()}
+        self.redact = Redactor(self.overrides.values())
+
+    def outbound_target(self, request: InboundRequest) -> str:
+        """Return the request target to send.
+
+        Raises BadRequest, and NoRoute for what is no remote write where INGESTION_URL is set.
+        """
+        target = self.route.match.outbound(request.target)
+        if not self.settings.forwards_only_remote_write:
+            return self.url.join(target)
+        if path_of(target) != REMOTE_WRITE_PATH:
+            raise NoRoute(f"only {REMOTE_WRITE_PATH} is forwarded where INGESTION_URL is set")
+        return self.url.join("/")
 
     def start(self) -> None:
         """Start getting what it needs; harmless when repeated, from any thread."""
@@ -125,7 +152,7 @@ class ServedRoute:
         return self.tokens.ready and (self.admission is None or self.admission.ready)
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why it is not ready."""
         if self.tokens.ready:
             return "there is nothing to tell callers by"
@@ -133,12 +160,11 @@ class ServedRoute:
 
     def status(self) -> dict[str, Any]:
         """Return what a probe may show: no token, no secret."""
-        settings = self.route.settings
         return {
             "name": self.route.name,
             "ready": self.ready,
-            "target": settings.target.origin,
-            "audience": settings.scope,
+            "target": self.url.origin,
+            "audience": self.settings.scope,
             "token": self.tokens.status(),
         }
 
@@ -147,7 +173,7 @@ class RouteSet:
     """All routes, and what they hold.
 
     Routes with the same identity and audience share one source of tokens, and
-    those that admit callers alike share what they are judged by.
+    those that admit callers alike share one admission.
     """
 
     def __init__(self, settings: Settings, resources: Resources) -> None:
@@ -166,7 +192,7 @@ class RouteSet:
     @property
     def sole_target_host(self) -> str:
         """The target's host where all routes have the same, else an empty text."""
-        hosts = {served.route.settings.target.authority for served in self.routes}
+        hosts = {served.url.authority for served in self.routes}
         return hosts.pop() if len(hosts) == 1 else ""
 
     @property
@@ -175,8 +201,8 @@ class RouteSet:
         return {served.route.name for served in self.routes if served.ready}
 
     @property
-    def judges(self) -> bool:
-        """Whether a request may be turned away for its head alone."""
+    def restricted(self) -> bool:
+        """Whether a request may be refused for its head alone."""
         return len(self.routes) > 1 or self.routes[0].admission is not None
 
     @property
@@ -199,9 +225,14 @@ class RouteSet:
         """
         return self.tried and any(served.ready for served in self.routes)
 
-    def find(self, environ: Mapping[str, Any]) -> ServedRoute:
-        """Return the route of a request. Raises NoRoute or BadRequest."""
-        return self._table.find(environ)
+    def admit(self, request: InboundRequest) -> tuple[ServedRoute, AdmissionResult]:
+        """Return the route of a request, and that it may take it.
+
+        Raises NoRoute, BadRequest, and what `Admission.admit` raises.
+        """
+        served = self._table.find(request)
+        admission = served.admission
+        return served, UNRESTRICTED if admission is None else admission.admit(request)
 
     def start(self) -> None:
         """Start getting tokens; harmless when repeated, from any thread."""
@@ -219,11 +250,8 @@ class RouteSet:
         for source in self.sources:
             source.await_first_attempt(max(0.0, give_up - time.monotonic()))
 
-    def lacking(self, names: set[str], timeout: float) -> list[ServedRoute]:
-        """Wait up to `timeout` seconds for the routes of these names.
-
-        Returns those of them that cannot serve then.
-        """
+    def wait_until_ready(self, names: set[str], timeout: float) -> list[ServedRoute]:
+        """Wait up to `timeout` seconds for the routes of these names; return those not ready."""
         give_up = time.monotonic() + timeout
         self.await_first_attempts(timeout)
         wanted = [served for served in self.routes if served.route.name in names]

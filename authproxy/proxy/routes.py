@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import takewhile
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from authproxy.errors import BadRequest, NoRoute
+from authproxy.http1.inbound_request import InboundRequest
 from authproxy.http1.path_readings import oddity, readings_of, spelling
-from authproxy.http1.urls import path_of, request_target, requested_host
 from authproxy.settings.match import EVERYTHING, Match, split_port
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class RouteTable(Generic[T]):
         if [match for match, _ in in_order] == [EVERYTHING]:
             self._only = in_order[0][1]
 
-    def find(self, environ: Mapping[str, Any]) -> T:
+    def find(self, request: InboundRequest) -> T:
         """Return what serves this request.
 
         Raises NoRoute where nothing does, and BadRequest for a path that
@@ -39,8 +39,8 @@ class RouteTable(Generic[T]):
         """
         if self._only is not None:
             return self._only
-        path = path_of(request_target(environ))
-        host = requested_host(environ) if self._by_host else ""
+        path = request.path
+        host = request.host if self._by_host else ""
         routes = [route for route in self._routes if route[0].is_for(host)]
         rivals = list(takewhile(lambda route: not route[0].covers(path), routes))
         found = routes[len(rivals)] if len(rivals) < len(routes) else None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from authproxy.errors import AuthProxyError, RequestError, error_reply
+from authproxy.errors import AuthProxyError, NotConfigured, RequestError
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -59,11 +58,11 @@ def refusing(message: str) -> WSGIApplication:
     mod_wsgi loads a script that fails again for each request, with a traceback
     in the log each time and a page without a reason for the client.
     """
-    reply = error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "NotConfigured", message)
+    response = NotConfigured(message).response()
 
     def application(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(reply.line, reply.headers)
-        return [reply.body]
+        start_response(response.line, response.headers)
+        return [response.body]
 
     return application
 

@@ -17,9 +17,10 @@ from waitress.task import WSGITask
 from waitress.utilities import build_http_date
 
 from authproxy.cancellation import CANCELLATION_KEY, Cancellation
+from authproxy.errors import InternalError, RequestError
 from authproxy.http1.headers import list_members
 from authproxy.server.outbox import Disconnected, Outbox
-from authproxy.server.refusals import INTERNAL_ERROR, Refusal, refusal_response
+from authproxy.server.refusals import refusal_response
 from authproxy.server.request_head import Request
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class Site:
     adj: Adjustments
     server_name: str
     effective_port: str
-    refusal_of: Callable[[Exception], Refusal | None]
     is_draining: Callable[[], bool]
 
 
@@ -192,10 +192,9 @@ class ApplicationTask(WSGITask):
 
     def _fail(self, error: Exception) -> None:
         """Send an error, if the response has not begun; else it is truncated."""
-        refusal = self.channel.server.refusal_of(error)
         path, client = self.request.path, self.channel.addr[0]
         fields = {"Path": path, "Client": client, "Cut": self.wrote_header}
-        if refusal is not None:  # the application has logged it
+        if isinstance(error, RequestError):  # the application has logged it
             log.debug("A response failed: %s", error, extra={"fields": fields})
         else:
             message = "Unexpected error while serving a request."
@@ -204,7 +203,7 @@ class ApplicationTask(WSGITask):
             self.cut = self.delimited_by_close
             return
         response = refusal_response(
-            refusal or INTERNAL_ERROR,
+            error if isinstance(error, RequestError) else InternalError(),
             self.request.headers,
             self.start_time,
             version=self.version,

@@ -18,10 +18,6 @@ def _nothing(*_: object) -> None:
     """The default of hooks that report."""
 
 
-def _unknown(_: Exception) -> Refusal | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Hooks:
     """Called by the server. None of them may wait: most run in its main loop."""
@@ -34,9 +30,6 @@ class Hooks:
     #: Whether a method and request target are a probe's, which a thread serves that never
     #: waits for a target or a client.
     is_probe: Callable[[str, str], bool] | None = None
-
-    #: The response to an error that the application raised on purpose; None: it is a bug.
-    refusal_of: Callable[[Exception], Refusal | None] = _unknown
 
     #: A stop was requested; the grace for requests is over.
     begin_drain: Callable[[], None] = _nothing

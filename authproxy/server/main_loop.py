@@ -150,7 +150,6 @@ class Server:
                 adjustments,
                 adjustments.server_name,
                 listener.port,
-                hooks.refusal_of,
                 lambda: self._draining,
             )
             for listener in self._listeners

@@ -1,4 +1,4 @@
-"""Refusals: why the server rejects requests by itself, as data, and their responses."""
+"""Refusals: why the server rejects requests by itself, and their responses."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 
 from waitress.utilities import build_http_date
 
-from authproxy.errors import error_reply
+from authproxy.errors import (
+    BadRequest,
+    CodingNotImplemented,
+    RequestError,
+    RequestHeaderTooLarge,
+)
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request is rejected, as its client sees it; `retry_after` is in seconds."""
-
-    status: int
-    code: str
-    message: str
-    retry_after: float | None = None
-    fields: tuple[tuple[str, str], ...] = ()
+#: Why a request is rejected, as its client sees it.
+Refusal = RequestError
 
 
 @dataclass(frozen=True)
@@ -37,23 +34,13 @@ class RefusedRequest:
 
 
 def malformed(message: str = "The request is not valid HTTP/1.1.") -> Refusal:
-    return Refusal(400, "BadRequest", message)
+    return BadRequest(message)
 
 
-BODY_TOO_LARGE = Refusal(
-    413,
-    "RequestBodyTooLarge",
-    "The request body is larger than MAX_REQUEST_BODY_BYTES allows.",
+HEADER_TOO_LARGE = RequestHeaderTooLarge(
+    "The header is larger than MAX_REQUEST_HEADER_BYTES allows."
 )
-HEADER_TOO_LARGE = Refusal(
-    431, "RequestHeaderTooLarge", "The header is larger than MAX_REQUEST_HEADER_BYTES allows."
-)
-INTERNAL_ERROR = Refusal(
-    500, "InternalError", "The proxy failed to serve this request; its log says why."
-)
-CODING_NOT_IMPLEMENTED = Refusal(
-    501, "NotImplemented", "The only Transfer-Encoding understood is chunked."
-)
+CODING_NOT_IMPLEMENTED = CodingNotImplemented("The only Transfer-Encoding understood is chunked.")
 
 
 def refusal_response(
@@ -69,19 +56,12 @@ def refusal_response(
     `headers` are the request's; `now` is the time of Date, in seconds since the epoch.
     Without body it is the response to HEAD.
     """
-    reply = error_reply(
-        refusal.status,
-        refusal.code,
-        refusal.message,
-        refusal.retry_after,
-        headers.get("X_REQUEST_ID"),
-    )
+    response = refusal.response(headers.get("X_REQUEST_ID"))
     fields = [
-        *reply.headers,
-        *refusal.fields,
+        *response.headers,
         ("Connection", "close"),
         ("Date", build_http_date(now)),
     ]
-    lines = [f"HTTP/{version} {reply.line}", *(f"{name}: {value}" for name, value in fields)]
+    lines = [f"HTTP/{version} {response.line}", *(f"{name}: {value}" for name, value in fields)]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return head + reply.body if has_body else head
+    return head + response.body if has_body else head

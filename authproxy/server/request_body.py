@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 
+from authproxy.errors import RequestBodyTooLarge
 from authproxy.http1.chunks import ChunkDecoder
 from authproxy.http1.memory_body import (
-    NO_ROOM_RETRY_SECONDS,
     BodyMemory,
     MemoryBody,
-    why_not_kept,
+    not_kept,
 )
 from authproxy.server.budget import Account, Budget
-from authproxy.server.refusals import BODY_TOO_LARGE, Refusal, malformed
+from authproxy.server.refusals import Refusal, malformed
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class RequestBody:
         if self._decoder.error is not None:
             self.refusal = malformed(f"In the body, {self._decoder.error}.")
         elif self._received + self._decoder.left > self._store.limit:
-            self.refusal = BODY_TOO_LARGE
+            self.refusal = RequestBodyTooLarge(self._store.limit)
         return given - (len(self._decoder.rest) if self._decoder.complete else 0)
 
     def _keep(self, data: bytes | memoryview) -> None:
@@ -160,9 +160,9 @@ class RequestBody:
             try:
                 self._file().append(data)
             except OSError as error:
-                why = why_not_kept(error)
-                log.error("Request failed", extra={"fields": {"Error": why}})
-                self.refusal = Refusal(503, "RequestBodyNotKept", why, NO_ROOM_RETRY_SECONDS)
+                self.refusal = not_kept(error)
+                fields = {"Error": str(self.refusal)}
+                log.error("Request failed", extra={"fields": fields})
         self._received += len(data)
 
     def _file(self) -> _BodyFile:

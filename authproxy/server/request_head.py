@@ -25,7 +25,6 @@ from authproxy.http1 import urls
 from authproxy.http1.grammar import TOKEN
 from authproxy.http1.headers import is_token
 from authproxy.server.refusals import (
-    BODY_TOO_LARGE,
     CODING_NOT_IMPLEMENTED,
     HEADER_TOO_LARGE,
     Refusal,
@@ -62,9 +61,7 @@ MAX_FIELDS = 1000
 #: however short it is: of more, the bytes are kept, and read again.
 KEPT_FIELDS = 64
 
-_TOO_MANY_FIELDS = Refusal(
-    431, HEADER_TOO_LARGE.code, f"The header has more than {MAX_FIELDS} fields."
-)
+_TOO_MANY_FIELDS = errors.RequestHeaderTooLarge(f"The header has more than {MAX_FIELDS} fields.")
 _NO_METHOD = malformed("The request does not begin with a method.")
 
 
@@ -147,7 +144,7 @@ class Request(HTTPRequestParser):
             self.refusal = _TOO_MANY_FIELDS
         self.body_rcv = None
         if self.refusal is None and self.content_length > body_limit:
-            self.refusal = BODY_TOO_LARGE
+            self.refusal = errors.RequestBodyTooLarge(body_limit)
         elif self.has_body and len(self.headers) > KEPT_FIELDS:
             self._head = head
 
@@ -229,7 +226,7 @@ class Request(HTTPRequestParser):
     def _set_target(self, target: str) -> None:
         self.request_uri = target
         try:
-            origin_form = urls.request_target({"REQUEST_URI": target})
+            origin_form = urls.origin_form(target)
         except errors.BadRequest:  # CONNECT's host:port, or malformed: the application responds
             origin_form = target
         path, _, self.query = origin_form.partition("?")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
 
+from authproxy.errors import Overloaded
 from authproxy.server.limits import Limits
 from authproxy.server.refusals import Refusal
 
@@ -132,7 +133,7 @@ class Dispatcher:
         queue, threads = self._limits.queue, self._limits.threads
         problem = f"{queue} requests wait for one of {threads} threads"
         self._overload.warn(problem)
-        return Refusal(503, "Overloaded", problem, _RETRY_SECONDS)
+        return Overloaded(problem, _RETRY_SECONDS)
 
     def add_threads(self, count: int) -> None:
         """Start `count` more for requests."""

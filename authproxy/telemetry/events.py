@@ -7,7 +7,7 @@ subclasses that count and trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from authproxy.http1.headers import Field
+    from authproxy.http1.inbound_request import InboundRequest
     from authproxy.http1.urls import TargetURL
     from authproxy.server.refusals import RefusedRequest
     from authproxy.settings import Settings
@@ -127,11 +128,11 @@ class Telemetry:
         """Return what takes the events of tokens of this identity and audience."""
         return NO_TOKEN_TELEMETRY
 
-    def instrument(self, app: Flask, untraced: Iterable[str]) -> None:
+    def instrument(self, app: Flask, *, untraced: Iterable[str]) -> None:
         """Have the application's requests traced, except those for these paths."""
 
-    def request(self, environ: Mapping[str, Any]) -> RequestWatch:
-        """A request came in that is to be forwarded."""
+    def request(self, request: InboundRequest) -> RequestWatch:
+        """Observe a request that is to be forwarded."""
         return NO_WATCH
 
     def refused(self, request: RefusedRequest) -> None:

@@ -24,7 +24,8 @@ from opentelemetry.trace import StatusCode
 
 from authproxy import __version__
 from authproxy.errors import BadRequest
-from authproxy.http1.urls import TargetURL, path_of, request_target
+from authproxy.http1.inbound_request import InboundRequest
+from authproxy.http1.urls import TargetURL, origin_form, path_of
 from authproxy.redaction import masked
 from authproxy.settings import Settings
 from authproxy.settings.telemetry_rules import Destination, Signal
@@ -53,24 +54,19 @@ if TYPE_CHECKING:
 
     from authproxy.server.refusals import RefusedRequest
 
-#: Paths in a request target of either form, which the instrumentation sees as it came.
-_TARGET_OF = r"^((?i:https?)://[^/?]*)?(%s)(\?|$)"
-
 
 class ObservedRequest(RequestWatch):
     """Counts one request when its response has ended."""
 
-    def __init__(
-        self, instruments: Instruments, environ: Mapping[str, Any], target_host: str
-    ) -> None:
+    def __init__(self, instruments: Instruments, request: InboundRequest, target_host: str) -> None:
         self._instruments = instruments
         self.target_host = target_host
-        self._environ = environ
+        self._request = request
         self._span: ServerSpan | None = current_server_span()
         self._began = time.perf_counter()
         self._failing: tuple[str | None, str] = None, ""
         self._over = False
-        instruments.request_began(environ["REQUEST_METHOD"], environ.get("wsgi.url_scheme", "http"))
+        instruments.request_began(request.method, request.scheme)
 
     def streams(self) -> None:
         if self._span is not None:
@@ -95,8 +91,12 @@ class ObservedRequest(RequestWatch):
         seconds = time.perf_counter() - self._began
         seen_status = status if seen_status is None else seen_status
         route, text = self._failing
+        inbound = self._request
         request = EndedRequest(
-            *_client_labels(self._environ),
+            inbound.method,
+            "" if inbound.malformed else inbound.path,
+            inbound.fields.get("User-Agent", ""),
+            inbound.scheme,
             target_host=self.target_host or "",
             status=status,
             seen_status=seen_status,
@@ -187,7 +187,7 @@ class SDKTelemetry(Telemetry):
         )
         return TokenSide(self._instruments, identity, self._tracers)
 
-    def instrument(self, app: Flask, untraced: Iterable[str]) -> None:
+    def instrument(self, app: Flask, *, untraced: Iterable[str]) -> None:
         """Have each request traced; the forwarding view reports what is counted.
 
         The instrumentation could measure requests too, but only to the head of their
@@ -202,33 +202,35 @@ class SDKTelemetry(Telemetry):
                 app,
                 tracer_provider=ServerTracerProvider(self._tracers),
                 meter_provider=NoOpMeterProvider(),
-                excluded_urls=_TARGET_OF % "|".join(map(re.escape, untraced)),
+                excluded_urls=_exclusion(untraced),
                 enable_commenter=False,
             )
         seen = _as_it_came(app.wsgi_app, log_query=self._settings.log_query)
         app.wsgi_app = seen  # type: ignore[method-assign, assignment]
 
-    def request(self, environ: Mapping[str, Any]) -> RequestWatch:
-        return ObservedRequest(self._instruments, environ, self.sole_target_host)
+    def request(self, request: InboundRequest) -> RequestWatch:
+        return ObservedRequest(self._instruments, request, self.sole_target_host)
 
     def recent(self) -> dict[str, Any]:
         return self._instruments.recent()
 
     def refused(self, request: RefusedRequest) -> None:
         refusal = request.refusal
-        environ = {
-            "REQUEST_METHOD": request.method,
-            "REQUEST_URI": request.target,
-            "HTTP_USER_AGENT": request.headers.get("USER_AGENT", ""),
-        }
+        try:
+            path = path_of(origin_form(request.target))
+        except BadRequest:
+            path = ""
         ended = EndedRequest(
-            *_client_labels(environ),
+            request.method,
+            path,
+            request.headers.get("USER_AGENT", ""),
+            "http",
             target_host=self.sole_target_host,
             status=refusal.status,
             seen_status=refusal.status,
             began=False,
             code=refusal.code,
-            text=masked(refusal.message),
+            text=masked(str(refusal)),
         )
         self._instruments.request_ended(ended, seconds=0.0)
 
@@ -290,14 +292,9 @@ def _span_limits() -> SpanLimits:
     return SpanLimits(max_attribute_length=MAX_ATTRIBUTE_LENGTH)
 
 
-def _client_labels(environ: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return method, path, user agent and scheme as they came."""
-    try:
-        path = path_of(request_target(environ))
-    except BadRequest:
-        path = ""
-    scheme = environ.get("wsgi.url_scheme", "http")
-    return environ["REQUEST_METHOD"], path, environ.get("HTTP_USER_AGENT", ""), scheme
+def _exclusion(paths: Iterable[str]) -> str:
+    """Return the pattern of these paths: the instrumentation matches raw targets of any form."""
+    return rf"^((?i:https?)://[^/?]*)?({'|'.join(map(re.escape, paths))})(\?|$)"
 
 
 def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
@@ -308,10 +305,9 @@ def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplica
     """
 
     def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        try:
-            environ["PATH_INFO"] = masked(path_of(request_target(environ)))
-        except BadRequest:
-            pass  # the application raises it again, and responds
+        request = InboundRequest.of(environ)
+        if not request.malformed:
+            environ["PATH_INFO"] = masked(request.path)
         if not environ.get("SERVER_PORT", "").isdigit():  # a Unix socket has none: int() would fail
             environ["SERVER_PORT"] = ""
         environ["QUERY_STRING"] = masked(environ.get("QUERY_STRING", "")) if log_query else ""

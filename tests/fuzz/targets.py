@@ -23,18 +23,18 @@ from authproxy.http1.headers import (
     is_remote_write,
     is_token,
     list_members,
-    received_fields,
     returnable,
 )
 from authproxy.http1.path_readings import oddity
 from authproxy.http1.path_rules import PathRules
 from authproxy.http1.response_head import MalformedResponse, parse_head, split_head
-from authproxy.http1.urls import TargetURL, path_of, request_target
+from authproxy.http1.urls import TargetURL, origin_form, path_of
 from authproxy.proxy.routes import RouteTable
 from authproxy.settings.match import Match
 from tests.fuzz.settings import fuzz_settings, fuzz_values
 from tests.support.hostile.judge import forwarded_target
 from tests.support.hostile.reading import End, read
+from tests.support.inbound import inbound
 from tests.support.parsed import Parsed
 from tests.support.paths import readings
 
@@ -75,7 +75,7 @@ def _parsed(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes, bytes]], str,
         for request, body in parsed.requests
     ]
     parsed.close()
-    refused = "" if parsed.refusal is None else parsed.refusal.message
+    refused = "" if parsed.refusal is None else str(parsed.refusal)
     return requests, refused, not refused and parsed.begun
 
 
@@ -127,14 +127,16 @@ def fuzz_chunks(data: bytes) -> None:
 
 def fuzz_headers(data: bytes) -> None:
     """No hop-by-hop field and no credential crosses, whatever Connection says; the rest does."""
-    environ, overrides = {}, {}
+    environ: dict[str, object] = {}
+    overrides = {}
     for line in data.decode("latin-1").split("\n"):
         name, _, value = line.partition(":")
         if name.startswith("!"):
             overrides[canonical(name[1:])] = value
         else:
             environ["HTTP_" + name.upper().replace("-", "_")] = value
-    fields = received_fields(environ)
+    request = inbound("/", **environ)
+    fields = list(request.fields.items())
     crossing = forwardable(fields, overrides=overrides, client="192.0.2.1")
     named = [m for name, value in fields if name == "Connection" for m in list_members(value)]
     others = [(name, value) for name, value in crossing if name not in overrides]
@@ -150,14 +152,14 @@ def fuzz_headers(data: bytes) -> None:
             assert (name, value) in fields
     once = canonical("x-" + data.decode("latin-1"))
     assert canonical(once) == once
-    is_remote_write(fields)
+    is_remote_write(request.fields)
 
 
 def fuzz_target(data: bytes) -> None:
     """A request target keeps its bytes, and the target's URL its host."""
     first, _, second = data.decode("latin-1").partition("\n")
     try:
-        target = request_target({"REQUEST_URI": first})
+        target = origin_form(first)
     except BadRequest:
         target = None
     if target is not None:
@@ -201,7 +203,7 @@ def fuzz_route(data: bytes) -> None:
     """A path that takes a route stays on it, however servers read it."""
     path = "/" + data[:100].decode("latin-1").partition("?")[0]
     try:
-        found = _TABLE.find({"REQUEST_URI": path})
+        found = _TABLE.find(inbound(path))
     except BadRequest:
         return
     for reading in readings(path):

@@ -6,24 +6,16 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from authproxy.errors import RequestError
 from authproxy.server.connection import Connection
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Limits, Timeouts
 from authproxy.server.listening import listen_tcp
 from authproxy.server.main_loop import Server, StopRequest
-from authproxy.server.refusals import Refusal, RefusedRequest
+from authproxy.server.refusals import RefusedRequest
 from tests.support.wire import DEADLINE, Client, Response, exchange, message
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-
-def refusal_of(error: Exception) -> Refusal | None:
-    """Take each RequestError for one that the application raised on purpose."""
-    if not isinstance(error, RequestError):
-        return None
-    return Refusal(int(error.status), error.code, str(error), error.retry_after, error.fields)
 
 
 class RecordedLifecycle:
@@ -66,7 +58,6 @@ class Serving:
             hooks=Hooks(
                 on_refused=self._note_refusal,
                 is_probe=lambda method, target: method == "GET" and target in urgent,
-                refusal_of=refusal_of,
                 begin_drain=self.lifecycle.begin_drain,
                 refuse=self.lifecycle.refuse,
             ),

@@ -1,0 +1,123 @@
+"""A client's request, read once from its WSGI environment where it enters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from authproxy.cancellation import Cancellation, cancellation_of
+from authproxy.errors import BadRequest
+from authproxy.http1.headers import canonical
+from authproxy.http1.urls import origin_form, path_of, requested_host
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: Where the request is in the environment that it was read from, and where the server
+#: puts what the head filter found. No client can set either: its fields are HTTP_ something.
+REQUEST_KEY = "authproxy.request"
+HEAD_CHECK_KEY = "authproxy.head_check"
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRequest:
+    """What routes, admission, forwarding, telemetry and the access log know of a request."""
+
+    method: str
+
+    #: The request target as it came, whatever its form (RFC 9112 section 3.2), and in origin
+    #: form; why there is none of the latter, if so.
+    raw_target: str
+    _target: str
+    malformed: str
+
+    #: By canonical names.
+    fields: Mapping[str, str]
+
+    #: The client's IP address, None behind a Unix socket; `http` or `https`.
+    client: str | None
+    scheme: str
+
+    #: Content-Length as it came, empty without; and the body, which may still be on its way.
+    content_length: str
+    body: BinaryIO | None = field(repr=False)
+
+    #: Comes when the client has left.
+    cancellation: Cancellation = field(repr=False)
+
+    #: The `AdmissionResult` of the head, where the server asked for it before it read the body.
+    head_check: object = None
+
+    @classmethod
+    def of(cls, environ: WSGIEnvironment) -> InboundRequest:
+        """Return the request of an environment; it is read the first time only."""
+        request: InboundRequest | None = environ.get(REQUEST_KEY)
+        if request is None:
+            request = environ[REQUEST_KEY] = cls.read(environ)
+        return request
+
+    @classmethod
+    def read(cls, environ: Mapping[str, Any]) -> InboundRequest:
+        """Read a request, or its head alone, from what has the names of a WSGI environment."""
+        raw_target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+        target = malformed = ""
+        try:
+            target = origin_form(raw_target, environ.get("SCRIPT_NAME", ""))
+        except BadRequest as error:
+            malformed = str(error)
+        fields = {
+            canonical(name[5:]): value for name, value in environ.items() if name[:5] == "HTTP_"
+        }
+        if content_type := environ.get("CONTENT_TYPE"):
+            fields["Content-Type"] = content_type
+        return cls(
+            method=environ["REQUEST_METHOD"],
+            raw_target=raw_target,
+            _target=target,
+            malformed=malformed,
+            fields=fields,
+            client=_address(environ.get("REMOTE_ADDR") or ""),
+            scheme=environ.get("wsgi.url_scheme", "http"),
+            content_length=environ.get("CONTENT_LENGTH") or "",
+            body=environ.get("wsgi.input"),
+            cancellation=cancellation_of(environ),
+            head_check=environ.get(HEAD_CHECK_KEY),
+        )
+
+    @property
+    def target(self) -> str:
+        """The request target in origin form, byte for byte. Raises BadRequest."""
+        if self.malformed:
+            raise BadRequest(self.malformed)
+        return self._target
+
+    @property
+    def path(self) -> str:
+        """The request target without its query. Raises BadRequest."""
+        return path_of(self.target)
+
+    @property
+    def host(self) -> str:
+        """The host, and port if any, that it is for, as `canonical_host` has it.
+
+        Raises BadRequest for one that is none.
+        """
+        return requested_host(self.raw_target, self.fields.get("Host", ""))
+
+    @property
+    def request_id(self) -> str | None:
+        """X-Request-ID as it came."""
+        return self.fields.get("X-Request-Id")
+
+
+@lru_cache(maxsize=512)
+def _address(text: str) -> str | None:
+    """Return an IP address; an IPv4 client of a dual-stack socket gets its plain IPv4 address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
