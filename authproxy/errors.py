@@ -77,16 +77,16 @@ class CredentialError(AuthProxyError):
 class RequestError(AuthProxyError):
     """A request that the proxy responds to itself.
 
-    Subclasses fix `status` and, by their name, the `code` that clients see:
-    each code is a class of this module. `retry_after` is in seconds and becomes
+    Subclasses fix `status` and, by their name, the `code` that clients see: all codes
+    are classes of this module. `retry_after` is in seconds and becomes
     a Retry-After field; `fields` are further header fields of the response.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
 
-    def __init_subclass__(cls, code: str | None = None) -> None:
-        cls.code = code or cls.__name__
+    def __init_subclass__(cls, status: int, code: str | None = None) -> None:
+        cls.status, cls.code = status, code or cls.__name__
 
     def __init__(
         self,
@@ -124,57 +124,41 @@ class LocalResponse:
     def line(self) -> str:
         """Status code and reason, as the status line has them."""
         try:
-            return f"{int(self.status)} {HTTPStatus(self.status).phrase}"
+            return f"{self.status} {HTTPStatus(self.status).phrase}"
         except ValueError:  # not a status of the standard
-            return f"{int(self.status)} "
+            return f"{self.status} "
 
 
-class BadRequest(RequestError):
+class BadRequest(RequestError, status=400):
     """The request cannot be read as one unambiguous HTTP request."""
 
-    status = HTTPStatus.BAD_REQUEST
 
-
-class Unauthorized(RequestError):
+class Unauthorized(RequestError, status=401):
     """Nothing in the request shows that its sender is admitted."""
 
-    status = HTTPStatus.UNAUTHORIZED
 
-
-class CallerNotAllowed(RequestError):
+class CallerNotAllowed(RequestError, status=403):
     """The sender is known, and not one of INBOUND_JWT_SUBJECTS."""
 
-    status = HTTPStatus.FORBIDDEN
 
-
-class AdmissionUnavailable(RequestError):
+class AdmissionUnavailable(RequestError, status=503):
     """It cannot be decided now whether the sender is admitted; it should try again."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class PathNotAllowed(RequestError):
+class PathNotAllowed(RequestError, status=403):
     """The path is none of ALLOWED_PATHS."""
 
-    status = HTTPStatus.FORBIDDEN
 
-
-class NoRoute(RequestError):
+class NoRoute(RequestError, status=404):
     """Nothing is forwarded, or served, at this path."""
 
-    status = HTTPStatus.NOT_FOUND
 
-
-class MethodNotAllowed(RequestError):
+class MethodNotAllowed(RequestError, status=405):
     """CONNECT and TRACE are never forwarded; others may not be allowed."""
 
-    status = HTTPStatus.METHOD_NOT_ALLOWED
 
-
-class RequestBodyTooLarge(RequestError):
+class RequestBodyTooLarge(RequestError, status=413):
     """The body is longer than MAX_REQUEST_BODY_BYTES."""
-
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -182,94 +166,66 @@ class RequestBodyTooLarge(RequestError):
         )
 
 
-class RequestHeaderTooLarge(RequestError):
+class RequestHeaderTooLarge(RequestError, status=431):
     """The header is longer than MAX_REQUEST_HEADER_BYTES, or has too many fields."""
 
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
-
-class CodingNotImplemented(RequestError, code="NotImplemented"):
+class CodingNotImplemented(RequestError, status=501, code="NotImplemented"):
     """The request has another Transfer-Encoding than chunked (RFC 9112 section 6.1)."""
 
-    status = HTTPStatus.NOT_IMPLEMENTED
 
-
-class RequestBodyNotKept(RequestError):
+class RequestBodyNotKept(RequestError, status=503):
     """Neither memory nor the temporary directory can take the body."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class AuthenticationTokenNotFound(RequestError):
+class AuthenticationTokenNotFound(RequestError, status=503):
     """There is no valid token to send."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class ClientDisconnected(RequestError):
+class ClientDisconnected(RequestError, status=499):
     """The connection to the client ended first, whoever ended it: nobody reads the response.
 
     Log and metrics have it, with the status that nginx and others use for this.
     """
 
-    status = 499
-
     def __init__(self) -> None:
         super().__init__("the connection to the client ended before the response did")
 
 
-class TargetUnreachable(RequestError):
+class TargetUnreachable(RequestError, status=503):
     """No connection to the target: DNS, TCP or TLS."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class TargetProtocolError(RequestError):
+class TargetProtocolError(RequestError, status=502):
     """The target closed the connection early or did not speak HTTP."""
 
-    status = HTTPStatus.BAD_GATEWAY
 
-
-class TargetTimeout(RequestError):
+class TargetTimeout(RequestError, status=504):
     """The target was silent for too long."""
 
-    status = HTTPStatus.GATEWAY_TIMEOUT
 
-
-class TargetRefusedIdentity(RequestError):
+class TargetRefusedIdentity(RequestError, status=503):
     """The target refused the proxy's identity; the sender should try later."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class Overloaded(RequestError):
+class Overloaded(RequestError, status=503):
     """All threads are taken, and as many requests wait for one as may."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class ShuttingDown(RequestError):
+class ShuttingDown(RequestError, status=503):
     """The grace for requests in flight is over."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class NotConfigured(RequestError):
+class NotConfigured(RequestError, status=503):
     """Under Apache, which goes on without a program that cannot start: why it cannot."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class MetricsUnavailable(RequestError):
+class MetricsUnavailable(RequestError, status=503):
     """The counts of all workers cannot be added up now."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
-
-class InternalError(RequestError):
+class InternalError(RequestError, status=500):
     """A fault in authproxy; its log has the traceback."""
-
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
 
     def __init__(self) -> None:
         super().__init__("The proxy failed to serve this request; its log says why.")

@@ -49,35 +49,28 @@ class Admission:
         path = settings.inbound_token_file
         self._tokens = None if path is None else watched_tokens(path)
         self._callers = _callers(settings, refresher)
+        keys = None if self._callers is None else self._callers.keys
+        #: What identifies callers.
+        self._known = [each for each in (self._tokens, keys) if each is not None]
 
     def start(self) -> None:
         """Begin to get what identifies callers; harmless when repeated."""
-        if self._tokens is not None:
-            self._tokens.start()
-        if self._callers is not None:
-            self._callers.keys.start()
+        for each in self._known:
+            each.start()
 
     def stop(self) -> None:
-        if self._tokens is not None:
-            self._tokens.stop()
-        if self._callers is not None:
-            self._callers.keys.stop()
+        for each in self._known:
+            each.stop()
 
     @property
     def alive(self) -> bool:
         """Whether changes of what identifies callers are noticed."""
-        return (self._tokens is None or self._tokens.alive) and (
-            self._callers is None or self._callers.keys.alive
-        )
+        return all(each.alive for each in self._known)
 
     @property
     def ready(self) -> bool:
         """Whether any caller can be admitted yet."""
-        if self._tokens is not None and self._tokens.current() is not None:
-            return True
-        if self._callers is not None:
-            return self._callers.keys.current() is not None
-        return self._tokens is None
+        return not self._known or any(each.current() is not None for each in self._known)
 
     def admit(self, request: InboundRequest) -> AdmissionResult:
         """Return that the request is admitted, at once where its head was already.
@@ -89,7 +82,7 @@ class Admission:
         if isinstance(checked, AdmissionResult) and checked.by is self:
             return checked
         caller = None
-        if self._tokens is not None or self._callers is not None:
+        if self._known:
             caller = self._identify(bearer_tokens(request.fields))
         if self._methods is not None and request.method not in self._methods:
             raise MethodNotAllowed(

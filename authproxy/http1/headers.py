@@ -98,38 +98,35 @@ def forwardable(
     at the end of X-Forwarded-For. Connection can name away only what came
     from the client, never what is added here or by the sender of the request.
     """
-    named = connection_options(fields)
-    left_out = _ENDS_HERE.union(named, dropped, map(str.lower, overrides))
+    left_out = _ENDS_HERE.union(dropped, map(str.lower, overrides))
+    if named := [m for name, value in fields if name == "Connection" for m in list_members(value)]:
+        left_out = left_out.union(named)
     kept = [field for field in fields if field[0].lower() not in left_out]
     kept += overrides.items()
     if "X-Forwarded-For" not in overrides:
-        hops = (
-            [] if "x-forwarded-for" in named else [v for n, v in fields if n == "X-Forwarded-For"]
-        )
-        if client:
-            hops.append(client)
-        if hops:
-            kept.append(("X-Forwarded-For", ", ".join(hops)))
+        came_by = [
+            v for name, v in fields if name == "X-Forwarded-For" and name.lower() not in named
+        ]
+        if hops := ", ".join([*came_by, client] if client else came_by):
+            kept.append(("X-Forwarded-For", hops))
     return kept
 
 
-def returnable(fields: Sequence[Field]) -> list[Field]:
+def returnable(fields: Iterable[Field]) -> list[Field]:
     """Return the response fields that go back to the client, in order, repeats kept.
 
     Left out are hop-by-hop fields and those that Connection names.
     """
-    left_out = HOP_BY_HOP.union(connection_options(fields))
-    return [field for field in fields if field[0].lower() not in left_out]
-
-
-def connection_options(fields: Iterable[Field]) -> list[str]:
-    """Return what Connection names, in lower case (RFC 9110 section 7.6.1)."""
-    return [
+    fields = list(fields)
+    left_out: frozenset[str] = HOP_BY_HOP
+    if named := [
         member
         for name, value in fields
         if name.lower() == "connection"
         for member in list_members(value)
-    ]
+    ]:
+        left_out = left_out.union(named)
+    return [field for field in fields if field[0].lower() not in left_out]
 
 
 def is_remote_write(fields: Mapping[str, str]) -> bool:

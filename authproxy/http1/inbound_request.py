@@ -63,11 +63,10 @@ class InboundRequest:
     def read(cls, environ: Mapping[str, Any]) -> InboundRequest:
         """Read a request, or its head alone, from what has the names of a WSGI environment."""
         raw_target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
-        target = malformed = ""
         try:
-            target = origin_form(raw_target, environ.get("SCRIPT_NAME", ""))
+            target, malformed = origin_form(raw_target, environ.get("SCRIPT_NAME", "")), ""
         except BadRequest as error:
-            malformed = str(error)
+            target, malformed = "", str(error)
         fields = {
             canonical(name[5:]): value for name, value in environ.items() if name[:5] == "HTTP_"
         }

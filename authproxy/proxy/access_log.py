@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -64,22 +63,20 @@ class AccessLogEntry:
 
     def failed(self, error: RequestError) -> None:
         """End it: the proxy responds itself."""
-        level = (
-            logging.ERROR if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
-        )
+        level = logging.ERROR if error.status >= 500 else logging.WARNING
         why = self._redact(str(error))
         fields = {
             "Request": self._url or self._shown_path(),
-            "StatusCode": int(error.status),
+            "StatusCode": error.status,
             "Code": error.code,
             "Error": why,
             **self._fields(),
             "Client": self._request.client,
         }
         log.log(level, "Request failed", extra={"fields": fields})
-        status, received, text = self._suppressed or (int(error.status), 0, "")
+        status, received, text = self._suppressed or (error.status, 0, "")
         self.watch.failing(self._route, f"{why}\n{text}".rstrip())
-        self.watch.ended(status, received, error.code, seen_status=int(error.status))
+        self.watch.ended(status, received, error.code, seen_status=error.status)
 
     def _shown_path(self) -> str | None:
         """Return the path of a request that was refused before its route was known."""
@@ -88,7 +85,7 @@ class AccessLogEntry:
     def crashed(self) -> None:
         """End it: a bug ended the request, which whoever catches it logs."""
         self.watch.failing(self._route, "a fault in authproxy: its log has the traceback")
-        self.watch.ended(int(InternalError.status), error=InternalError.code)
+        self.watch.ended(InternalError.status, error=InternalError.code)
 
     def responded(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> None:
         """End it: the client got the upstream response, so many bytes of body."""

@@ -102,4 +102,4 @@ class StreamedResponse(Response):
 def error_response(error: RequestError, request_id: str | None) -> Response:
     """Return the proxy's own response; `request_id` is the client's, which comes back in it."""
     local = error.response(request_id)
-    return Response(local.body, status=int(local.status), headers=local.headers)
+    return Response(local.body, status=local.status, headers=local.headers)

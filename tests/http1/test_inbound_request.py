@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from authproxy.cancellation import CANCELLATION_KEY, Cancellation
 from authproxy.errors import BadRequest
 from authproxy.http1.inbound_request import HEAD_CHECK_KEY, REQUEST_KEY, InboundRequest
 from tests.support.inbound import inbound
+from tests.support.source import MODULES
 
 
 def test_fields_have_their_usual_names_and_untouched_values() -> None:
@@ -81,3 +83,12 @@ def test_the_body_is_not_shown_and_a_frozen_request_stays_as_it_is() -> None:
     assert "BytesIO" not in repr(request)
     with pytest.raises(AttributeError):
         request.method = "POST"  # type: ignore[misc]
+
+
+def test_nothing_else_in_the_way_of_a_request_reads_its_environment() -> None:
+    readers = {
+        name
+        for name, text in MODULES.items()
+        if re.search(r"\b(environ|head)(\[|\.get\()", text) and re.search("proxy|admission", name)
+    }
+    assert readers == set()
