@@ -369,10 +369,10 @@ class Connection:
     def _note_what_is_read(self, now: float) -> None:
         """Note how much the client has read of what the kernel holds for it."""
         self._note_wait()
-        untaken = unsent_bytes(self._socket)
-        if untaken != self._unsent:
-            self.pace.moved += max(0, self._unsent - untaken)
-            self._unsent, self._progress_at = untaken, now
+        unsent = unsent_bytes(self._socket)
+        if unsent != self._unsent:
+            self.pace.moved += max(0, self._unsent - unsent)
+            self._unsent, self._progress_at = unsent, now
 
     def _linger(self) -> None:
         self._lingering = True
