@@ -53,10 +53,11 @@ class ConnectionPool:
         self._closed = False
 
     def take(self) -> HTTPConnection | None:
-        """Return a connection that may be used again; None where there is none.
+        """Return a connection that may be used again; None where a new one is to be opened.
 
-        It belongs to the caller until `give_back`. Waits for one that has
-        not rested yet where there is no other.
+        It belongs to the caller until `give_back`. Where none has rested yet,
+        another is to be opened, so that there are enough to take turns; one that
+        has not rested is waited for only where the pool is full.
         """
         while (chosen := self._choose()) is not None:
             connection, wait = chosen
@@ -93,10 +94,9 @@ class ConnectionPool:
         self._close_idle()
 
     def _choose(self) -> tuple[HTTPConnection, float] | None:
-        """Take out the last used that has rested, else the one that needs to wait least.
+        """Take out the last used that has rested, with the seconds to wait for it.
 
-        Returns it with the seconds to wait. Connections that are not needed
-        are left to the target's idle timeout that way.
+        Connections that are not needed are left to the target's idle timeout that way.
         """
         with self._lock:
             if not self._idle:
@@ -105,8 +105,10 @@ class ConnectionPool:
             at = len(self._idle) - 1
             while at and now - self._idle[at][0] < self._rest:
                 at -= 1
-            since, connection = self._idle.pop(at)
-        return connection, max(0.0, since + self._rest - now)
+            wait = max(0.0, self._idle[at][0] + self._rest - now)
+            if wait and len(self._idle) < self._size:
+                return None
+            return self._idle.pop(at)[1], wait
 
     def _may_be_used(self, connection: HTTPConnection, wait: float) -> bool:
         """Whether an idle connection is open, and nothing came on it that nobody asked for."""

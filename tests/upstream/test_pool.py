@@ -17,7 +17,7 @@ from urllib3.connection import HTTPConnection
 
 from authproxy.http1.urls import TargetURL
 from authproxy.tls import client_context
-from authproxy.upstream.pool import DISTRUST_SECONDS, REST_SECONDS, ConnectionPool
+from authproxy.upstream.pool import DISTRUST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.response_reader import PIECE_BYTES, READ_BYTES
 from authproxy.upstream.session import TargetSession
@@ -86,12 +86,20 @@ def test_the_last_used_that_has_rested_is_used_again(
     assert [pool.take() for _ in range(2)] == [second, first]
 
 
-def test_where_none_has_rested_the_first_of_them_is_waited_for(clock: Clock, peers: Peers) -> None:
-    pool = ConnectionPool("target.test", 3, rest=0.01, now=clock)
+def test_where_none_has_rested_another_is_opened(pool: ConnectionPool, peers: Peers) -> None:
+    pool.give_back(peers.connection())
+    pool.give_back(peers.connection())
+    assert pool.take() is None
+
+
+def test_where_the_pool_is_full_of_such_the_first_of_them_is_waited_for(
+    clock: Clock, peers: Peers
+) -> None:
+    pool = ConnectionPool("target.test", 2, rest=0.01, now=clock)
     first, second = peers.connection(), peers.connection()
     pool.give_back(first)
     pool.give_back(second)
-    assert [pool.take() for _ in range(3)] == [first, second, None]
+    assert [pool.take(), pool.take()] == [first, None]
 
 
 def test_no_more_than_its_size_are_kept(pool: ConnectionPool, peers: Peers) -> None:
@@ -186,10 +194,10 @@ def connect(context: ssl.SSLContext) -> Iterator[Connect]:
     """Make sessions, which are closed at the end."""
     with ExitStack() as stack:
 
-        def made(url: str, rest: float = REST_SECONDS) -> TargetSession:
+        def made(url: str, rest: float = 0.0, size: int = 4) -> TargetSession:
             session = TargetSession(
                 TargetURL.parse(url, allow_http=True),
-                pool_size=4,
+                pool_size=size,
                 connect_timeout=5,
                 read_timeout=20,
                 ssl_context=context if url.startswith("https") else None,
@@ -209,7 +217,7 @@ def test_bytes_that_come_while_it_rests_are_given_to_nobody(
     upstream: Upstream, connect: Connect
 ) -> None:
     upstream.respond(echo)
-    target = connect(upstream.url, LONG_REST)
+    target = connect(upstream.url, LONG_REST, size=1)
     assert get(target, "/first") == b"GET /first"
     with ThreadPoolExecutor(1) as thread:
         second = thread.submit(get, target, "/second")  # waits for the connection's rest

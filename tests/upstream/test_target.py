@@ -69,7 +69,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def session(upstream: Upstream) -> Iterator[TargetSession]:
     url = TargetURL.parse(upstream.url, allow_http=True)
-    with TargetSession(url, pool_size=2, connect_timeout=5, read_timeout=5) as session:
+    with TargetSession(url, pool_size=1, connect_timeout=5, read_timeout=5) as session:
         yield session
 
 
