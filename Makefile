@@ -35,6 +35,11 @@ $(VENV)/.installed: requirements/dev.txt setup.cfg setup.py
 demo: install ## See it work: a stand-in Entra and metrics store, the real proxy between
 	$(BIN)/authproxy demo
 
+# Needs nothing but .venv: no program is installed, and none is started.
+.PHONY: unit
+unit: install ## Run the tests of rules and single classes, in less than a minute
+	$(BIN)/python -m pytest tests/unit -m "not slow" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
 .PHONY: test
 test: install system-deps apache-python browser-deps ## Run the tests
 	@$(BIN)/python -m compileall -q authproxy  # Hundreds of processes import it.
@@ -99,7 +104,7 @@ base-image: ## Renew the digest of the base image in docker/Dockerfile
 
 .PHONY: image-test
 image-test: install ## Build the image without an engine, run it and test it (Debian, as root)
-	@scripts/image-test $(BIN)/python -m pytest tests/image -m image $(PYTEST_ARGS)
+	@scripts/image-test $(BIN)/python -m pytest tests/deploy/image -m image $(PYTEST_ARGS)
 
 # Only what the lock names, for this Python version and this kind of machine.
 .PHONY: pyz
@@ -114,7 +119,7 @@ pyz: install ## Make dist/authproxy.pyz: one file to run, or to install from wit
 
 .PHONY: vm-test
 vm-test: install ## Install and run the unit under a real systemd in a container (Debian, as root)
-	@scripts/vm-test $(BIN)/python -m pytest tests/vm -m vm $(PYTEST_ARGS)
+	@scripts/vm-test $(BIN)/python -m pytest tests/deploy/vm -m vm $(PYTEST_ARGS)
 
 .PHONY: check
 check: install ## Check form, lint, types, and for known vulnerabilities

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from authproxy.demo.entra import StandInEntra
-from tests.apache.differences import is_about, mark_for, name_of
+from tests.deploy.apache.differences import is_about, mark_for, name_of
 from tests.support.apache import ApacheProcess
 from tests.support.authority import Authority
 from tests.support.identity import identity_settings

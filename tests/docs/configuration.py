@@ -139,7 +139,7 @@ def _is_operators_chart(document: Document) -> bool:
 
 
 def _read_as_operators_spec(document: Document) -> None:
-    """The chart passes it on as the object's spec; what it adds to pods: tests/test_examples.py."""
+    """The chart passes it on as the object's spec; what that adds to pods: test_examples.py."""
     spec = document["prometheus"]["prometheusSpec"]
     name = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus"}
     spec = {key: value for key, value in spec.items() if key not in ("podMetadata", "containers")}
@@ -228,7 +228,7 @@ def _is_chart_values(document: Document) -> bool:
 
 
 def _read_by_chart(document: Document) -> None:
-    """Names and types are those of the schema, which is strict; tests/chart renders the rest."""
+    """Names and types are those of the schema, which is strict; tests/deploy/chart has the rest."""
     schema = json.loads((ROOT / "helm" / "authproxy" / "values.schema.json").read_text())
     jsonschema.validate(document, schema)
 
@@ -275,7 +275,7 @@ def judge_ini(block: Block) -> None:
     sections = re.findall(r"^\[(\w+)\]$", block.code, re.M)
     assert sections, block
     assert set(sections) <= {"Unit", "Service", "Socket", "Install"}, block
-    # systemd-analyze reads them in their places: tests/test_systemd_files.py.
+    # systemd-analyze reads them in their places: tests/deploy/test_systemd_files.py.
     source = (ROOT / "tests" / "test_systemd_files.py").read_text()
     assert "def test_the_pages_drop_ins_are_sound" in source
     assert all(rf"\[{section}\]" in source for section in sections), block

@@ -21,7 +21,7 @@ from tests.support.pages import ROOT, Block
 FOLDERS = ("benchmarks", "deploy", "docker", "docs", "helm", "requirements", "scripts", "tests")
 
 #: Programs that are not ours, and only named: that they know these words is known from
-#: elsewhere (tests/test_kubernetes_tutorial.py, make vm-test, make image-test, their manuals).
+#: elsewhere (tests/docs/test_kubernetes_tutorial.py, make vm-test, make image-test, their manuals).
 OTHERS = frozenset(
     {
         *("a2enconf", "a2enmod", "a2ensite", "adduser", "apache2ctl", "apt-get", "az", "cd"),

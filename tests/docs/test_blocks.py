@@ -37,10 +37,10 @@ JUDGES: dict[str, Judge] = {
 #: Language and page: the tests that run or read such blocks, where no judge does.
 COVERED: dict[tuple[str, str], str] = {
     ("apache", "docs/apache.md"): (
-        "tests/apache/test_documented.py::test_the_second_proxys_configuration_is_valid"
+        "tests/deploy/apache/test_documented.py::test_the_second_proxys_configuration_is_valid"
     ),
     ("python", "CONTRIBUTING.md"): (
-        "tests/settings/test_docs.py::test_the_declaration_that_contributors_are_shown_is_one"
+        "tests/docs/test_settings.py::test_the_declaration_that_contributors_are_shown_is_one"
     ),
     ("python", "docs/python.md"): (
         "tests/docs/test_python_api.py::test_the_examples_are_typed_and_a_mistake_in_them_is_found"

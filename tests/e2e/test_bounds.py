@@ -381,7 +381,7 @@ import resource, sys, threading
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 from authproxy.server.limits import Limits
 from tests.support.serving import Serving
-from tests.test_server_connections import Stalls
+from tests.unit.server.test_connections import Stalls
 with Serving(Stalls(), Limits(threads=232)) as server:  # room for 16 connections
     crowd = [server.connect() for _ in range(40)]
     stop = threading.Event()

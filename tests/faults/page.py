@@ -9,8 +9,9 @@ from pathlib import Path
 from tests.faults.bench import Measured
 from tests.faults.matrix import GROUPS
 from tests.faults.row import Row
+from tests.support.source import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "reliability.md"
 
 TITLES = {
     "identity": "The identity endpoint",

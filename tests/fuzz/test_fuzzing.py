@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.source import ROOT
 
 #: For each target.
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))

@@ -28,8 +28,8 @@ from tests.soak.schedule import (
     is_within,
 )
 from tests.support.prometheus import require_prometheus
+from tests.support.source import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 UP = {"__name__": "up", "job": "soak"}
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.source import ROOT
+
 CHROMIUM = "/usr/bin/chromium"
 
 #: Where `make browser-deps` puts what npm's lock names.
-AXE = Path(__file__).resolve().parent.parent / "browser/node_modules/axe-core/axe.min.js"
+AXE = ROOT / "tests/browser/node_modules/axe-core/axe.min.js"
 
 
 @contextmanager

@@ -12,8 +12,6 @@ from typing import Any
 
 from tests.support.process import ProxyProcess
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 #: How the documentation says that a container should be run.
 HARDENED = (
     "--read-only",

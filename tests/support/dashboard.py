@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import promql_parser
 import yaml
 
 from tests.support.scraper import Scraper
+from tests.support.source import ROOT
 
-TELEMETRY = Path(__file__).resolve().parents[2] / "docs" / "telemetry"
+TELEMETRY = ROOT / "docs" / "telemetry"
 DASHBOARD = TELEMETRY / "dashboard.json"
 ALERTS = TELEMETRY / "alerts.yaml"
 

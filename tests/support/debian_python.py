@@ -17,6 +17,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from tests.support.source import ROOT
+
 PYTHON = Path("/usr/bin/python3")
 MOD_WSGI = Path("/usr/lib/apache2/modules/mod_wsgi.so")
 APXS = Path("/usr/bin/apxs2")
@@ -24,7 +26,6 @@ APXS = Path("/usr/bin/apxs2")
 #: What is installed for Debian's mod_wsgi, and for PyPI's, which is built first.
 DEBIAN = ("runtime.txt",)
 EXPRESS = ("runtime.txt", "build.txt", "apache.txt")
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @cache

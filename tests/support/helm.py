@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.source import ROOT
+
 CHART = ROOT / "helm" / "authproxy"
 RELEASE, NAMESPACE = "rel", "observability"
 

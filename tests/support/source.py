@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2] / "authproxy"
+#: The checkout.
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "authproxy"
 
 #: Each module's text, by its path in the package. The demonstration is none of the proxy's.
 MODULES = {

@@ -1,0 +1,264 @@
+"""What a connection may cost: slow, silent, half-finished and vanished clients."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from authproxy.server.limits import Limits, Timeouts, connection_limit
+from tests.support.serving import Serving
+from tests.support.wire import DEADLINE, Client, message
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+FOUR_THREADS = Limits(threads=4, shutdown_grace=DEADLINE)
+PIECE = bytes(64 * 1024)
+
+
+class Stalls:
+    """`/big` answers 2 MB and `/endless` for ever; anything else at once."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/big":
+            start_response("200 OK", [("Content-Length", str(32 * len(PIECE)))])
+            return (PIECE for _ in range(32))
+        if environ["PATH_INFO"] == "/endless":
+            start_response("200 OK", [])
+            return self._endless()
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    def _endless(self) -> Iterator[bytes]:
+        try:
+            while True:
+                yield PIECE
+        finally:
+            self.closed.set()
+
+
+def unread(server: Serving, target: str) -> Client:
+    """Return a client that asked and does not read, with little room in its socket."""
+    client = Client.__new__(Client)
+    client.sock = socket.socket()
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.sock.connect(server.address)
+    client.send(message(f"GET {target}"))
+    return client
+
+
+def test_half_requests_and_clients_that_do_not_read_hold_up_nobody() -> None:
+    with Serving(Stalls(), FOUR_THREADS) as server, ExitStack() as held:
+        for _ in range(200):
+            held.enter_context(server.connect()).send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        for _ in range(64):
+            client = held.enter_context(server.connect())
+            client.send(message("POST /", "Content-Length: 1000000", body=bytes(70_000)))
+        for _ in range(40):
+            held.enter_context(unread(server, "/big"))
+        assert server.get("/").body == b"ok"
+        held.close()
+
+
+def test_a_client_that_stops_reading_gives_its_thread_back() -> None:
+    application = Stalls()
+    with (
+        Serving(application, Limits(threads=1), Timeouts(stall=0.2)) as server,
+        unread(server, "/endless"),
+    ):
+        assert application.closed.wait(DEADLINE)
+        assert server.get("/").body == b"ok"
+
+
+def test_a_slow_reader_is_not_taken_for_one_that_stopped() -> None:
+    with (
+        Serving(Stalls(), FOUR_THREADS, Timeouts(stall=1.2)) as server,
+        unread(server, "/endless") as client,
+    ):
+        pause = threading.Event()
+        for _ in range(25):
+            pause.wait(0.1)
+            assert client.sock.recv(512 * 1024)
+
+
+def test_a_slow_target_is_not_taken_for_a_stuck_connection() -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        threading.Event().wait(2.5)
+        yield b"late"
+
+    everything = Timeouts(idle=0.1, request=0.1, stall=0.1, linger=0.1, linger_silence=0.1)
+    with Serving(application, FOUR_THREADS, everything) as server:
+        assert server.get("/").body == b"late"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", message("GET /")], ids=["a new connection", "a connection kept alive"]
+)
+def test_an_idle_connection_is_closed(sent: bytes) -> None:
+    with Serving(Stalls(), FOUR_THREADS, Timeouts(idle=0.2)) as server, server.connect() as client:
+        if sent:
+            assert client.ask(sent).status == 200
+        assert client.is_closed_by_peer()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        message("POST /", "Content-Length: 2", body=b"a"),
+    ],
+    ids=["a request line", "a header", "a body"],
+)
+def test_half_a_request_is_not_waited_for_for_ever(sent: bytes) -> None:
+    with (
+        Serving(Stalls(), FOUR_THREADS, Timeouts(request=0.2)) as server,
+        server.connect() as client,
+    ):
+        client.send(sent)
+        assert client.is_closed_by_peer()
+
+
+def test_a_header_that_drips_is_not_waited_for_for_ever() -> None:
+    with (
+        Serving(Stalls(), FOUR_THREADS, Timeouts(request=1.5)) as server,
+        server.connect() as client,
+    ):
+        client.sock.settimeout(0.1)
+        ended = False
+        for _ in range(200):
+            client.offer(b"a")
+            try:
+                ended = client.sock.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended = True
+            break
+        assert ended
+
+
+def test_a_client_that_stays_after_its_last_response_is_let_go() -> None:
+    with Serving(Stalls(), FOUR_THREADS, Timeouts(linger_silence=0.2)) as server:
+        client = server.connect()
+        assert client.ask(message("GET /", "Connection: close")).body == b"ok"
+        assert client.is_closed_by_peer()
+        # Our half is open still; the server gives up on it, or would not end.
+        server.stop()
+        server.wait_until_ended()
+        client.close()
+
+
+def test_a_response_survives_what_the_client_sends_after_its_request() -> None:
+    # Closing with unread bytes would reset the connection and lose the response.
+    with Serving(Stalls(), FOUR_THREADS) as server, server.connect() as client:
+        client.offer(message("GET /big", "Connection: close") + bytes(1 << 20))
+        response = client.receive()
+        assert len(response.body) == 32 * len(PIECE)
+
+
+def test_a_large_response_waits_on_disk_and_not_in_a_thread() -> None:
+    with Serving(Stalls(), Limits(threads=1, shutdown_grace=0)) as server, unread(server, "/big"):
+        assert server.get("/").body == b"ok"
+
+
+def test_idle_connections_give_way_where_there_is_room_for_no_more() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", IDLE_CROWD],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "served, and the busy one kept" in finished.stdout
+
+
+IDLE_CROWD = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+from authproxy.server.limits import Limits
+from tests.support.serving import Serving
+from tests.support.wire import message
+from tests.unit.server.test_connections import Stalls
+with Serving(Stalls(), Limits(threads=232)) as server:  # room for 16 connections
+    busy = server.connect()
+    busy.send(message("GET /endless"))
+    assert busy.receive_head().status == 200
+    crowd = [server.connect() for _ in range(40)]
+    assert server.get("/").body == b"ok"
+    assert busy.stream.fill()
+    busy.close()
+    for client in crowd:
+        client.close()
+print("served, and the busy one kept")
+"""
+
+
+def test_more_connections_than_descriptors_allow_wait_their_turn() -> None:
+    # In a process of its own, as a lowered hard limit cannot be raised again.
+    limited = subprocess.run(
+        [sys.executable, "-c", FEW_DESCRIPTORS],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert limited.returncode == 0, limited.stderr
+    assert "all answered" in limited.stdout
+
+
+FEW_DESCRIPTORS = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+from authproxy.server.limits import Limits, connection_limit
+limits = Limits(threads=232)  # 1024 descriptors, less 4 for each thread, less 64: room for 16
+assert connection_limit(limits) == 16
+from tests.support.serving import Serving
+from tests.support.wire import message
+from tests.unit.server.test_connections import Stalls
+with Serving(Stalls(), limits) as server:
+    clients = [server.connect() for _ in range(40)]
+    for client in clients:
+        client.send(message("GET /", "Connection: close"))
+    for client in clients:
+        assert client.receive().body == b"ok"
+        client.close()
+print("all answered")
+"""
+
+
+def test_the_soft_limit_of_descriptors_is_raised() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        limit = connection_limit(Limits())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert (soft, hard) == (min(65536, before[1]), before[1])
+        assert limit == min(4096, (soft - 4 * 32 - 64) // 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_an_ipv6_client_is_served_and_keeps_its_address() -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["REMOTE_ADDR"].encode()]
+
+    with Serving(application, FOUR_THREADS, host="::1") as server:
+        assert server.get("/").body == b"::1"
