@@ -38,7 +38,7 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 # Needs nothing but .venv: no program is installed, and none is started.
 .PHONY: unit
 unit: install ## Run the tests of rules and single classes, in less than a minute
-	$(BIN)/python -m pytest tests/unit -m "not slow" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit -m "not slow and not process" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test
 test: install system-deps apache-python browser-deps ## Run the tests
@@ -191,7 +191,7 @@ lock: install ## Write requirements/*.txt anew from setup.cfg and requirements/*
 	$(LOCK) setup.cfg --output-file requirements/runtime.txt
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) requirements/apache.in --output-file requirements/apache.txt
-	$(LOCK) setup.cfg --extra demo requirements/dev.in --constraint requirements/runtime.txt \
+	$(LOCK) setup.cfg requirements/dev.in --constraint requirements/runtime.txt \
 	    --constraint requirements/build.txt --output-file requirements/dev.txt
 
 .PHONY: clean

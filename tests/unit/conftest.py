@@ -1,9 +1,8 @@
-"""What holds `make unit` to its promise: a test in this folder starts no program and no process."""
+"""What holds `make unit` to its promise: no test starts a process, unless it is marked so."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,16 +17,22 @@ _running: list[str] = []
 def _refuse(event: str, _: object) -> None:
     if event in STARTS and _running:
         raise AssertionError(
-            f"{_running[-1]} starts a process ({event}): it belongs in tests/e2e or tests/deploy"
+            f"{_running[-1]} starts a process ({event}): move it to tests/e2e or tests/deploy, "
+            "or mark it with pytest.mark.process"
         )
 
 
 sys.addaudithook(_refuse)
 
 
-@pytest.fixture(autouse=True)
-def no_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Refuse to start a process as long as a test of this folder runs."""
-    _running.append(request.node.nodeid)
-    yield
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """From here on refuse to start a process, for the test and its fixtures."""
+    if item.get_closest_marker("process") is None:
+        _running.append(item.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Other tests may start what they like."""
     _running.clear()

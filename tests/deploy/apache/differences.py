@@ -73,6 +73,12 @@ NOT_COVERED = {
     "test_unread_log": "about the standard error of `authproxy serve`: here Apache logs",
     "test_workers": "about the processes of `authproxy serve`: here Apache starts them",
     "test_wsgi": "drives the WSGI module itself, as any server would",
+    "test_check": "about `authproxy check`",
+    "test_descriptors": "about the connections of `authproxy serve`",
+    "test_forked_log": "about the log by itself, whoever serves",
+    "test_identity_tools": "how tokens are fetched does not depend on who serves",
+    "test_path_readings": "about the models that the tests have of servers",
+    "test_python_output": "about the log by itself, whoever serves",
 }
 
 #: Tests of the covered files that would show nothing about Apache, and take their time: each

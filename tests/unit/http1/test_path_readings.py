@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,8 +14,7 @@ from authproxy.proxy.routes import RouteTable
 from authproxy.settings.match import Match
 from tests.support.inbound import inbound
 from tests.support.path_models import MODELS, read_by
-from tests.support.path_servers import asks_for_secret, serving_secret
-from tests.support.path_spellings import SERVERS, SPELLINGS, TABLE, made_of_pieces
+from tests.support.path_spellings import SERVERS, SPELLINGS, TABLE
 from tests.support.paths import AMBIGUOUS, PATHS, SECRETIVE, readings
 
 OPEN, SECRET = Match(path="/"), Match(path="/secret")
@@ -37,20 +35,6 @@ def taken(path: str, routes: RouteTable[Match] = ROUTES) -> Match | None:
 @pytest.mark.parametrize("path", TABLE)
 def test_the_models_read_what_the_table_says(path: str) -> None:
     assert tuple(read_by(server, path) for server in SERVERS) == TABLE[path]
-
-
-@pytest.mark.parametrize(
-    "server",
-    [pytest.param(name, marks=pytest.mark.real(name)) for name in ("nginx", "apache2")],
-)
-def test_the_models_read_what_the_real_ones_do(server: str, tmp_path: Path) -> None:
-    paths = [*SPELLINGS, *made_of_pieces(500)]
-    with serving_secret(server, tmp_path) as port:
-        real = {path: asks_for_secret(port, path.encode("latin-1")) for path in paths}
-    for path, is_secret in real.items():
-        reading = read_by(server, path)
-        assert (reading is not None and SECRET.covers(reading)) is is_secret, (path, reading)
-    assert 10 < sum(real.values()) < len(paths) / 2
 
 
 # -- what is decided -----------------------------------------------------------------------

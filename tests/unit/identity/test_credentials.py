@@ -239,6 +239,7 @@ def az(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]
     return install
 
 
+@pytest.mark.process
 def test_the_azure_cli_gives_its_users_token(az: Callable[[str], Path]) -> None:
     expires_on = int(time.time()) + 3600
     output = {"accessToken": "token-of-the-desk", "expires_on": expires_on}
@@ -666,6 +667,7 @@ def test_a_missing_azure_cli_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert error.explanation.code == "AzureCliNotFound"
 
 
+@pytest.mark.process
 def test_a_signed_out_azure_cli_is_explained(az: Callable[[str], Path]) -> None:
     az("echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1")
     error = refused(fetcher("azurecli"))

@@ -679,6 +679,7 @@ def test_a_first_attempt_that_hangs_is_not_waited_for_for_ever(
     gate.open()
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_threads_start_anew_in_a_forked_process(
     running: TokenSource, refresher: Refresher, issuer: Issuer

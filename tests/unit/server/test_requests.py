@@ -377,6 +377,7 @@ def test_requests_reads_the_refusal_of_a_chunked_upload(server: Serving) -> None
     assert response.json()["code"] == "RequestBodyTooLarge"
 
 
+@pytest.mark.process
 @pytest.mark.real("curl")
 def test_curl_reads_the_refusal_of_an_upload(server: Serving, tmp_path: Path) -> None:
     if shutil.which("curl") is None:

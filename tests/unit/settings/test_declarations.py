@@ -300,6 +300,7 @@ def test_the_chart_has_a_value_for_each_but_the_secret(repository: Path) -> None
     assert "| `madeUpSeconds` |" in (chart / "README.md").read_text()
 
 
+@pytest.mark.process
 @pytest.mark.real("helm")
 def test_the_rendered_chart_sets_each(repository: Path, tmp_path: Path) -> None:
     helm = Helm(tmp_path, chart=repository / "helm" / "authproxy")

@@ -257,6 +257,7 @@ def test_tickets_that_come_late_do_not_count(upstream: Upstream, connect: Connec
     assert upstream.accepted == 1
 
 
+@pytest.mark.process
 def test_a_key_update_does_not_count(trust: Authority, connect: Connect, tmp_path: Path) -> None:
     certificate = trust.issue(tmp_path)
     port = free_port()
