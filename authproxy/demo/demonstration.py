@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from authproxy.demo.acceptor import LOOPBACK
 from authproxy.demo.directory import METRICS_INGESTION
 from authproxy.demo.entra import StandInEntra
-from authproxy.demo.loopback import LOOPBACK, free_port
+from authproxy.demo.loopback import free_port
 from authproxy.demo.remote_write import HEADERS, Sample, encode
 from authproxy.demo.store import QUERY_PATH, WRITE_PATH, StandInStore
 

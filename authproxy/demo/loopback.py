@@ -1,8 +1,7 @@
 """A small HTTP/1.1 server for one handler, on loopback, with or without TLS.
 
-The standard library's server, plus what a stand-in for a production endpoint
-needs: kept-alive connections, TLS handshakes outside the accepting thread, and
-a `stop` that ends open connections too, as a crash would.
+The standard library's reading of requests, on connections of an Acceptor, whose
+end is that of open connections too, as in a crash.
 """
 
 from __future__ import annotations
@@ -10,18 +9,15 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-LOOPBACK = "127.0.0.1"
+from authproxy.demo.acceptor import LOOPBACK, Acceptor
 
 #: More than any remote write that a demonstration or a test sends.
 _LONGEST_BODY = 512 * 1024 * 1024
@@ -112,11 +108,10 @@ class LoopbackServer:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._answer = answer
+        self.answer = answer
         self._port = port
         self._tls = tls
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._acceptor: Acceptor | None = None
 
     @property
     def port(self) -> int:
@@ -131,90 +126,31 @@ class LoopbackServer:
     def start(self) -> None:
         """Listen. Raises PortInUse."""
         try:
-            server = _Server((LOOPBACK, self._port), _Handler)
+            self._acceptor = Acceptor(self._serve, port=self._port, tls=self._tls)
         except OSError as error:
             raise PortInUse(self._port) from error
-        server.answer = self._answer
-        server.tls = self._tls
-        self._port = server.server_port
-        self._server = server
-        self._thread = threading.Thread(
-            target=server.serve_forever, args=(0.02,), name=f"loopback-{self._port}", daemon=True
-        )
-        self._thread.start()
+        self._port = self._acceptor.port
+
+    def shut(self) -> None:
+        """Stop listening and end every connection, without waiting for what `answer` does."""
+        if self._acceptor is not None:
+            self._acceptor.shut()
 
     def stop(self) -> None:
-        """Stop listening and end every connection; nothing to do if not started."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server.end_connections()
-        self._server = self._thread = None
+        """Stop listening, end every connection and wait for them; nothing to do if not started."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
 
-
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-    daemon_threads = True
-
-    answer: Callable[[Request], Answer | None]
-    tls: ssl.SSLContext | None = None
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._connections: set[socket.socket] = set()
-        self._ended = False
-        self._lock = threading.Lock()
-        super().__init__(address, handler)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        # Runs in the connection's own thread, so that a peer which is slow at
-        # the handshake keeps nobody else waiting. The handshake comes after
-        # the wrapped socket is known, so that `end_connections` can cut it.
-        connection: socket.socket = request
-        if self.tls is not None:
-            connection = self.tls.wrap_socket(
-                request, server_side=True, do_handshake_on_connect=False
-            )
-        with connection:
-            with self._lock:
-                if self._ended:
-                    return
-                self._connections.add(connection)
-            try:
-                super().finish_request(connection, client_address)
-            except OSError:
-                # The peer left, or never meant to speak TLS: its own affair.
-                return
-            finally:
-                with self._lock:
-                    self._connections.discard(connection)
-
-    def end_connections(self) -> None:
-        with self._lock:
-            self._ended = True
-            for connection in self._connections:
-                with suppress(OSError):
-                    # The plain socket's way: SSLSocket.shutdown forgets the TLS
-                    # state under the thread that is still writing.
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    def server_bind(self) -> None:
-        # Not HTTPServer's: that looks the host's name up, which can take seconds.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+    def _serve(self, connection: socket.socket) -> None:
+        _Handler(connection, (LOOPBACK, 0), self)  # type: ignore[arg-type]  # of it, `answer` alone
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
-    server: _Server
-
-    def handle(self) -> None:
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()
-        super().handle()
+    server: LoopbackServer  # type: ignore[assignment]
 
     def _serve(self) -> None:
         try:

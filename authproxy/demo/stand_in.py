@@ -74,8 +74,10 @@ class StandIn:
     def stop(self) -> None:
         """Close the listeners and every connection; hanging requests end too."""
         for listener in self._listeners:
-            listener.stop()
+            listener.shut()
         self.recover()
+        for listener in self._listeners:
+            listener.stop()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import grpc
 import pytest
 
+from authproxy.demo.acceptor import Acceptor
 from authproxy.telemetry.exporters import QUIET_SECONDS
 from tests.conftest import Launch
 from tests.support.collector import Collector
@@ -31,20 +33,24 @@ class Silent:
     """Listens, accepts, and never says a word."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(DEADLINE)
-        self.endpoint = f"localhost:{self._listener.getsockname()[1]}"
-        self._accepted: list[socket.socket] = []
+        self._arrived = threading.Semaphore(0)
+        self._over = threading.Event()
+        self._acceptor = Acceptor(self._serve)
+        self.endpoint = f"localhost:{self._acceptor.port}"
 
     def __enter__(self) -> Silent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sock in (*self._accepted, self._listener):
-            sock.close()
+        self._over.set()
+        self._acceptor.close()
+
+    def _serve(self, _: socket.socket) -> None:
+        self._arrived.release()
+        self._over.wait()
 
     def wait_for_connection(self) -> None:
-        self._accepted.append(self._listener.accept()[0])
+        assert self._arrived.acquire(timeout=DEADLINE)
 
 
 @pytest.fixture(params=["absent", "silent", "refusing"])

@@ -6,6 +6,8 @@ import socket
 import threading
 from types import TracebackType
 
+from authproxy.demo.acceptor import Acceptor
+
 
 class Relay:
     """Passes bytes on between a port of its own and another port of this machine.
@@ -24,13 +26,10 @@ class Relay:
         self.drip = False
         self.dripped = 0
         self._end = threading.Event()
-        self._held: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor = Acceptor(self._serve)
+        self.port = self._acceptor.port
 
     def __enter__(self) -> Relay:
-        self._thread.start()
         return self
 
     def __exit__(
@@ -40,30 +39,18 @@ class Relay:
         trace: TracebackType | None,
     ) -> None:
         self._end.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-        for held in self._held:
-            held.close()
+        self._acceptor.close()
 
-    def _accept(self) -> None:
-        while not self._end.is_set():
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return  # The end.
-            self._held.append(near)
-            if self.swallow:
-                self.swallowed += 1
-                continue
-            try:
-                far = socket.create_connection(("127.0.0.1", self._behind))
-            except OSError:
-                near.close()
-                continue
-            self._held.append(far)
-            for source, sink, slow in ((near, far, False), (far, near, True)):
-                threading.Thread(target=self._pass, args=(source, sink, slow), daemon=True).start()
+    def _serve(self, near: socket.socket) -> None:
+        if self.swallow:
+            self.swallowed += 1
+            self._end.wait()
+            return
+        with self._acceptor.onward(self._behind) as far:
+            inward = threading.Thread(target=self._pass, args=(near, far, False), daemon=True)
+            inward.start()
+            self._pass(far, near, True)
+            inward.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:
         try:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from authproxy.demo.loopback import Answer, LoopbackServer, Request
 from tests.support.wire import DEADLINE
 
 Attributes = dict[str, Any]
@@ -250,43 +250,27 @@ class HTTPCollector(Received):
 
     def __init__(self) -> None:
         super().__init__()
-        takers = {
+        self._takers: dict[str, tuple[Any, Callable[[Any], None]]] = {
             "/v1/traces": (trace_service_pb2.ExportTraceServiceRequest, self.take_traces),
             "/v1/metrics": (metrics_service_pb2.ExportMetricsServiceRequest, self.take_metrics),
             "/v1/logs": (logs_service_pb2.ExportLogsServiceRequest, self.take_logs),
         }
         self.headers: list[Mapping[str, str]] = []
-        headers = self.headers
+        self._server = LoopbackServer(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:  # the name that the base class calls
-                headers.append(dict(self.headers))
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Content-Encoding"] == "gzip":
-                    body = gzip.decompress(body)
-                message, take = takers[self.path]
-                take(message.FromString(body))
-                self.send_response(200)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing of this belongs into a test's output."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+    def _answer(self, request: Request) -> Answer:
+        self.headers.append(dict(request.headers))
+        zipped = request.headers["Content-Encoding"] == "gzip"
+        message, take = self._takers[request.target]
+        take(message.FromString(gzip.decompress(request.body) if zipped else request.body))
+        return Answer(200, headers={"Content-Type": "application/x-protobuf"})
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self._server.url
 
     def __enter__(self) -> HTTPCollector:
-        self._thread.start()
+        self._server.start()
         return self
 
     def __exit__(
@@ -295,6 +279,4 @@ class HTTPCollector(Received):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(DEADLINE)
+        self._server.stop()

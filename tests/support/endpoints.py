@@ -6,12 +6,14 @@ import hashlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-#: What an endpoint sends on a connection, piece by piece, once the request is there.
-Pieces = Callable[[], Iterator[bytes]]
+from authproxy.demo.acceptor import Acceptor
+
+#: What an endpoint sends on a connection, piece by piece, once the request is there; a number
+#: is a pause in seconds.
+Pieces = Callable[[], Iterator[bytes | float]]
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -25,10 +27,10 @@ def whole(content: bytes, *fields: bytes) -> bytes:
 def dripping(first: bytes, seconds: float, piece: bytes = b" ") -> Pieces:
     """Send `first`, and then a piece each `seconds` for ever."""
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[bytes | float]:
         yield first
         while True:
-            time.sleep(seconds)  # between bytes of one that drips: the fault itself
+            yield seconds
             yield piece
 
     return pieces
@@ -64,10 +66,14 @@ class Endpoint:
         self._tls = tls
         self._handshake = handshake
         self._arrived = threading.Condition()
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._over = threading.Event()
+        self._acceptor = Acceptor(self._serve, tls=tls if handshake else None)
+        self.port = self._acceptor.port
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._acceptor.connections)
 
     @property
     def url(self) -> str:
@@ -98,33 +104,17 @@ class Endpoint:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for sock in (self._listener, *self._open):
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # its peer has ended it already
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(sock)
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+        self._over.set()
+        self._acceptor.close()
 
     def _serve(self, sock: socket.socket) -> None:
-        try:
-            if self._tls is not None and self._handshake:
-                sock = self._tls.wrap_socket(sock, server_side=True)
-            with sock:
-                while request := sock.recv(65536):
-                    with self._arrived:
-                        self.requests.append(request)
-                        self._arrived.notify_all()
-                    if self._tls is None or self._handshake:
-                        for piece in self.pieces():
-                            sock.sendall(piece)
-        except OSError:
-            pass  # whoever asked has given up
+        while request := sock.recv(65536):
+            with self._arrived:
+                self.requests.append(request)
+                self._arrived.notify_all()
+            if self._handshake:
+                for piece in self.pieces():
+                    if isinstance(piece, bytes):
+                        sock.sendall(piece)
+                    elif self._over.wait(piece):
+                        return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import threading
 from contextlib import suppress
 
-from tests.support.wire import DEADLINE, Stream, Truncated
+from authproxy.demo.acceptor import Acceptor
+from tests.support.wire import Stream, Truncated
 
 
 class ForwardProxy:
@@ -20,75 +20,34 @@ class ForwardProxy:
     def __init__(self, refusal: bytes | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self.heads: list[bytes] = []
         self._refusal = refusal
-        self._tls = tls
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._start(self._accept)
+        self._acceptor = Acceptor(self._serve, tls=tls)
+        self.port = self._acceptor.port
 
     def __enter__(self) -> ForwardProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            sockets = [self._listener, *self._sockets]
-        for sock in sockets:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # Not connected any more.
-        for thread in self._threads:
-            thread.join(DEADLINE)
-        for sock in sockets:
-            sock.close()
+        self._acceptor.close()
 
     @property
     def accepted(self) -> list[socket.socket]:
         """The connections of those who asked, as long as they are open."""
-        with self._lock:
-            opened = [sock for sock in self._sockets if sock.fileno() >= 0]
-        return [sock for sock in opened if sock.getsockname()[1] == self.port]
-
-    def _start(self, work, *arguments: object) -> None:  # type: ignore[no-untyped-def]
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        with self._lock:
-            self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._sockets.append(client)
-            self._start(self._serve, client)
+        return self._acceptor.connections
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
-                with self._lock:
-                    self._sockets.append(client)
-            stream = Stream(client)
-            head = stream.until(b"\r\n\r\n", "a request head")
-            with self._lock:
-                self.heads.append(head)
-            if self._refusal is not None or not head.startswith(b"CONNECT "):
-                client.sendall(self._refusal or b"HTTP/1.1 405 Only CONNECT\r\n\r\n")
-                client.shutdown(socket.SHUT_RDWR)
-                return
-            port = int(head.split(b" ", 2)[1].rpartition(b":")[2])
-            server = socket.create_connection(("127.0.0.1", port))
-            with self._lock:
-                self._sockets.append(server)
+            head = Stream(client).until(b"\r\n\r\n", "a request head")
+        except Truncated:
+            return
+        self.heads.append(head)
+        if self._refusal is not None or not head.startswith(b"CONNECT "):
+            client.sendall(self._refusal or b"HTTP/1.1 405 Only CONNECT\r\n\r\n")
+            client.shutdown(socket.SHUT_RDWR)
+            return
+        port = int(head.split(b" ", 2)[1].rpartition(b":")[2])
+        with self._acceptor.onward(port) as server:
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             self._relay(client, server)
-        except (OSError, Truncated):
-            pass  # Either side went away.
 
     @staticmethod
     def _relay(client: socket.socket, server: socket.socket) -> None:

@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from authproxy.demo.acceptor import Acceptor
 from tests.support.wire import (
     DEADLINE,
     Field,
@@ -139,7 +140,7 @@ Hook = Callable[["Connection"], None]
 
 
 class Connection:
-    """One accepted connection and the thread that serves it."""
+    """One accepted connection, served in a thread of its own."""
 
     def __init__(self, upstream: Upstream, sock: socket.socket, number: int) -> None:
         self.upstream = upstream
@@ -150,11 +151,11 @@ class Connection:
         self._stream = Stream(sock)
         self._orders: deque[tuple[Hook, threading.Event]] = deque()
         self._wake, self._woken = socket.socketpair()
-        self.thread = threading.Thread(target=self._run, daemon=True)
 
     # -- in the connection's own thread --------------------------------------
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Serve it to its end; what a handler does wrong is a fault of the target."""
         try:
             self._serve()
         except (Disconnected, ConnectionError, ssl.SSLError):
@@ -319,11 +320,10 @@ class Upstream:
         self._connections: set[Connection] = set()
         self._accepted = 0
         self._gates: list[Gate] = []
-        self._listener = socket.create_server((host, port), backlog=256)
-        self.port: int = self._listener.getsockname()[1]
         self._clear()
-        self._acceptor = threading.Thread(target=self._accept, daemon=True)
-        self._acceptor.start()
+        # Without TLS, since hooks come before the handshake.
+        self._acceptor = Acceptor(self._serve, host=host, port=port)
+        self.port = self._acceptor.port
 
     def _clear(self) -> None:
         self.requests: list[Recorded] = []
@@ -345,19 +345,13 @@ class Upstream:
     def url(self) -> str:
         return f"{'http' if self.tls is None else 'https'}://{self.authority}"
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return  # `close` shut the listener.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._changed:
-                self._accepted += 1
-                connection = Connection(self, sock, self._accepted)
-                self._connections.add(connection)
-                self._changed.notify_all()
-            connection.thread.start()
+    def _serve(self, sock: socket.socket) -> None:
+        with self._changed:
+            self._accepted += 1
+            connection = Connection(self, sock, self._accepted)
+            self._connections.add(connection)
+            self._changed.notify_all()
+        connection.run()
 
     # -- scripting -----------------------------------------------------------
 
@@ -425,22 +419,14 @@ class Upstream:
 
     def close(self) -> None:
         """Stop listening and end every connection."""
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # Shut already.
-        self._listener.close()
-        self._acceptor.join(DEADLINE)
+        self._acceptor.shut()
         for gate in self._gates:
             gate.open()
         with self._changed:
             connections = list(self._connections)
         for connection in connections:
             connection.abort()
-        for connection in connections:
-            connection.thread.join(DEADLINE)
-            if connection.thread.is_alive():
-                raise AssertionError("a handler did not end")
+        self._acceptor.close()
 
     # -- what the connections report -----------------------------------------
 

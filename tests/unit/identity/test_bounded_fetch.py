@@ -151,4 +151,4 @@ def test_a_connection_is_used_for_the_next_request_too() -> None:
         session.mount("http://", BoundedAdapter(Budget(AMPLE)))
         for _ in range(3):
             assert session.get(endpoint.url).json() == {}
-        assert len(endpoint._open) == 1
+        assert endpoint.connections == 1
