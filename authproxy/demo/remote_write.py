@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cramjam
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
+
+from authproxy.demo.snappy import NotSnappy, compress, decompress
 
 #: The fields that Prometheus sends with a remote write.
 HEADERS: Mapping[str, str] = {
@@ -60,17 +61,15 @@ def encode(samples: Iterable[Sample]) -> bytes:
         for name, value in sample.labels:
             series.labels.add(name=name, value=value)
         series.samples.add(value=sample.value, timestamp=sample.timestamp)
-    return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
+    return compress(request.SerializeToString())
 
 
 def decode(body: bytes) -> list[Sample]:
     """Return the samples in the body of a remote write. Raises NotRemoteWrite."""
     request = _WriteRequest()
     try:
-        if cramjam.snappy.decompress_raw_len(body) > _LONGEST_DECODED:
-            raise NotRemoteWrite("the decoded body would be too large")
-        request.ParseFromString(bytes(cramjam.snappy.decompress_raw(body)))
-    except cramjam.DecompressionError as error:
+        request.ParseFromString(decompress(body, _LONGEST_DECODED))
+    except NotSnappy as error:
         raise NotRemoteWrite(f"not a snappy block: {error}") from error
     except DecodeError as error:
         raise NotRemoteWrite(f"not a WriteRequest: {error}") from error

@@ -6,10 +6,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from authproxy.demo.demonstration import Demonstration, DemonstrationFailed
 from authproxy.demo.loopback import PortInUse
-
-#: What the optional extra brings; the rest comes with authproxy itself.
-_EXTRA = frozenset({"cramjam", "google", "google.protobuf"})
 
 #: Signals that end the demonstration like Ctrl-C, so that its proxy ends too.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -29,16 +27,6 @@ def run_demo(
     of 0, are chosen by the system. Each line of text goes to `echo`. Returns
     the exit status: 1 if anything failed, having said what.
     """
-    try:
-        # Here, since it needs the extra; without it there is a better answer
-        # than a traceback.
-        from authproxy.demo.demonstration import Demonstration, DemonstrationFailed
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
-            raise
-        echo(f"The demo needs {error.name}. Install it with: pip install 'authproxy[demo]'")
-        return 1
-
     options = {entra_port: "--entra-port", store_port: "--store-port", proxy_port: "--proxy-port"}
     try:
         with (

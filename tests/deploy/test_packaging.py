@@ -69,11 +69,7 @@ def test_each_direct_dependency_has_a_reason() -> None:
         for line in (ROOT / "requirements" / source).read_text().splitlines()
         if line and not line.startswith(("#", "-"))
     ]
-    wanted = (
-        declared("options", "install_requires")
-        | declared("options.extras_require", "demo")
-        | {name_of(line) for line in inputs}
-    )
+    wanted = declared("options", "install_requires") | {name_of(line) for line in inputs}
     assert wanted - reasoned == set()
 
 
