@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from authproxy.demo.directory import METRICS_INGESTION
-from authproxy.demo.entra import IssuedToken, StandInEntra
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION
+from authproxy.demo.stand_ins.entra import IssuedToken, StandInEntra
 from benchmarks.processes import cpu_seconds, free_port
 
 _DEADLINE = 30.0

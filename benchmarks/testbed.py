@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
-from authproxy.demo.directory import METRICS_INGESTION
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION
+from authproxy.demo.stand_ins.entra import StandInEntra
 from benchmarks import servers
 from benchmarks.processes import Program, choose_cores, free_port, pinned
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.apache.differences import is_about, mark_for, name_of
 from tests.support.apache import ApacheProcess
 from tests.support.authority import Authority

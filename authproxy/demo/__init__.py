@@ -1,5 +1,1 @@
-"""A stand-in Entra and a stand-in metrics store, so that nothing here needs a cloud.
-
-`authproxy demo` shows the real proxy between the two; the tests use the same
-two classes.
-"""
+"""`authproxy demo`: the real proxy between stand-ins, which it meets over sockets only."""

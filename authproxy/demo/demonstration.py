@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from authproxy.demo.acceptor import LOOPBACK
-from authproxy.demo.directory import METRICS_INGESTION
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.loopback import free_port
-from authproxy.demo.remote_write import HEADERS, Sample, encode
-from authproxy.demo.store import QUERY_PATH, WRITE_PATH, StandInStore
+from authproxy.demo.stand_ins.acceptor import LOOPBACK
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.loopback import free_port
+from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
+from authproxy.demo.stand_ins.store import QUERY_PATH, WRITE_PATH, StandInStore
 
 if TYPE_CHECKING:
     from typing_extensions import Self

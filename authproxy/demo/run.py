@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from authproxy.demo.demonstration import Demonstration, DemonstrationFailed
-from authproxy.demo.loopback import PortInUse
+from authproxy.demo.stand_ins.loopback import PortInUse
 
 #: Signals that end the demonstration like Ctrl-C, so that its proxy ends too.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

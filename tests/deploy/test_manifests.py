@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.settings import Settings, load_settings
 from tests.support.manifests import (
     MANIFESTS,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request, free_port
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request, free_port
 from tests.support.pages import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import authproxy
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support.authority import Authority
 from tests.support.deployed import way_to
 from tests.support.identity import identity_settings

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from authproxy.demo.remote_write import Sample, encode
+from authproxy.demo.stand_ins.remote_write import Sample, encode
 from tests.docs.shell import typed
 from tests.support.pages import ROOT, blocks
 from tests.support.process import ProxyProcess, free_port

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.http1.path_rules import PathRules
 from tests.conftest import Launch
 from tests.support.client_certificates import replace_file

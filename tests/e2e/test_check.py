@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from authproxy import __version__
 from authproxy.cli.commands import cli
-from authproxy.demo.directory import METRICS_QUERY, Application
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.remote_write import decode
-from authproxy.demo.signing import ServiceAccountIssuer
-from authproxy.demo.store import StandInStore
+from authproxy.demo.stand_ins.directory import METRICS_QUERY, Application
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.remote_write import decode
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.store import StandInStore
 from tests.support.actions import answer
 from tests.support.authority import Authority
 from tests.support.checking import BlackHole, Check, on_a_terminal

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.dashboard_picture.drawing import draw
 from tests.dashboard_picture.recording import Recording, record

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.telemetry.logs import MAX_VALUE_CHARACTERS
 from tests.conftest import Launch
 from tests.support import actions

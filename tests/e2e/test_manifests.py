@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.remote_write import HEADERS, Sample, encode
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from tests.support.authority import Authority
 from tests.support.deployed import Deployed, Started, Workspace, identity_of, started
 from tests.support.forward_proxy import ForwardProxy

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.identity import AUDIENCE, identity_settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.directory import METRICS_INGESTION
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION
 from tests.support.authority import Authority
 from tests.support.deployed import CLIENT, Deployed, Started, started
 from tests.support.expect import assert_own_error

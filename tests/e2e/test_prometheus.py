@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from authproxy.demo.directory import METRICS_QUERY
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import METRICS_QUERY
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import ProxyProcess, wait_until

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.directory import ManagedIdentity
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import ManagedIdentity
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.callers import Cluster

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.expect import assert_own_error

@@ -22,9 +22,9 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from authproxy.demo.directory import Application, FederatedCredential
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.signing import ServiceAccountIssuer, SigningKey
+from authproxy.demo.stand_ins.directory import Application, FederatedCredential
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer, SigningKey
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.callers import AUDIENCE as INBOUND_AUDIENCE

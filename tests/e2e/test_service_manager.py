@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.server.processes.supervision import Health, ServiceManager
 from tests.conftest import Launch
 from tests.support.actions import raw

@@ -14,7 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_ins.signing import SigningKey
 from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.callers import (

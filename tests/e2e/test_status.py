@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import authproxy
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.telemetry.recent_requests import KINDS
 from tests.conftest import Launch
 from tests.support import actions, outcomes

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import trustme
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.collector import Collector, HTTPCollector, Received

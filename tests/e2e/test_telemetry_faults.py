@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
-from authproxy.demo.acceptor import Acceptor
+from authproxy.demo.stand_ins.acceptor import Acceptor
 from authproxy.telemetry.exporters import QUIET_SECONDS
 from tests.conftest import Launch
 from tests.support.collector import Collector

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.expect import assert_own_error
 from tests.support.identity import application_settings, identity_settings

@@ -16,7 +16,7 @@ from threading import Event
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support.actions import answer, raw
 from tests.support.identity import identity_settings
 from tests.support.logfmt import parse_line

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.faults.relay import Relay
 from tests.faults.traffic import WRITE_PATH, answer_of, content_of
 from tests.support import actions

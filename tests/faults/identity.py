@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from authproxy.demo.directory import Application
-from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_ins.directory import Application
+from authproxy.demo.stand_ins.signing import SigningKey
 from tests.faults.bench import Bench
 from tests.faults.ground import Ground
 from tests.faults.outcomes import NO_TOKEN

@@ -6,7 +6,7 @@ import socket
 import threading
 from types import TracebackType
 
-from authproxy.demo.acceptor import Acceptor
+from authproxy.demo.stand_ins.acceptor import Acceptor
 
 
 class Relay:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 from benchmarks import table
 from benchmarks.load import SMALL_GET, FailedRequests, run
 from benchmarks.open_loop import send

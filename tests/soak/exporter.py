@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 
 METRIC = "soak_value"
 SERIES = 300

@@ -10,8 +10,8 @@ from random import Random
 
 import jwt
 
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.remote_write import NotRemoteWrite, decode
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, decode
 from tests.soak.ledger import Ledger
 from tests.soak.schedule import Fault
 from tests.support import actions

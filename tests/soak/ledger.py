@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 
-from authproxy.demo.remote_write import Sample
+from authproxy.demo.stand_ins.remote_write import Sample
 
 Labels = frozenset[tuple[str, str]]
 

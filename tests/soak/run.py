@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from random import Random
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.soak.clients import GOOD, Client, asker, prober
 from tests.soak.exporter import Exporter
 from tests.soak.figures import Figure, Watch, measure

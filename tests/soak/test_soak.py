@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.remote_write import Sample
+from authproxy.demo.stand_ins.remote_write import Sample
 from tests.soak.clients import Seen
 from tests.soak.figures import Figure, longest_generation, measure, slope_per_hour
 from tests.soak.ledger import Ledger

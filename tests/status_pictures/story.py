@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from authproxy.demo.directory import Application
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import Application
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.identity import SECRET

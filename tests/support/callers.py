@@ -14,8 +14,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
-from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.signing import SigningKey
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 AUDIENCE = "authproxy"

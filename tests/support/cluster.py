@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 
 #: Where each kind is, and its group's version.
 PLACES = {"Deployment": ("apps/v1", "deployments")}

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 from tests.support.wire import DEADLINE
 
 Attributes = dict[str, Any]

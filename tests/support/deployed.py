@@ -16,13 +16,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from authproxy.demo.certificates import EphemeralAuthority
-from authproxy.demo.directory import Application, FederatedCredential, ManagedIdentity
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.loopback import Answer, Request
-from authproxy.demo.remote_write import HEADERS, Sample, encode
-from authproxy.demo.signing import ServiceAccountIssuer
-from authproxy.demo.store import WRITE_PATH, StandInStore
+from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.directory import Application, FederatedCredential, ManagedIdentity
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.store import WRITE_PATH, StandInStore
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
 from tests.support.forward_proxy import ForwardProxy

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from authproxy.demo.acceptor import Acceptor
+from authproxy.demo.stand_ins.acceptor import Acceptor
 
 #: What an endpoint sends on a connection, piece by piece, once the request is there; a number
 #: is a pause in seconds.

@@ -7,7 +7,7 @@ import socket
 import ssl
 from contextlib import suppress
 
-from authproxy.demo.acceptor import Acceptor
+from authproxy.demo.stand_ins.acceptor import Acceptor
 from tests.support.wire import Stream, Truncated
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from authproxy.demo.directory import Application
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import Application
+from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.settings import Settings
 
 #: A resource that the stand-in knows.

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.process import START_DEADLINE, STOP_DEADLINE, free_port, wait_until

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from authproxy.demo.acceptor import Acceptor
+from authproxy.demo.stand_ins.acceptor import Acceptor
 from tests.support.wire import (
     DEADLINE,
     Field,

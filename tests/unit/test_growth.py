@@ -24,7 +24,7 @@ from opentelemetry.propagate import extract
 from authproxy.admin.metrics_page import encoder_for
 from authproxy.admission.admission import bearer_tokens
 from authproxy.admission.signed_tokens import TokenCallers
-from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import RequestError, echoed_request_id
 from authproxy.files.inbound_tokens import TokenDigests
 from authproxy.files.jwks import parse_jwks

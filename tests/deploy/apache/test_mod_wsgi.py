@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.apache.conftest import LaunchApache
 from tests.support import actions
 from tests.support.apache import ApacheProcess

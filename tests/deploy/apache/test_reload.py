@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.apache.conftest import LaunchApache
 from tests.support import actions
 from tests.support.apache import ApacheProcess

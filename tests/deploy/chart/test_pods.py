@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from authproxy.demo.directory import TENANT, Application, FederatedCredential
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.directory import TENANT, Application, FederatedCredential
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
 from authproxy.settings import load_settings
 from tests.conftest import Launch
 from tests.support.authority import Authority

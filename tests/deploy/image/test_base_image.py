@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 from tests.support.source import ROOT
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()

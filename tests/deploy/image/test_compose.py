@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from authproxy.demo.certificates import EphemeralAuthority
-from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY, Application
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.remote_write import HEADERS, Sample, encode
-from authproxy.demo.store import StandInStore
+from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY, Application
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
+from authproxy.demo.stand_ins.store import StandInStore
 from tests.deploy.image.conftest import Images
 from tests.deploy.image.test_files import COMPOSE, SERVICES
 from tests.support.authority import Authority

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.identity import identity_settings
 from tests.support.probes import SCRIPT

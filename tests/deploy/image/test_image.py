@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 import authproxy
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.image.conftest import Images
 from tests.support.authority import Authority
 from tests.support.containers import ContainerProxy, inspect, podman

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.directory import Application
-from authproxy.demo.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import Application
+from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.vm.machine import Machine
 from tests.support.actions import raw
 from tests.support.client_certificates import ClientAuthority

@@ -27,8 +27,8 @@ from authproxy.admission.jwks_endpoint import (
     KeysError,
 )
 from authproxy.admission.signed_tokens import TokenCallers
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
-from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import RequestError
 from authproxy.files.jwks import FileKeys, parse_jwks
 from authproxy.identity.refresher import Refresher

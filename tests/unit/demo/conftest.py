@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.signing import SigningKey
-from authproxy.demo.store import StandInStore
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.signing import SigningKey
+from authproxy.demo.stand_ins.store import StandInStore
 
 
 @pytest.fixture(scope="session")

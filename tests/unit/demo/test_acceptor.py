@@ -9,7 +9,7 @@ from queue import Queue
 
 import pytest
 
-from authproxy.demo.acceptor import LOOPBACK, Acceptor
+from authproxy.demo.stand_ins.acceptor import LOOPBACK, Acceptor
 from tests.support.authority import Authority
 
 
@@ -118,7 +118,7 @@ def test_what_was_connected_onward_is_ended_as_well() -> None:
 
 
 def test_one_that_does_not_end_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authproxy.demo.acceptor._END_SECONDS", 0.05)
+    monkeypatch.setattr("authproxy.demo.stand_ins.acceptor._END_SECONDS", 0.05)
     begun, over = threading.Event(), threading.Event()
 
     def serve(sock: socket.socket) -> None:

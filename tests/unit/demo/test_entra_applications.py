@@ -24,9 +24,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from authproxy.demo.directory import Application, FederatedCredential
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.directory import Application, FederatedCredential
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
 
 RESOURCE = "https://monitor.azure.com"
 SCOPE = f"{RESOURCE}/.default"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from authproxy.demo.certificates import EphemeralAuthority
-from authproxy.demo.loopback import Answer, LoopbackServer, PortInUse, Request, free_port
+from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, PortInUse, Request, free_port
 
 
 def echo(request: Request) -> Answer:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.demo.promql import BadQuery, Constant, Selector, format_value, parse
-from authproxy.demo.remote_write import Sample
+from authproxy.demo.stand_ins.promql import BadQuery, Constant, Selector, format_value, parse
+from authproxy.demo.stand_ins.remote_write import Sample
 
 SAMPLES = [
     Sample.of("up", 1, 1000, job="a"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.demo.remote_write import NotRemoteWrite, Sample, decode, encode
+from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, Sample, decode, encode
 
 labels = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5).map(
     lambda named: tuple(sorted(named.items()))

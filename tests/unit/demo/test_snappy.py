@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.demo.snappy import NotSnappy, compress, decompress
+from authproxy.demo.stand_ins.snappy import NotSnappy, compress, decompress
 
 MOST = 1_000_000
 

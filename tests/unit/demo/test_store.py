@@ -11,11 +11,11 @@ import time
 import pytest
 import requests
 
-from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.remote_write import HEADERS, Sample, encode
-from authproxy.demo.signing import SigningKey
-from authproxy.demo.store import (
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
+from authproxy.demo.stand_ins.signing import SigningKey
+from authproxy.demo.stand_ins.store import (
     BUILD_INFO_PATH,
     INGESTION_ENDPOINT,
     QUERY_PATH,

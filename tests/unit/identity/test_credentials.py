@@ -17,11 +17,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from authproxy.demo.directory import Application, FederatedCredential
-from authproxy.demo.entra import StandInEntra
-from authproxy.demo.loopback import Answer
-from authproxy.demo.signing import ServiceAccountIssuer
-from authproxy.demo.stand_in import StandIn
+from authproxy.demo.stand_ins.directory import Application, FederatedCredential
+from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.stand_in import StandIn
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher

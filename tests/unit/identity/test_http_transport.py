@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.demo.loopback import Answer
-from authproxy.demo.stand_in import StandIn
+from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.demo.stand_ins.stand_in import StandIn
 from authproxy.identity.http_transport import (
     IdentitySession,
     Refusal,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.signing import SigningKey
+from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import Fault, SettingsError
 from authproxy.settings import load_settings
 from tests.support.callers import write_keys

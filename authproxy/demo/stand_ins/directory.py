@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 
-from authproxy.demo.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
 
 #: The tenant of the stand-ins, and what they grant tokens for. Made-up ids
 #: keep the form of real ones, since azure-identity checks it.

@@ -15,13 +15,13 @@ from typing import Any
 
 import jwt
 
-from authproxy.demo.certificates import EphemeralAuthority
-from authproxy.demo.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.demo.loopback import Answer, Request
-from authproxy.demo.promql import BadQuery, Constant, format_value, parse
-from authproxy.demo.remote_write import NotRemoteWrite, Sample, decode
-from authproxy.demo.signing import SigningKey
-from authproxy.demo.stand_in import StandIn
+from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
+from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.promql import BadQuery, Constant, format_value, parse
+from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, Sample, decode
+from authproxy.demo.stand_ins.signing import SigningKey
+from authproxy.demo.stand_ins.stand_in import StandIn
 
 WRITE_PATH = "/api/v1/write"
 QUERY_PATH = "/api/v1/query"

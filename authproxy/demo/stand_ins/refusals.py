@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timezone
 
-from authproxy.demo.loopback import Answer
+from authproxy.demo.stand_ins.loopback import Answer
 
 
 class Refusal(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from authproxy.demo.remote_write import Sample
+from authproxy.demo.stand_ins.remote_write import Sample
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _SELECTOR = re.compile(rf"(?P<name>{_NAME})?\s*(?:\{{(?P<matchers>.*)\}})?", re.DOTALL)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from authproxy.demo.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authproxy.demo import refusals
-from authproxy.demo.assertions import check_assertion
-from authproxy.demo.certificates import EphemeralAuthority
-from authproxy.demo.directory import (
+from authproxy.demo.stand_ins import refusals
+from authproxy.demo.stand_ins.assertions import check_assertion
+from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.directory import (
     METRICS_INGESTION,
     METRICS_QUERY,
     TENANT,
@@ -27,9 +27,9 @@ from authproxy.demo.directory import (
     ManagedIdentity,
     new_id,
 )
-from authproxy.demo.loopback import Answer, Request
-from authproxy.demo.signing import SigningKey
-from authproxy.demo.stand_in import StandIn
+from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.signing import SigningKey
+from authproxy.demo.stand_ins.stand_in import StandIn
 
 MANAGED_IDENTITY_PATH = "/msi/token"
 _V2_PATH = re.compile(

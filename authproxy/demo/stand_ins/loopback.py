@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from authproxy.demo.acceptor import LOOPBACK, Acceptor
+from authproxy.demo.stand_ins.acceptor import LOOPBACK, Acceptor
 
 #: More than any remote write that a demonstration or a test sends.
 _LONGEST_BODY = 512 * 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from authproxy.demo.snappy import NotSnappy, compress, decompress
+from authproxy.demo.stand_ins.snappy import NotSnappy, compress, decompress
 
 #: The fields that Prometheus sends with a remote write.
 HEADERS: Mapping[str, str] = {

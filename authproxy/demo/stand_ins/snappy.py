@@ -16,8 +16,12 @@ def compress(content: bytes) -> bytes:
     block = bytearray(_varint(len(content)))
     for start in range(0, len(content), 65536):
         literal = content[start : start + 65536]
-        # 61: the length less one follows, in two bytes.
-        block += bytes([61 << 2]) + (len(literal) - 1).to_bytes(2, "little") + literal
+        if len(literal) <= 60:
+            block.append(len(literal) - 1 << 2)
+        else:
+            # 61: the length less one follows, in two bytes.
+            block += bytes([61 << 2]) + (len(literal) - 1).to_bytes(2, "little")
+        block += literal
     return bytes(block)
 
 
