@@ -64,7 +64,7 @@ SOAK_SEED ?=
 soak: install system-deps ## Run the long and heavy tests, the fuzzing and the soak
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 	@mkdir -p build
-	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m tests.soak --report build/soak.md
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m lab.soak --report build/soak.md
 
 # Needs ten minutes at most; each row leaves its figures in a file, from which the page is written.
 MEASURED := build/reliability
@@ -74,7 +74,7 @@ reliability: install system-deps ## Play the fault matrix, and write docs/reliab
 	rm -rf $(MEASURED)
 	$(BIN)/python -m pytest tests/faults --measured $(MEASURED) -n $(PYTEST_JOBS) --dist loadfile \
 	    --deselect tests/faults/test_page.py $(PYTEST_ARGS)
-	$(BIN)/python -m tests.faults.page $(MEASURED)
+	$(BIN)/python -m lab.faults.page $(MEASURED)
 
 # The image, by docker, podman or buildah. The same commit gives the same image.
 ENGINE ?= docker
@@ -126,7 +126,7 @@ check: install ## Check form, lint, types, and for known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint docker/Dockerfile
-	$(BIN)/mypy --strict authproxy tools
+	$(BIN)/mypy --strict authproxy lab tools
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS)
 
@@ -172,12 +172,12 @@ site: install ## Build the documentation as a site in build/site
 # Wants, besides what `make test` does: apt-get install librsvg2-bin pngquant fonts-inter
 .PHONY: picture
 picture: install system-deps ## Draw docs/telemetry/dashboard.png anew, from two minutes of traffic
-	$(BIN)/python -m tests.dashboard_picture docs/telemetry/dashboard.png
+	$(BIN)/python -m lab.dashboard_picture docs/telemetry/dashboard.png
 
 # Takes a quarter of an hour. Wants, besides what `make test` does: apt-get install pngquant
 .PHONY: status-pictures
 status-pictures: install system-deps ## Draw docs/status/*.png anew, from fifteen minutes of traffic
-	$(BIN)/python -m tests.status_pictures docs/status
+	$(BIN)/python -m lab.status_pictures docs/status
 
 # One lock for all supported versions and platforms; no trace of the index it
 # was made from. `make lock LOCK_ARGS=--upgrade` takes the newest of everything.

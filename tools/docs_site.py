@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The README of the repository is the front page.
-PAGES = ("*.md", "docs/**/*.md", "helm/*/README.md", "benchmarks/README.md")
+PAGES = ("*.md", "docs/**/*.md", "helm/*/README.md", "lab/benchmarks/README.md")
 
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)")

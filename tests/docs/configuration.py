@@ -276,7 +276,7 @@ def judge_ini(block: Block) -> None:
     assert sections, block
     assert set(sections) <= {"Unit", "Service", "Socket", "Install"}, block
     # systemd-analyze reads them in their places: tests/deploy/test_systemd_files.py.
-    source = (ROOT / "tests" / "test_systemd_files.py").read_text()
+    source = (ROOT / "tests" / "deploy" / "test_systemd_files.py").read_text()
     assert "def test_the_pages_drop_ins_are_sound" in source
     assert all(rf"\[{section}\]" in source for section in sections), block
 

@@ -18,7 +18,7 @@ from tests.docs.shell import Command, assigns_only, commands, functions, typed
 from tests.support.pages import ROOT, Block
 
 #: Folders of the repository: a path that begins with one has to be there.
-FOLDERS = ("benchmarks", "deploy", "docker", "docs", "helm", "requirements", "scripts", "tests")
+FOLDERS = ("deploy", "docker", "docs", "helm", "lab", "requirements", "scripts", "tests")
 
 #: Programs that are not ours, and only named: that they know these words is known from
 #: elsewhere (tests/docs/test_kubernetes_tutorial.py, make vm-test, make image-test, their manuals).

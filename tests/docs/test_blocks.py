@@ -126,7 +126,7 @@ def test_no_block_is_overlooked() -> None:
         ("console", "$ helm upgrade x helm/authproxy --set replicas=2\n"),
         ("console", "$ curl --retry-al-errors http://127.0.0.1/\n"),
         ("console", "$ unheard-of --option\n"),
-        ("console", "$ python -m benchmarks.tables\n"),
+        ("console", "$ python -m lab.benchmarks.tables\n"),
         ("console", "output alone\n"),
         ("yaml", "remote_write:\n  - urll: http://127.0.0.1/\n"),
         ("yaml", "target_hots: a.example.com\n"),

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.faults.needs import memory_groups, missing
 from tests.conftest import Launch
-from tests.faults.needs import memory_groups, missing
 from tests.support import actions
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.upstream import Upstream

@@ -19,9 +19,9 @@ from xml.etree import ElementTree
 import pytest
 
 from authproxy.demo.stand_ins.entra import StandInEntra
+from lab.dashboard_picture.drawing import draw
+from lab.dashboard_picture.recording import Recording, record
 from tests.conftest import Launch
-from tests.dashboard_picture.drawing import draw
-from tests.dashboard_picture.recording import Recording, record
 from tests.support import actions, outcomes
 from tests.support.authority import Authority
 from tests.support.dashboard import (

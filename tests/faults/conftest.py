@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import play
-from tests.faults.ground import Ground
-from tests.faults.needs import missing
-from tests.faults.row import Row
+from lab.faults.bench import play
+from lab.faults.ground import Ground
+from lab.faults.needs import missing
+from lab.faults.row import Row
 from tests.support.authority import Authority
 
 Play = Callable[[Row], None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lab.faults.matrix import parameters
+from lab.faults.row import Row
 from tests.faults.conftest import Play
-from tests.faults.matrix import parameters
-from tests.faults.row import Row
 
 
 @pytest.mark.timeout(150)

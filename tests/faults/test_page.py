@@ -7,12 +7,12 @@ from itertools import count
 
 import pytest
 
-from tests.faults.bench import Measured, judge
-from tests.faults.matrix import GROUPS
-from tests.faults.outcomes import NO_TOKEN
-from tests.faults.page import PAGE, TITLES, rows_of
-from tests.faults.row import Row
-from tests.faults.traffic import GOOD, Sender, content_of
+from lab.faults.bench import Measured, judge
+from lab.faults.matrix import GROUPS
+from lab.faults.outcomes import NO_TOKEN
+from lab.faults.page import PAGE, TITLES, rows_of
+from lab.faults.row import Row
+from lab.faults.traffic import GOOD, Sender, content_of
 from tests.support import actions
 from tests.support.upstream import Upstream
 

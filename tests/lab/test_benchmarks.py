@@ -15,12 +15,12 @@ from xml.etree import ElementTree
 import pytest
 
 from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
-from benchmarks import table
-from benchmarks.load import SMALL_GET, FailedRequests, run
-from benchmarks.open_loop import send
-from benchmarks.processes import Program, choose_cores, free_port
-from benchmarks.profile import parse
-from benchmarks.results import Results
+from lab.benchmarks import table
+from lab.benchmarks.load import SMALL_GET, FailedRequests, run
+from lab.benchmarks.open_loop import send
+from lab.benchmarks.processes import Program, choose_cores, free_port
+from lab.benchmarks.profile import parse
+from lab.benchmarks.results import Results
 from tests.support.source import ROOT
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -33,7 +33,7 @@ def needs(*programs: str) -> None:
 
 
 def measured(module: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    command = [sys.executable, "-m", f"lab.benchmarks.{module}", *arguments]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import jwt
@@ -28,6 +28,9 @@ from tests.support.authority import Authority
 from tests.support.process import START_DEADLINE, STOP_DEADLINE, free_port, wait_until
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import DEADLINE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Prometheus looks for its targets five seconds after its start for the first time.
 FIRST_SCRAPE_DEADLINE = 30.0
@@ -134,7 +137,7 @@ class Prometheus:
 
     # -- its life ------------------------------------------------------------
 
-    def __enter__(self) -> Prometheus:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -145,7 +148,7 @@ class Prometheus:
     ) -> None:
         self.stop()
 
-    def start(self) -> Prometheus:
+    def start(self) -> Self:
         """Start it, again on the same port and with the same data, and wait for readiness."""
         for _ in range(5):
             chosen = self.port or free_port()

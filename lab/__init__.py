@@ -1,0 +1,1 @@
+"""Programs that measure, wear down and picture the proxy: no tests, and not shipped."""
