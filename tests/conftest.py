@@ -20,6 +20,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.signing import SigningKey
 from tests.deploy.apache.differences import is_about, mark_for, name_of
 from tests.support.apache import ApacheProcess
 from tests.support.authority import Authority
@@ -199,8 +200,14 @@ def proxy(shared_proxy: ProxyProcess, target: Upstream) -> ProxyProcess:
     return shared_proxy
 
 
+@pytest.fixture(scope="session")
+def signing_key() -> SigningKey:
+    """One key for the endpoints of all tests: making one takes longer than most of them."""
+    return SigningKey()
+
+
 @pytest.fixture
-def entra() -> Iterator[StandInEntra]:
+def entra(signing_key: SigningKey) -> Iterator[StandInEntra]:
     """An identity endpoint of one test's own, to be troubled at will."""
-    with StandInEntra() as own:
+    with StandInEntra(signing_key=signing_key) as own:
         yield own

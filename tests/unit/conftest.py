@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 
 import pytest
@@ -23,6 +24,8 @@ def _refuse(event: str, _: object) -> None:
 
 
 sys.addaudithook(_refuse)
+# It runs `uname -p`, once; whoever imports azure.identity first would be blamed for it.
+platform.processor()
 
 
 @pytest.hookimpl(tryfirst=True)

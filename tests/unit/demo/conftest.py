@@ -9,20 +9,7 @@ import pytest
 import requests
 
 from authproxy.demo.stand_ins.entra import StandInEntra
-from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.store import StandInStore
-
-
-@pytest.fixture(scope="session")
-def signing_key() -> SigningKey:
-    """One key for all: making one takes longer than most tests."""
-    return SigningKey()
-
-
-@pytest.fixture
-def entra(signing_key: SigningKey) -> Iterator[StandInEntra]:
-    with StandInEntra(signing_key=signing_key) as entra:
-        yield entra
 
 
 @pytest.fixture
