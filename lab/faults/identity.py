@@ -160,7 +160,8 @@ def dripping_keys(bench: Bench) -> None:
     relay = ground.enter(Relay(port))
     url = cluster.url.replace(f":{port}", f":{relay.port}")
     settings = {**cluster.settings, "INBOUND_JWKS_URL": url}
-    ground.launch(INBOUND_JWKS_CA_FILE=str(ground.authority.bundle), **settings)
+    settings["INBOUND_JWKS_CA_FILE"] = str(ground.authority.bundle)
+    ground.launch(**settings)  # type: ignore[arg-type]  # neither ready nor wrapper is among them
     bench.flow(fields=[f"X-Authproxy-Token: {cluster.token()}"])
     stranger = f"X-Authproxy-Token: {SigningKey().sign(claims())}"
     with bench.fault():

@@ -19,7 +19,7 @@ SECURITY: dict[str, str] = {
         "e2e/test_environment.py::test_http_proxy_does_not_concern_an_https_target"
     ),
     "`http://` in `TARGET_HOST` is raised": (
-        "test_cli.py::test_serve_warns_of_a_target_that_gets_tokens_in_clear "
+        "e2e/test_cli.py::test_serve_warns_of_a_target_that_gets_tokens_in_clear "
         "e2e/test_target_faults.py::test_a_target_without_tls_is_unreachable_and_gets_no_token"
     ),
     "what a client sends as `Authorization`": (
@@ -35,9 +35,10 @@ SECURITY: dict[str, str] = {
         "e2e/test_smuggling.py::test_nothing_of_unknown_origin_reaches_the_target"
     ),
     "tokens that let callers in": (
-        "files/test_inbound_tokens.py::test_every_token_is_compared_whole_whatever_came_before "
-        "files/test_inbound_tokens.py::test_nothing_compares_tokens_in_another_way "
-        "files/test_inbound_tokens.py::test_the_tokens_themselves_are_not_kept "
+        "unit/files/test_inbound_tokens.py::"
+        "test_every_token_is_compared_whole_whatever_came_before "
+        "unit/files/test_inbound_tokens.py::test_nothing_compares_tokens_in_another_way "
+        "unit/files/test_inbound_tokens.py::test_the_tokens_themselves_are_not_kept "
         "e2e/test_admission.py::test_a_token_of_the_file_lets_in_and_goes_no_further "
         "e2e/test_admission.py::test_a_refusal_is_logged_with_who_and_where_and_never_the_token"
     ),
@@ -47,23 +48,24 @@ SECURITY: dict[str, str] = {
     ),
     # What it does not protect.
     "A file with a secret that every user": (
-        "test_secret_files.py::test_a_file_that_others_can_read_or_change_is_open "
+        "unit/settings/test_secret_files.py::test_a_file_that_others_can_read_or_change_is_open "
         "e2e/test_admission.py::test_a_file_of_tokens_that_everybody_can_read_is_warned_of"
     ),
     "Files that settings and variables name are read only": (
-        "test_odd_files.py::test_what_is_no_file_is_a_fault "
-        "test_odd_files.py::test_every_setting_that_names_a_file_is_tried "
-        "test_odd_files.py::test_files_that_the_environment_names_are_no_pipes "
-        "files/test_regular_file.py::test_a_pipe_is_not_even_opened "
+        "e2e/test_odd_files.py::test_what_is_no_file_is_a_fault "
+        "e2e/test_odd_files.py::test_every_setting_that_names_a_file_is_tried "
+        "e2e/test_odd_files.py::test_files_that_the_environment_names_are_no_pipes "
+        "unit/files/test_regular_file.py::test_a_pipe_is_not_even_opened "
         "e2e/test_admission.py::test_a_pipe_in_place_of_the_token_file_holds_nobody_up"
     ),
     # Who reaches the port.
     "| sidecar |": (
-        "test_manifests.py::test_a_sidecar_listens_on_the_loopback_address_and_is_probed_there"
+        "deploy/test_manifests.py::"
+        "test_a_sidecar_listens_on_the_loopback_address_and_is_probed_there"
     ),
     "| Service in a cluster |": (
-        "test_manifests.py::test_only_named_clients_come_in "
-        "chart/test_network.py::test_one_value_opens_it_to_the_namespace"
+        "deploy/test_manifests.py::test_only_named_clients_come_in "
+        "deploy/chart/test_network.py::test_one_value_opens_it_to_the_namespace"
     ),
     "| virtual machine |": (
         "e2e/test_environment.py::test_a_unix_socket_serves_and_is_for_owner_and_group"
@@ -113,21 +115,21 @@ SECURITY: dict[str, str] = {
     "| asks and does not read": (
         "e2e/test_bounds.py::test_what_waits_behind_an_unread_response_gets_no_thread "
         "e2e/test_bounds.py::test_who_does_not_read_holds_up_neither_probes_nor_refusals "
-        "serving/test_stages.py::test_each_stage_has_bounds_of_its_own"
+        "unit/server/test_progress.py::test_each_stage_has_bounds_of_its_own"
     ),
     "| sends huge bodies": (
-        "test_server_requests.py::test_one_byte_more_is_too_large "
+        "unit/server/test_requests.py::test_one_byte_more_is_too_large "
         "e2e/test_bounds.py::test_past_the_bound_bodies_wait_and_who_is_slow_gives_way"
     ),
     "| sends huge header fields": (
-        "test_server_requests.py::test_so_many_fields_are_taken_and_one_more_is_not "
-        "test_server_requests.py::"
+        "unit/server/test_requests.py::test_so_many_fields_are_taken_and_one_more_is_not "
+        "unit/server/test_requests.py::"
         "test_a_header_of_exactly_the_limit_is_taken_and_one_byte_more_is_not "
         "e2e/test_bounds.py::test_no_crowd_of_half_requests_takes_more_than_256_mib"
     ),
     "| sends what takes long to read": (
-        "serving/test_growth.py::test_double_the_input_takes_twice_as_long "
-        "test_growth.py::test_no_rule_takes_more_than_its_share_for_twice_the_bytes"
+        "unit/server/test_growth.py::test_double_the_input_takes_twice_as_long "
+        "unit/test_growth.py::test_no_rule_takes_more_than_its_share_for_twice_the_bytes"
     ),
     "| fills the metrics": (
         "e2e/test_telemetry_faults.py::"
@@ -161,7 +163,7 @@ SECURITY: dict[str, str] = {
         "e2e/test_memory.py::test_three_hundred_megabytes_come_down_in_flat_memory"
     ),
     "| a decompression bomb": (
-        "test_excerpt.py::test_a_huge_body_or_a_bomb_costs_and_shows_a_bounded_amount "
+        "unit/proxy/test_excerpt.py::test_a_huge_body_or_a_bomb_costs_and_shows_a_bounded_amount "
         "e2e/test_logs.py::test_an_error_body_is_cut_at_two_kibibytes"
     ),
     "| quotes our token": (
@@ -184,9 +186,9 @@ SECURITY: dict[str, str] = {
     "The true response becomes surplus": ADVICE,
     # A malicious identity endpoint, collector, key server, log; the supply chain.
     "| Entra in place of Entra": (
-        "settings/test_faults.py::"
+        "unit/settings/test_faults.py::"
         "test_a_wrong_value_is_a_fault_that_names_setting_value_and_problem "
-        "identity/test_credentials.py::test_an_untrusted_authority_is_explained"
+        "unit/identity/test_credentials.py::test_an_untrusted_authority_is_explained"
     ),
     "| never answers, one byte at a time, or fails": (
         "e2e/test_identity_endpoints.py::test_endpoints_that_drip_are_given_up_and_asked_again "
@@ -194,36 +196,37 @@ SECURITY: dict[str, str] = {
         "test_the_former_token_is_sent_while_the_endpoint_drips"
     ),
     "| absurd lifetimes": (
-        "identity/test_bounds.py::test_a_lifetime_of_years_is_cut "
-        "identity/test_lifetimes.py::test_an_absurd_retry_after_is_cut_to_the_ceiling"
+        "unit/identity/test_bounds.py::test_a_lifetime_of_years_is_cut "
+        "unit/identity/test_lifetimes.py::test_an_absurd_retry_after_is_cut_to_the_ceiling"
     ),
     "| a response without end": (
         "e2e/test_identity_endpoints.py::test_a_bomb_in_place_of_a_token_is_not_unpacked "
-        "test_bounded_fetch.py::test_a_response_that_is_too_large_is_not_read_to_its_end"
+        "unit/identity/test_bounded_fetch.py::"
+        "test_a_response_that_is_too_large_is_not_read_to_its_end"
     ),
     "| does not answer": (
         "e2e/test_telemetry_faults.py::test_requests_are_answered_and_one_line_tells "
         "e2e/test_telemetry_faults.py::test_memory_is_bounded_while_nothing_can_be_exported"
     ),
     "| the key server is out of order": (
-        "callers/test_keys.py::"
+        "unit/admission/test_keys.py::"
         "test_an_outage_keeps_the_keys_and_is_tried_again_with_growing_pauses "
-        "test_bounded_fetch.py::test_one_that_drips_over_tls_is_given_up"
+        "unit/identity/test_bounded_fetch.py::test_one_that_drips_over_tls_is_given_up"
     ),
     "| stops reading": (
-        "test_unread_log.py::test_requests_probes_scrapes_and_the_end_wait_for_no_reader "
-        "test_unread_log.py::"
+        "e2e/test_unread_log.py::test_requests_probes_scrapes_and_the_end_wait_for_no_reader "
+        "e2e/test_unread_log.py::"
         "test_lost_lines_are_counted_and_told_when_somebody_reads_again"
     ),
     "| a package of ours": (
-        "test_supply_chain.py::test_every_pin_of_a_lock_has_a_hash "
-        "test_supply_chain.py::test_whatever_installs_from_a_lock_requires_the_hashes"
+        "deploy/test_supply_chain.py::test_every_pin_of_a_lock_has_a_hash "
+        "deploy/test_supply_chain.py::test_whatever_installs_from_a_lock_requires_the_hashes"
     ),
     "| the base image's tag": (
-        "image/test_base_image.py::test_the_base_is_pinned_by_digest_in_one_place"
+        "deploy/image/test_base_image.py::test_the_base_is_pinned_by_digest_in_one_place"
     ),
     "Where neither answers": (
-        "test_supply_chain.py::test_without_advisories_the_check_is_skipped_loudly"
+        "deploy/test_supply_chain.py::test_without_advisories_the_check_is_skipped_loudly"
     ),
 }
 

@@ -25,7 +25,7 @@ from authproxy.admin.metrics_page import encoder_for
 from authproxy.admission.admission import bearer_tokens
 from authproxy.admission.signed_tokens import TokenCallers
 from authproxy.demo.stand_ins.signing import SigningKey
-from authproxy.errors import RequestError, echoed_request_id
+from authproxy.errors import RequestError
 from authproxy.files.inbound_tokens import TokenDigests
 from authproxy.files.jwks import parse_jwks
 from authproxy.http1.chunks import ChunkDecoder
@@ -163,7 +163,7 @@ RULES: dict[str, Rule] = {
     "masked": masked,
     # Of what a client sends to the target, which quotes it in an error.
     "redacted": lambda text: REDACTED(text[: len(text) // 8], [TOKEN]),
-    "request id": echoed_request_id,
+    "request id": lambda text: RequestError("").response(text),
     "client address": lambda text: client_address({"REMOTE_ADDR": text}),
     "trace context": lambda text: extract(
         dict.fromkeys(("traceparent", "tracestate", "baggage"), text)
