@@ -2,6 +2,6 @@
 
 Of waitress it uses what is a part by itself: `Adjustments`, the parser of heads and the
 WSGI task. `Request` (request_head.py) and `ApplicationTask` (exchange.py) are subclasses;
-which members these override, and which they read, is in tests/serving/test_waitress.py,
+which members these override, and which they read, is in tests/unit/server/test_waitress.py,
 which fails when a release of waitress renames one.
 """

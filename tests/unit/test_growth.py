@@ -25,13 +25,12 @@ from authproxy.admin.metrics_page import encoder_for
 from authproxy.admission.admission import bearer_tokens
 from authproxy.admission.signed_tokens import TokenCallers
 from authproxy.demo.stand_ins.signing import SigningKey
-from authproxy.errors import RequestError
+from authproxy.errors import BadRequest, RequestError
 from authproxy.files.inbound_tokens import TokenDigests
 from authproxy.files.jwks import parse_jwks
 from authproxy.http1.chunks import ChunkDecoder
 from authproxy.http1.globs import Glob
 from authproxy.http1.headers import (
-    client_address,
     forwardable,
     is_remote_write,
     is_token,
@@ -61,6 +60,9 @@ WORTH_IT = 0.0005
 
 #: Each size is tried so many times before a rule is found to be slow.
 _TRIES = 60
+
+#: And so many times before it is found not to be.
+_LEAST_TRIES = 3
 
 Rule = Callable[[str], object]
 
@@ -163,8 +165,8 @@ RULES: dict[str, Rule] = {
     "masked": masked,
     # Of what a client sends to the target, which quotes it in an error.
     "redacted": lambda text: REDACTED(text[: len(text) // 8], [TOKEN]),
-    "request id": lambda text: RequestError("").response(text),
-    "client address": lambda text: client_address({"REMOTE_ADDR": text}),
+    "request id": lambda text: BadRequest("").response(text),
+    "client address": lambda text: inbound("/", REMOTE_ADDR=text),
     "trace context": lambda text: extract(
         dict.fromkeys(("traceparent", "tracestate", "baggage"), text)
     ),
@@ -253,12 +255,12 @@ def growth(rule: Rule, of_size: Callable[[int], str]) -> float:
     """Return how many times as long a rule takes for twice the size, or 0 if next to nothing."""
     one, two = map(of_size, SIZES)
     least_of_one = least_of_two = float("inf")
-    for _ in range(_TRIES):
+    for tried in range(_TRIES):
         least_of_one = min(least_of_one, spent(rule, one))
         least_of_two = min(least_of_two, spent(rule, two))
         if least_of_two < WORTH_IT:
             return 0.0
-        if least_of_two <= MOST * least_of_one:
+        if tried >= _LEAST_TRIES and least_of_two <= MOST * least_of_one:
             break
     return least_of_two / least_of_one
 
@@ -288,6 +290,6 @@ def test_what_grows_with_the_square_is_found() -> None:
 
     before, part, behind = TEXTS["deep encoding"]
     found = growth(
-        decoded_again_and_again, lambda size: before + part * (size // 16 // len(part)) + behind
+        decoded_again_and_again, lambda size: before + part * (size // 8 // len(part)) + behind
     )
     assert found > MOST
