@@ -139,8 +139,6 @@ def base_settings(
     return {
         "TARGET_HOST": shared_upstream.authority,
         "TARGET_CA_FILE": str(authority.bundle),
-        # Of several connections one that has rested longest is used again: none could be counted.
-        "TARGET_POOL_SIZE": "1",
         "LISTENING_HOST": "127.0.0.1",
         "SHUTDOWN_GRACE_SECONDS": "2",
         **identity_settings(shared_entra),

@@ -116,5 +116,5 @@ def test_the_readme_shows_settings_and_defaults_as_declared() -> None:
 
 def test_the_readme_explains_every_error_code_with_its_status() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", README, re.M))
-    codes = {kind.__name__: int(kind.status) for kind in errors.RequestError.__subclasses__()}
+    codes = {kind.code: int(kind.status) for kind in errors.RequestError.__subclasses__()}
     assert codes.items() <= {code: int(status) for code, status in rows.items()}.items()

@@ -205,14 +205,14 @@ BREAKS = """
 import os
 from authproxy.identity.refresher import Refresher
 
-turn = Refresher._turn
+begin_due = Refresher._begin_due
 
 def breaks(self):
     if os.path.exists({path!r}):
         raise ZeroDivisionError("a bug")
-    return min(0.2, turn(self))
+    return min(0.2, begin_due(self))
 
-Refresher._turn = breaks
+Refresher._begin_due = breaks
 """
 
 

@@ -19,6 +19,13 @@ from tests.support.process import ProxyProcess
 from tests.support.upstream import Exchange, Handler, Recorded, Upstream
 from tests.support.wire import Response, message
 
+
+@pytest.fixture(scope="module")
+def shared_proxy(launch_for_module: Launch) -> ProxyProcess:
+    """One that keeps one connection: of several, the one that has rested longest is used next."""
+    return launch_for_module(TARGET_POOL_SIZE="1")
+
+
 BODY = bytes(range(256)) * 10
 POST = message("POST /x", "X-A: b", body=BODY)
 FINE = actions.answer(200, body=b"fine")
@@ -166,7 +173,7 @@ def test_a_second_attempt_shows_in_the_log(proxy: ProxyProcess, target: Upstream
 @pytest.fixture
 def renewing(launch: Launch, entra: StandInEntra) -> ProxyProcess:
     """A proxy with an identity endpoint of its own: a renewal changes its state."""
-    return launch(**identity_settings(entra))
+    return launch(TARGET_POOL_SIZE="1", **identity_settings(entra))
 
 
 def refuse(*tokens: str, challenge: str = 'Bearer error="invalid_token"') -> Handler:
@@ -267,7 +274,7 @@ CLAIMS = {"access_token": {"nbf": {"essential": True, "value": "1700000000"}}}
 def test_the_claims_of_a_challenge_reach_entra(
     launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path, padded: bool
 ) -> None:
-    proxy = launch(**application_settings(entra, tmp_path))
+    proxy = launch(TARGET_POOL_SIZE="1", **application_settings(entra, tmp_path))
     claims = base64.b64encode(json.dumps(CLAIMS).encode()).decode()
     challenge = (
         'Bearer realm="", authorization_uri="https://login.example/authorize", '

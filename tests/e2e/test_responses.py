@@ -7,10 +7,18 @@ import random
 
 import pytest
 
+from tests.conftest import Launch
 from tests.support import actions
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Response, chunks, message, read_exactly
+
+
+@pytest.fixture(scope="module")
+def shared_proxy(launch_for_module: Launch) -> ProxyProcess:
+    """One that keeps one connection: of several, the one that has rested longest is used next."""
+    return launch_for_module(TARGET_POOL_SIZE="1")
+
 
 EVERY_BYTE = bytes(range(256))
 DATE = ("Date", "Tue, 15 Nov 1994 08:12:31 GMT")

@@ -12,6 +12,13 @@ from tests.support.process import ProxyProcess, free_port
 from tests.support.upstream import Connection, Exchange, Handler, Upstream
 from tests.support.wire import Truncated, message
 
+
+@pytest.fixture(scope="module")
+def shared_proxy(launch_for_module: Launch) -> ProxyProcess:
+    """One that keeps one connection: of several, the one that has rested longest is used next."""
+    return launch_for_module(TARGET_POOL_SIZE="1")
+
+
 # -- no connection -----------------------------------------------------------------
 
 
@@ -86,7 +93,9 @@ def test_a_target_that_resets_within_the_handshake_is_unreachable(
 @pytest.fixture(scope="module")
 def impatient(launch_for_module: Launch) -> ProxyProcess:
     return launch_for_module(
-        TARGET_CONNECT_TIMEOUT_SECONDS="0.5", TARGET_READ_TIMEOUT_SECONDS="0.5"
+        TARGET_CONNECT_TIMEOUT_SECONDS="0.5",
+        TARGET_READ_TIMEOUT_SECONDS="0.5",
+        TARGET_POOL_SIZE="1",
     )
 
 

@@ -143,6 +143,7 @@ def shared_ground(
                 "target_host": upstream.url,
                 "target_allow_http": not tls,
                 "target_read_timeout_seconds": 150 + number,
+                "target_pool_size": 1,  # of several connections, they would take turns
                 "path": path,
             }
             for number, path in enumerate(paths)

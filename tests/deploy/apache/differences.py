@@ -54,6 +54,8 @@ NOT_COVERED = {
     "test_status_browser": "METRICS_PORT has no effect under Apache",
     "test_smuggling": "about authproxy's own reading of requests: here Apache reads them",
     "test_predecessors": "starts `authproxy serve` from the predecessors' environment",
+    "test_check_hostile_targets": "about `authproxy check`",
+    "test_vital_threads": "about the threads of `authproxy serve`",
     "test_quoted_tokens": "about what errors and log lines say of secrets, whoever serves",
     "test_unsolicited_responses": "how answers are read does not depend on who serves",
     "test_telemetry_export": "what is exported does not depend on who serves",
