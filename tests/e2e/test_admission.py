@@ -1,4 +1,4 @@
-"""Only those come in who may, and only to where they may (DESIGN sections 1 to 3)."""
+"""Only those come in who may, and only to where they may."""
 
 from __future__ import annotations
 

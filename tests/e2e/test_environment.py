@@ -1,4 +1,4 @@
-"""What the proxy takes from its environment, and what not (DESIGN section 3)."""
+"""What the proxy takes from its environment, and what not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log tells what happened, in the legacy form, and gives nothing away (DESIGN section 5)."""
+"""The log tells what happened, in the legacy form, and gives nothing away."""
 
 from __future__ import annotations
 

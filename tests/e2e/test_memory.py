@@ -1,4 +1,4 @@
-"""Memory stays flat whatever the size of what passes (DESIGN section 3)."""
+"""Memory stays flat whatever the size of what passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method is forwarded, but CONNECT and TRACE (DESIGN section 2)."""
+"""Every method is forwarded, but CONNECT and TRACE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/health and /ready, and nothing else, are the proxy's own (DESIGN section 2)."""
+"""/health and /ready, and nothing else, are the proxy's own."""
 
 from __future__ import annotations
 

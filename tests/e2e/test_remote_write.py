@@ -1,4 +1,4 @@
-"""No sample is lost to a role that is still spreading (DESIGN section 3)."""
+"""No sample is lost to a role that is still spreading."""
 
 from __future__ import annotations
 

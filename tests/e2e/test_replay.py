@@ -1,4 +1,4 @@
-"""When a request is sent to the target again: once, or never (DESIGN section 3)."""
+"""When a request is sent to the target again: once, or never."""
 
 from __future__ import annotations
 

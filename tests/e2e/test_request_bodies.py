@@ -1,4 +1,4 @@
-"""Request bodies pass as bytes, framed anew (DESIGN section 3)."""
+"""Request bodies pass as bytes, framed anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which request fields reach the target (DESIGN section 3)."""
+"""Which request fields reach the target."""
 
 from __future__ import annotations
 

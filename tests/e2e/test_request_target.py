@@ -1,4 +1,4 @@
-"""The raw request target reaches the target byte for byte (DESIGN section 3)."""
+"""The raw request target reaches the target byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses come back as they are, as they arrive (DESIGN section 3)."""
+"""Responses come back as they are, as they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proxy says where the target gives no answer (DESIGN section 2)."""
+"""What the proxy says where the target gives no answer."""
 
 from __future__ import annotations
 

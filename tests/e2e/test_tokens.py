@@ -1,4 +1,4 @@
-"""Requests while there is a token, while there is none, and in between (DESIGN section 4)."""
+"""Requests while there is a token, while there is none, and in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer that was cut short looks cut short to the client (DESIGN section 3)."""
+"""An answer that was cut short looks cut short to the client."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tests.support.hostile.reading import End, Reading, Request, read
 #: What the request after a case looks like; the connection ends with its answer.
 FOLLOW_UP = b"GET /after-CASE- HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
-#: Refused by the proxy on principle: they are valid (DESIGN section 2).
+#: Refused by the proxy on principle: they are valid.
 _NEVER_FORWARDED = {b"CONNECT", b"TRACE"}
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*(.*)")
