@@ -208,6 +208,10 @@ class TargetRefusedIdentity(RequestError, status=503):
     """The target refused the proxy's identity; the sender should try later."""
 
 
+class TargetRedirectedWrite(RequestError, status=503):
+    """The target redirects writes, and their senders would follow it past the proxy."""
+
+
 class Overloaded(RequestError, status=503):
     """All threads are taken, and as many requests wait for one as may."""
 

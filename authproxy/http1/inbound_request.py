@@ -41,6 +41,9 @@ class InboundRequest:
     client: str | None
     scheme: str
 
+    #: The path that the application is mounted below (SCRIPT_NAME), usually empty.
+    mount: str
+
     #: Content-Length as it came, empty without; and the body, which may still be on its way.
     content_length: str
     body: BinaryIO | None = field(repr=False)
@@ -63,8 +66,9 @@ class InboundRequest:
     def read(cls, environ: Mapping[str, Any]) -> InboundRequest:
         """Read a request, or its head alone, from what has the names of a WSGI environment."""
         raw_target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+        mount = environ.get("SCRIPT_NAME", "")
         try:
-            target, malformed = origin_form(raw_target, environ.get("SCRIPT_NAME", "")), ""
+            target, malformed = origin_form(raw_target, mount), ""
         except BadRequest as error:
             target, malformed = "", str(error)
         fields = {
@@ -80,6 +84,7 @@ class InboundRequest:
             fields=fields,
             client=_address(environ.get("REMOTE_ADDR") or ""),
             scheme=environ.get("wsgi.url_scheme", "http"),
+            mount=mount,
             content_length=environ.get("CONTENT_LENGTH") or "",
             body=environ.get("wsgi.input"),
             cancellation=cancellation_of(environ),

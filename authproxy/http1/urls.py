@@ -12,7 +12,7 @@ from authproxy.errors import BadRequest
 #: The one path that is forwarded where INGESTION_URL is set.
 REMOTE_WRITE_PATH = "/api/v1/write"
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
@@ -54,7 +54,7 @@ class TargetURL:
             parts = urlsplit(value if _SCHEME.match(value) else f"https://{value}")
         except ValueError:  # unbalanced brackets
             raise ValueError("it names no host") from None
-        if parts.scheme not in _DEFAULT_PORTS:
+        if parts.scheme not in DEFAULT_PORTS:
             raise ValueError(f"its scheme {parts.scheme!r} is neither https nor http")
         if "@" in parts.netloc:
             raise ValueError("it holds user information (the part before '@')")
@@ -69,13 +69,13 @@ class TargetURL:
         if not parts.hostname or not _HOST.fullmatch(parts.hostname):
             raise ValueError("it names no host")
         scheme = parts.scheme if allow_http else "https"
-        return cls(scheme, parts.hostname, port or _DEFAULT_PORTS[scheme], parts.path, parts.query)
+        return cls(scheme, parts.hostname, port or DEFAULT_PORTS[scheme], parts.path, parts.query)
 
     @property
     def authority(self) -> str:
         """The value of Host: the port only where it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def origin(self) -> str:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from authproxy.errors import MethodNotAllowed, RequestError, ShuttingDown, TargetRefusedIdentity
-from authproxy.http1.headers import REFUSED_METHODS, forwardable, is_remote_write
+from authproxy.errors import (
+    MethodNotAllowed,
+    RequestError,
+    ShuttingDown,
+    TargetRedirectedWrite,
+    TargetRefusedIdentity,
+)
+from authproxy.http1.headers import REFUSED_METHODS, forwardable, is_remote_write, returnable
+from authproxy.http1.urls import path_of
+from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLogEntry
 from authproxy.proxy.request_body import receive_body
 from authproxy.proxy.responses import ResponseStream, StreamedResponse
@@ -17,11 +25,15 @@ if TYPE_CHECKING:
 
     from authproxy.http1.inbound_request import InboundRequest
     from authproxy.proxy.lifecycle import Lifecycle
-    from authproxy.proxy.route_set import Routing
+    from authproxy.proxy.route_set import Routing, ServedRoute
     from authproxy.telemetry.events import Telemetry
+    from authproxy.upstream.target import Exchange
 
 #: Seconds after which a sender may try again while a role is still spreading.
 REFUSED_IDENTITY_RETRY_SECONDS = 5
+
+#: Seconds after which a sender may try again whose write was redirected.
+REDIRECTED_WRITE_RETRY_SECONDS = 5
 
 _REFUSED_IDENTITY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
@@ -89,24 +101,58 @@ class Forwarder:
                 body.close()
         stream = ResponseStream(exchange, entry)
 
-        # A new role assignment takes up to half an hour at Azure, and senders of remote write
-        # drop a batch for good on 401 and 403, but send it again on 503.
-        status = exchange.answer.status
-        if (
-            status in _REFUSED_IDENTITY
-            and route.settings.remote_write_retry_auth_failures
-            and is_remote_write(request.fields)
-        ):
+        # A new role assignment takes up to half an hour at Azure, and senders of writes drop a
+        # batch for good on 4xx, but send it again on 503. A redirect leads them to a 401.
+        if error := write_error(request, target, exchange, route):
             stream.suppress()
-            raise refused_identity(status)
+            raise error
 
-        # The response, as it arrives; the stream ends the exchange and the log's entry.
+        # The response, as it arrives: hop-by-hop fields end here, and what is on the target's
+        # origin leads back here. The stream ends the exchange and the log's entry.
         entry.watch.streams()
-        return StreamedResponse(exchange, stream)
+        returned = route.returned(request, target, returnable(exchange.response.fields))
+        return StreamedResponse(exchange.response, returned, stream)
+
+
+def write_error(
+    request: InboundRequest, target: str, exchange: Exchange, route: ServedRoute
+) -> RequestError | None:
+    """Return what the sender of a write gets in place of the upstream response, if anything.
+
+    `target` is the request target that the target was sent.
+    """
+    status = exchange.response.status
+    redirected = status // 100 == 3
+    retried = (
+        status in _REFUSED_IDENTITY
+        and route.settings.remote_write_retry_auth_failures
+        and is_remote_write(request.fields)
+    )
+    if not (redirected or retried) or not is_write(request.method, target, request.fields):
+        return None
+    if retried:
+        return refused_identity(status)
+    location = exchange.response.field("location") or ""
+    if not route.settings.log_query:
+        location = path_of(location)
+    return redirected_write(status, route.redact(location, exchange.tokens))
+
+
+def redirected_write(status: int, location: str) -> TargetRedirectedWrite:
+    """Return the error for a write in response to which the target named another URL.
+
+    Its sender would follow it past the proxy, get 401 there, and drop the batch.
+    """
+    where = f"to {location}" if location else "without a Location"
+    return TargetRedirectedWrite(
+        f"the target redirected a write ({status}) {where}: set TARGET_HOST, or the sender's URL, "
+        "so that writes go there at once; send again later",
+        retry_after=REDIRECTED_WRITE_RETRY_SECONDS,
+    )
 
 
 def refused_identity(status: int) -> TargetRefusedIdentity:
-    """Return the error for a remote write that the target's access control refused."""
+    """Return the error for a write that the target's access control refused."""
     return TargetRefusedIdentity(
         f"the target answered {status} to the proxy's identity: assign it the role Monitoring "
         "Metrics Publisher on the data collection rule (a new assignment takes up to 30 minutes); "

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from flask import Response
 
 from authproxy.errors import ClientDisconnected, RequestError
-from authproxy.http1.headers import returnable
+from authproxy.http1.headers import Field
 from authproxy.proxy.access_log import AccessLogEntry
 from authproxy.proxy.excerpt import BodyExcerpt
+from authproxy.upstream.response import UpstreamResponse
 from authproxy.upstream.target import Exchange
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ResponseStream:
 
 
 class StreamedResponse(Response):
-    """The target's status line, fields and body as they came.
+    """The target's status line and body as they came, with the fields that go to the client.
 
     Werkzeug would rewrite Location, compute Content-Length and respond to HEAD
     itself.
@@ -84,12 +85,12 @@ class StreamedResponse(Response):
 
     default_mimetype = None
 
-    def __init__(self, exchange: Exchange, body: ResponseStream) -> None:
-        answer = exchange.answer
-        fields = returnable(answer.fields)
-        super().__init__(body, status=answer.status, headers=fields, direct_passthrough=True)
-        self._line = f"{answer.status} {answer.reason}"
-        self._fields = fields
+    def __init__(
+        self, upstream: UpstreamResponse, fields: Sequence[Field], body: ResponseStream
+    ) -> None:
+        super().__init__(body, status=upstream.status, headers=fields, direct_passthrough=True)
+        self._line = f"{upstream.status} {upstream.reason}"
+        self._fields = list(fields)
         self._body = body
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -8,7 +8,9 @@ target that is still there stay open.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Protocol
 
 from authproxy.admission.admission import (
@@ -19,8 +21,9 @@ from authproxy.admission.admission import (
 )
 from authproxy.errors import NoRoute
 from authproxy.files.state import state_of
-from authproxy.http1.headers import OVERRULING, canonical
+from authproxy.http1.headers import OVERRULING, Field, canonical
 from authproxy.http1.inbound_request import InboundRequest
+from authproxy.http1.references import TargetOnProxy
 from authproxy.http1.urls import REMOTE_WRITE_PATH, path_of
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.identity.refresher import Refresher
@@ -122,6 +125,7 @@ class ServedRoute:
         overrides = settings.override_request_headers
         self.overrides = {canonical(name): value.reveal() for name, value in overrides.items()}
         self.redact = Redactor(self.overrides.values())
+        self._on_proxy = TargetOnProxy(url, route.match.stripped)
 
     def outbound_target(self, request: InboundRequest) -> str:
         """Return the request target to send.
@@ -134,6 +138,21 @@ class ServedRoute:
         if path_of(target) != REMOTE_WRITE_PATH:
             raise NoRoute(f"only {REMOTE_WRITE_PATH} is forwarded where INGESTION_URL is set")
         return self.url.join("/")
+
+    def returned(
+        self, request: InboundRequest, requested: str, fields: Sequence[Field]
+    ) -> Sequence[Field]:
+        """Return the fields of a response with references and cookies as they hold on the proxy.
+
+        `requested` is the request target that the target was sent. Where INGESTION_URL is set,
+        the proxy leads to no other URL of the target.
+        """
+        if self.settings.forwards_only_remote_write:
+            return fields
+        on_proxy = self._on_proxy
+        if request.mount:
+            on_proxy = replace(on_proxy, prefix=request.mount + on_proxy.prefix)
+        return on_proxy.returned(fields, requested)
 
     def start(self) -> None:
         """Start getting what it needs; harmless when repeated, from any thread."""

@@ -64,11 +64,16 @@ class Match:
         prefix = self.path
         return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
 
+    @property
+    def stripped(self) -> str:
+        """The prefix that the target does not see; empty where there is none."""
+        return self.path if self.strip_path and self.path != "/" else ""
+
     def outbound(self, target: str) -> str:
         """Return the request target that the target is to see; a path is left in any case."""
-        if not self.strip_path or self.path == "/":
+        if not self.stripped:
             return target
-        rest = target[len(self.path) :]
+        rest = target[len(self.stripped) :]
         return rest if rest.startswith("/") else f"/{rest}"
 
 

@@ -150,7 +150,15 @@ SECURITY: dict[str, str] = {
     "| another host in its place": (
         "e2e/test_target_faults.py::test_a_certificate_that_proves_nothing_is_unreachable"
     ),
-    "| redirects the token": ("e2e/test_responses.py::test_redirects_are_the_clients_to_follow"),
+    "| redirects the token": (
+        "e2e/test_responses.py::test_redirects_are_the_clients_to_follow "
+        "e2e/test_redirects.py::test_the_targets_own_url_leads_back_to_the_proxy "
+        "e2e/test_redirects.py::test_a_redirect_elsewhere_is_untouched_and_takes_no_token_along"
+    ),
+    "| has a redirect on its own origin": (
+        "e2e/test_redirects.py::test_a_path_that_browsers_take_for_a_host_does_not_lead_there "
+        "unit/http1/test_references.py::test_whoever_follows_comes_to_what_the_target_meant"
+    ),
     "| lies about the end": (
         "e2e/test_hostile_targets.py::test_a_misframed_answer_is_one_answer_or_none "
         "e2e/test_unsolicited_responses.py::"

@@ -141,6 +141,28 @@ def test_no_sample_is_lost_while_a_role_is_spreading(
     assert "StatusCode=403" in proxy.log
 
 
+@pytest.mark.parametrize("status", [307, 308])
+def test_no_sample_is_lost_to_a_redirect(
+    launch: Launch,
+    settings: dict[str, str],
+    gatekeeper: Gatekeeper,
+    sender: Prometheus,
+    receiver: Prometheus,
+    status: int,
+) -> None:
+    proxy = launch(**settings, TARGET_HOST=gatekeeper.upstream.authority)
+    gatekeeper.redirecting = status
+    with sender.writing_to(f"redirect-{status}", write_url(proxy)) as route:
+        sender.wait_for_scrapes(4)
+        wait_until("several redirects", lambda: gatekeeper.redirected >= 3)
+        gatekeeper.redirecting = None
+        assert route.missing_from(receiver) == {}
+        assert route.lost == 0
+        assert route.count("samples_retried_total") > 0
+    assert gatekeeper.without_token == 0
+    assert proxy.wait_for_event("Request failed")["Code"] == "TargetRedirectedWrite"
+
+
 def test_a_plain_pass_through_loses_what_is_refused(
     launch: Launch,
     settings: dict[str, str],

@@ -224,6 +224,9 @@ class Prometheus:
                 {
                     "name": name,
                     "url": url,
+                    # Where a redirect leads past the proxy, over TLS, it goes: as anybody would
+                    # whose target has a certificate of a public authority.
+                    "tls_config": {"insecure_skip_verify": True},
                     "queue_config": {
                         "batch_send_deadline": "200ms",
                         "min_backoff": "30ms",
@@ -372,7 +375,8 @@ class Gatekeeper:
     """What Azure has before its store: each request needs a valid token, and a role.
 
     Lets requests through to `store` that carry an unexpired token of `entra`
-    for `audience`. While `role` is False it answers 403.
+    for `audience`. While `role` is False it answers 403. While `redirecting` is a status, it
+    redirects with that to its own URL, which refuses whoever comes there without a token.
     """
 
     entra: StandInEntra
@@ -381,9 +385,12 @@ class Gatekeeper:
     upstream: Upstream
     tls: ssl.SSLContext
     role: bool = True
+    redirecting: int | None = None
     tokens: list[str] = field(default_factory=list)
     passed: int = 0
     refused: int = 0
+    redirected: int = 0
+    without_token: int = 0
 
     def __post_init__(self) -> None:
         self.upstream.respond(self._judge)
@@ -391,6 +398,10 @@ class Gatekeeper:
     def _judge(self, exchange: Exchange) -> None:
         body = exchange.read_body()
         scheme, _, token = (exchange.request.one("Authorization") or "").partition(" ")
+        if scheme != "Bearer" and self.redirected:  # the sender has followed it past the proxy
+            self.without_token += 1
+            exchange.send(actions.answer(401))
+            return
         assert scheme == "Bearer", "a request without a bearer token"
         try:
             claims = self.entra.signing_key.verify(token)
@@ -400,6 +411,11 @@ class Gatekeeper:
         assert claims["nbf"] <= time.time() < claims["exp"], "a request with an expired token"
         if token not in self.tokens:
             self.tokens.append(token)
+        if self.redirecting is not None:
+            self.redirected += 1
+            location = f"{self.upstream.url}{exchange.request.target.decode()}"
+            exchange.send(actions.answer(self.redirecting, ("Location", location)))
+            return
         if not self.role:
             self.refused += 1
             said = {"error": {"code": "OperationFailed", "message": "The identity has no role."}}

@@ -39,7 +39,9 @@ from authproxy.http1.headers import (
 )
 from authproxy.http1.path_readings import oddity, readings_of
 from authproxy.http1.path_rules import PathRules
+from authproxy.http1.references import TargetOnProxy
 from authproxy.http1.urls import TargetURL, origin_form, path_of, requested_host
+from authproxy.http1.writes import is_otlp_write
 from authproxy.proxy.access_log import shown_url
 from authproxy.proxy.routes import RouteTable
 from authproxy.redaction import Redactor, masked
@@ -76,6 +78,7 @@ ROUTES = RouteTable(
     )
 )
 TARGET = TargetURL.parse("h.example.com/base?v=1")
+ON_PROXY = TargetOnProxy(TARGET, "/query")
 ALLOWED = PathRules(["/allowed", "/*a*b*/c", "/**/x/**/y"])
 ACROSS, WITHIN = Glob("/**/*a/**/*b/**", "/"), Glob("/*a*a*a*b", "/")
 SUBJECT = Glob("system:**:*a*:b", ":")
@@ -185,6 +188,13 @@ RULES: dict[str, Rule] = {
     ),
     "returnable": lambda text: returnable([("Connection", text), (text, text)]),
     "remote write": lambda text: is_remote_write({"Content-Type": text}),
+    "OTLP write": lambda text: is_otlp_write("POST", f"/{text}/v1/logs", {"Content-Type": text}),
+    # -- fields of responses that the target chooses
+    "reference": lambda text: ON_PROXY.reference(f"/base/{text}", "/base/a"),
+    "absolute reference": lambda text: ON_PROXY.reference(f"https://{text}/{text}", f"/{text}"),
+    "refresh": lambda text: ON_PROXY.refresh(f"5; url='{text}", "/base/a"),
+    "digits of a refresh": lambda text: ON_PROXY.refresh(text, "/base/a"),
+    "cookie": lambda text: ON_PROXY.cookie(f"a={text}; Path=/base/{text}; Domain={text}"),
     # -- who comes in
     "bearer tokens": lambda text: bearer_tokens(
         {"Authorization": f"Bearer {text}", "X-Authproxy-Token": text}

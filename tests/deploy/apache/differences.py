@@ -22,6 +22,7 @@ COVERED = (
     "test_methods",
     "test_probes",
     "test_prometheus",
+    "test_redirects",
     "test_remote_write",
     "test_replay",
     "test_request_bodies",
