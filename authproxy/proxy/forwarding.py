@@ -12,7 +12,7 @@ from authproxy.errors import (
     TargetRedirectedWrite,
     TargetRefusedIdentity,
 )
-from authproxy.http1.headers import REFUSED_METHODS, forwardable, is_remote_write, returnable
+from authproxy.http1.headers import REFUSED_METHODS, forwardable, returnable
 from authproxy.http1.urls import path_of
 from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLogEntry
@@ -123,11 +123,7 @@ def write_error(
     """
     status = exchange.response.status
     redirected = status // 100 == 3
-    retried = (
-        status in _REFUSED_IDENTITY
-        and route.settings.remote_write_retry_auth_failures
-        and is_remote_write(request.fields)
-    )
+    retried = status in _REFUSED_IDENTITY and route.settings.remote_write_retry_auth_failures
     if not (redirected or retried) or not is_write(request.method, target, request.fields):
         return None
     if retried:

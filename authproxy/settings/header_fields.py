@@ -89,6 +89,7 @@ class HeaderSettings(Declared, group=Group.HEADERS):
     remote_write_retry_auth_failures = Setting(
         Flag(),
         True,
-        "Send 503 for a remote write that the target refused with 401 or 403, so that the sender "
-        "keeps the samples and tries again: new role assignments take up to half an hour.",
+        "Send 503 for a remote write or an OTLP export that the target refused with 401 or 403, so "
+        "that the sender keeps the samples and tries again: new role assignments take up to half "
+        "an hour.",
     )

@@ -33,6 +33,18 @@ WRITES = {
     ),
 }
 
+#: OTLP exporters drop a batch on 4xx as well.
+EXPORTS = {
+    "metrics": ("/v1/metrics", "application/x-protobuf"),
+    "logs": ("/v1/logs", "application/x-protobuf"),
+    "traces": ("/v1/traces", "application/x-protobuf"),
+    "json": ("/v1/metrics", "application/json; charset=utf-8"),
+    "below-a-path": (
+        "/dcr-1/streams/Microsoft-OTLP-Metrics/otlp/v1/metrics?x=1",
+        "APPLICATION/JSON",
+    ),
+}
+
 
 def refusal(status: int) -> bytes:
     return actions.answer(status, ("X-Ms-Request-Id", "7"), body=b'{"error": "no such role"}')
@@ -51,6 +63,18 @@ def test_a_refused_write_is_to_be_sent_again_later(
     assert "Monitoring Metrics Publisher" in said
     assert int(response.one("Retry-After") or 0) > 0
     assert response.one("X-Request-ID") == "id-1"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(("path", "content"), EXPORTS.values(), ids=EXPORTS)
+def test_a_refused_otlp_export_is_to_be_sent_again_later(
+    proxy: ProxyProcess, target: Upstream, path: str, content: str, status: int
+) -> None:
+    target.respond(refusal(status))
+    fields = (f"Content-Type: {content}", "Content-Encoding: gzip")
+    response = proxy.ask(message(f"POST {path}", *fields, body=SAMPLES))
+    assert str(status) in assert_own_error(response, 503, "TargetRefusedIdentity")
+    assert int(response.one("Retry-After") or 0) > 0
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -109,11 +133,11 @@ QUERIES = {
     "post": message(
         "POST /api/v1/query", "Content-Type: application/x-www-form-urlencoded", body=b"query=up"
     ),
-    "otlp": message("POST /v1/metrics", "Content-Type: application/x-protobuf", body=SAMPLES),
-    "otlp-gzip": message(
-        *("POST /v1/metrics", "Content-Type: application/x-protobuf", "Content-Encoding: gzip"),
-        body=SAMPLES,
-    ),
+    "otlp-path-alone": message("POST /v1/metrics", "Content-Type: text/plain", body=SAMPLES),
+    "otlp-content-alone": message("POST /x", "Content-Type: application/x-protobuf", body=SAMPLES),
+    "otlp-get": message("GET /v1/logs", "Content-Type: application/json"),
+    "otlp-query": message("POST /x?/v1/logs", "Content-Type: application/json", body=SAMPLES),
+    "json": message("POST /v1/metrics/x", "Content-Type: application/json", body=SAMPLES),
     "snappy-of-something-else": message(
         *("POST /x", "Content-Type: application/json", "Content-Encoding: snappy"), body=SAMPLES
     ),
@@ -151,9 +175,12 @@ def plain(launch_for_module: Launch) -> ProxyProcess:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_the_rule_can_be_turned_off(plain: ProxyProcess, target: Upstream, status: int) -> None:
+@pytest.mark.parametrize("lines", [WRITES["prometheus"], ["Content-Type: application/json"]])
+def test_the_rule_can_be_turned_off(
+    plain: ProxyProcess, target: Upstream, lines: tuple[str, ...], status: int
+) -> None:
     target.respond(refusal(status))
-    response = plain.ask(message("POST /api/v1/write", *WRITES["prometheus"], body=SAMPLES))
+    response = plain.ask(message("POST /v1/metrics", *lines, body=SAMPLES))
     assert (response.status, response.body) == (status, b'{"error": "no such role"}')
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.callers import Cluster
 from tests.support.collector import Collector
@@ -64,6 +65,25 @@ print(names(), ready(), *call("/a%2Fb"))
     assert result.stdout == "['log'] ready 200 OK b'ok'\n", result.stderr
     assert target.only().target == b"/a%2Fb"
     assert "Configuration settings loaded:" in result.stderr
+
+
+def test_a_redirect_leads_back_below_the_path_that_it_is_mounted_at(
+    base_settings: dict[str, str], target: Upstream
+) -> None:
+    location = ("Location", f"{target.url}/graph")
+    target.on("/a", actions.raw(actions.answer(302, location)))
+    result = run(
+        """
+from authproxy.wsgi import application
+environ = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/mount/a", "SCRIPT_NAME": "/mount",
+    "PATH_INFO": "/a", "SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
+    "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
+ready()
+application(environ, lambda status, fields, exc_info=None: print(dict(fields)["Location"])).close()
+""",
+        base_settings,
+    )
+    assert result.stdout == "/mount/graph\n", result.stderr
 
 
 def test_threads_start_in_the_process_that_serves_and_only_once(
