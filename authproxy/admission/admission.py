@@ -17,6 +17,7 @@ from authproxy.errors import (
 )
 from authproxy.files.inbound_tokens import TokenDigests, watched_tokens
 from authproxy.files.jwks import FileKeys, KeySource
+from authproxy.http1.headers import INBOUND_CREDENTIALS, is_token
 from authproxy.http1.inbound_request import InboundRequest
 from authproxy.http1.path_readings import oddity
 from authproxy.http1.path_rules import PathRules
@@ -34,6 +35,8 @@ class AdmissionResult:
 
     by: Admission | None
     caller: str | None = None
+    #: Whether it was let in as a browser's preflight, without a token.
+    preflight: bool = False
 
 
 #: Of a request that nothing restricts.
@@ -49,6 +52,7 @@ class Admission:
         path = settings.inbound_token_file
         self._tokens = None if path is None else watched_tokens(path)
         self._callers = _callers(settings, refresher)
+        self._allows_preflight = settings.inbound_allow_preflight
         keys = None if self._callers is None else self._callers.keys
         #: What identifies callers.
         self._known = [each for each in (self._tokens, keys) if each is not None]
@@ -81,17 +85,21 @@ class Admission:
         checked = request.head_check
         if isinstance(checked, AdmissionResult) and checked.by is self:
             return checked
+        # A preflight counts as the request that the browser asks about.
+        method = requested_method(request) if self._allows_preflight else None
+        preflight = method is not None
         caller = None
-        if self._known:
+        if self._known and not preflight:
             caller = self._identify(bearer_tokens(request.fields))
-        if self._methods is not None and request.method not in self._methods:
+        method = method or request.method
+        if self._methods is not None and method not in self._methods:
             raise MethodNotAllowed(
-                f"{request.method} is not allowed here",
+                f"{method} is not allowed here",
                 fields=[("Allow", ", ".join(self._methods))],
             )
         if self._paths is not None:
             _require_path(request, self._paths)
-        return AdmissionResult(self, caller)
+        return AdmissionResult(self, caller, preflight)
 
     def _identify(self, given: list[str]) -> str | None:
         """Return whose tokens these are; None where they are in the token file, which has no names.
@@ -143,6 +151,23 @@ def _require_path(request: InboundRequest, rules: PathRules) -> None:
 def _any_in(given: list[str], known: TokenDigests | None) -> bool:
     """Compare all of them, so that it takes no less time if the first is right."""
     return known is not None and any([token in known for token in given])  # noqa: C419
+
+
+def requested_method(request: InboundRequest) -> str | None:
+    """Return the method that a browser asks for in a preflight; None where it is none.
+
+    A preflight is OPTIONS with Origin and Access-Control-Request-Method, without a body and
+    without credentials (Fetch Standard, "CORS-preflight fetch").
+    """
+    fields = request.fields
+    if request.method != "OPTIONS" or "Origin" not in fields:
+        return None
+    if request.content_length not in ("", "0") or "Transfer-Encoding" in fields:
+        return None
+    if not INBOUND_CREDENTIALS.isdisjoint(map(str.lower, fields)):
+        return None
+    method = fields.get("Access-Control-Request-Method", "")
+    return method if is_token(method) else None
 
 
 def bearer_tokens(fields: Mapping[str, str]) -> list[str]:

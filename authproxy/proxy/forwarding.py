@@ -92,10 +92,12 @@ class Forwarder:
         if body is not None:
             entry.watch.request_bytes = body.length
 
-        # The exchange, with the proxy's token; repeated at most once (upstream/target.py).
+        # The exchange, with the proxy's token; repeated at most once (upstream/target.py). Whoever
+        # was let in without a token, for a preflight, gets ours only where the target needs it.
         outbound = OutboundRequest(request.method, target, fields, body, request.cancellation)
+        send = route.target.send_preflight if admitted.preflight else route.target.send
         try:
-            exchange = route.target.send(outbound)
+            exchange = send(outbound)
         finally:
             if body is not None:
                 body.close()

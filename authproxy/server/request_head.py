@@ -179,8 +179,15 @@ class Request(HTTPRequestParser):
         return self.has_body and self.expect_continue is True
 
     def as_environ(self, client: str) -> dict[str, Any]:
-        """Return the head as a WSGI environment has it; the client is its address."""
+        """Return the head as a WSGI environment has it; the client is its address.
+
+        Of the body it has what mod_wsgi says of one that is still to come.
+        """
         fields = {f"HTTP_{name}": value for name, value in self.headers.items()}
+        if self.chunked:
+            fields["HTTP_TRANSFER_ENCODING"] = "chunked"
+        elif self.has_body:
+            fields["CONTENT_LENGTH"] = str(self.content_length)
         return {
             **fields,
             "REQUEST_METHOD": self.command,

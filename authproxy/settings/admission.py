@@ -15,7 +15,7 @@ from authproxy.http1.headers import REFUSED_METHODS, is_token
 from authproxy.http1.path_rules import PathRules
 from authproxy.http1.urls import REMOTE_WRITE_PATH
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, rule
-from authproxy.settings.kinds import CommaList, FilePath, Text
+from authproxy.settings.kinds import CommaList, FilePath, Flag, Text
 from authproxy.settings.rules import Draft
 from authproxy.settings.target import AuthoritiesFile, TargetSettings, whole_url
 
@@ -149,6 +149,26 @@ class AdmissionSettings(TargetSettings, group=Group.ADMISSION):
         needs=keys,
         required=Required("Set it, such as to system:serviceaccount:NAMESPACE:NAME", where=keys),
     )
+
+    inbound_allow_preflight = Setting(
+        Flag(),
+        False,
+        "Let in preflights of browsers (OPTIONS with Origin and Access-Control-Request-Method), "
+        "which cannot carry a token, by the method and the path that they ask for. They go to the "
+        "target without the token of Entra ID, and once more with it if it responds with 401.",
+    )
+
+    @rule(per_route=True)
+    def preflights_need_a_caller_to_identify(self, draft: Draft) -> Iterator[Fault]:
+        """Where no caller has to show a token, preflights come in as all requests do."""
+        setting = AdmissionSettings.inbound_allow_preflight
+        callers = (AdmissionSettings.inbound_token_file, AdmissionSettings.keys)
+        if self.inbound_allow_preflight and draft.gives(setting) and all(map(draft.lacks, callers)):
+            yield draft.fault(
+                setting,
+                "no request has to carry a token, so that preflights are let in as it is",
+                "Leave it out, or set INBOUND_TOKEN_FILE or INBOUND_JWKS_URL.",
+            )
 
     @rule(per_route=True)
     def remote_writes_may_come_in(self, draft: Draft) -> Iterator[Fault]:

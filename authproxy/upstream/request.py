@@ -55,11 +55,13 @@ class OutboundRequest:
         """Return the request line and header fields as they go on the wire.
 
         The framing is our own: one Content-Length where there was a body,
-        none where there was not (RFC 9112 section 6).
+        none where there was not (RFC 9112 section 6). An empty `authorization`
+        is left out.
         """
         lines = [f"{self.method} {self.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.fields]
-        lines.append(f"Authorization: {authorization}")
+        if authorization:
+            lines.append(f"Authorization: {authorization}")
         if self.body is not None:
             lines.append(f"Content-Length: {self.body.length}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

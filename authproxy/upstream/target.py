@@ -103,29 +103,48 @@ class Target:
                 return self._resend(request, fresh)
         return exchange
 
-    def _resend(self, request: OutboundRequest, token: BearerToken) -> Exchange:
+    def send_preflight(self, request: OutboundRequest) -> Exchange:
+        """Return the response to a preflight, which goes out with a token only where it must.
+
+        It is sent again, once, where a pooled connection was dead, or, with the token, where
+        the target responded 401. Raises what `send` does.
+        """
+        try:
+            exchange = self._attempt(request, None, 1)
+        except DeadConnection:
+            self._telemetry.retried("dead_connection")
+            return self._resend(request, None)
+        if exchange.response.status != HTTPStatus.UNAUTHORIZED:
+            return exchange
+        exchange.attempt.ended(len(exchange.response.beginning()))  # it is not wanted
+        token = self._tokens.current()
+        self._telemetry.retried("unauthorized")
+        return self._resend(request, token)
+
+    def _resend(self, request: OutboundRequest, token: BearerToken | None) -> Exchange:
         """Send once more, on a connection of its own: the others may be dead as well."""
         try:
             return self._attempt(request, token, 2)
         except DeadConnection as error:
             raise TargetProtocolError(f"the target {error}") from error
 
-    def _attempt(self, request: OutboundRequest, token: BearerToken, number: int) -> Exchange:
-        if token.value not in self._recent_tokens:
-            self._recent_tokens.append(token.value)
+    def _attempt(
+        self, request: OutboundRequest, token: BearerToken | None, number: int
+    ) -> Exchange:
+        sent = [] if token is None else [token.value]
+        self._recent_tokens += [value for value in sent if value not in self._recent_tokens]
         attempt = self._telemetry.attempt(request.method, request.target, number)
         fields = attempt.carried(request.fields)
         if fields is not request.fields:
             request = replace(request, fields=fields)
         try:
-            response = self._session.exchange(
-                request, f"Bearer {token.value}", reconnect=number > 1
-            )
+            authorization = "" if token is None else f"Bearer {token.value}"
+            response = self._session.exchange(request, authorization, reconnect=number > 1)
         except AuthProxyError as error:
             attempt.ended(0, type(error).__name__)
             raise
         attempt.response_began(response.status)
-        return Exchange(response, number, attempt, (*self._recent_tokens, token.value))
+        return Exchange(response, number, attempt, (*self._recent_tokens, *sent))
 
 
 def challenged_claims(challenge: str | None) -> str | None:

@@ -155,6 +155,11 @@ SECURITY: dict[str, str] = {
         "e2e/test_redirects.py::test_the_targets_own_url_leads_back_to_the_proxy "
         "e2e/test_redirects.py::test_a_redirect_elsewhere_is_untouched_and_takes_no_token_along"
     ),
+    "| sends preflights": (
+        "e2e/test_preflight.py::test_a_preflight_is_let_in_and_takes_no_token_along "
+        "e2e/test_preflight.py::test_what_only_looks_like_a_preflight_needs_a_token "
+        "e2e/test_preflight.py::test_without_the_setting_a_preflight_needs_a_token"
+    ),
     "| has a redirect on its own origin": (
         "e2e/test_redirects.py::test_a_path_that_browsers_take_for_a_host_does_not_lead_there "
         "unit/http1/test_references.py::test_whoever_follows_comes_to_what_the_target_meant"

@@ -374,6 +374,16 @@ def test_an_ingestion_url_whose_writes_are_shut_out_is_a_fault(also, setting):
     assert "shuts out" in fault.problem
 
 
+def test_preflights_without_a_token_are_for_where_one_is_needed(tmp_path):
+    environ = {"TARGET_HOST": "a.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
+    environ["INBOUND_ALLOW_PREFLIGHT"] = "true"
+    assert only_fault(environ).setting == "INBOUND_ALLOW_PREFLIGHT"
+    tokens = tmp_path / "tokens"
+    tokens.write_text("correct-horse-battery-staple")
+    assert faults({**environ, "INBOUND_TOKEN_FILE": str(tokens)}) == []
+    assert faults({**KEYS, "INBOUND_ALLOW_PREFLIGHT": "true"}) == []
+
+
 # -- files -------------------------------------------------------------------
 
 
