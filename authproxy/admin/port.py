@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from authproxy.app import Services
+from authproxy.proxy.refusal_log import RefusalLog
+from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Limits
 from authproxy.server.listening import listen_tcp
 from authproxy.server.main_loop import Server, StopRequest
@@ -82,7 +84,9 @@ def serving(
         "/status.json": status_pages.json,
     }
     stop = StopRequest()
-    server = Server(Pages(pages), port.sockets, stop, _LIMITS, is_main=False)
+    refusals = RefusalLog()
+    hooks = Hooks(on_refused=refusals.refused, periodic=(refusals.tick,))
+    server = Server(Pages(pages), port.sockets, stop, _LIMITS, hooks=hooks, is_main=False)
     thread = threading.Thread(target=server.run, name="metrics-port", daemon=True)
     thread.start()
     services.vital_threads.watch("metrics-port", thread.is_alive)
@@ -92,5 +96,6 @@ def serving(
         services.vital_threads.forget("metrics-port")
         stop()
         thread.join(_STOP_SECONDS)
+        refusals.flush()
         if siblings is not None:
             siblings.report_last()

@@ -19,6 +19,7 @@ from authproxy.app import Services, create_app
 from authproxy.cli.health import health_of
 from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_again
 from authproxy.proxy.probes import is_probe
+from authproxy.proxy.refusal_log import RefusalLog
 from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Limits, Timeouts, forbid_core_dumps
@@ -34,6 +35,7 @@ from authproxy.server.processes.channel import ParentLink
 from authproxy.server.processes.orphans import OrphanReaper
 from authproxy.server.processes.supervision import ServiceManager, Supervisor, WorkersHealth
 from authproxy.server.processes.workers import Parent
+from authproxy.server.refusals import RefusedRequest
 from authproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -133,7 +135,13 @@ def serve_process(
     lifecycle = _Lifecycle(services, supervisor)
     if share is not None:
         share.defer_until(lambda: services.routes.tried)
-    periodic: list[Callable[[], None]] = []
+    refusals = RefusalLog()
+    periodic: list[Callable[[], None]] = [refusals.tick]
+
+    def on_refused(request: RefusedRequest) -> None:
+        refusals.refused(request)
+        services.telemetry.refused(request)
+
     if os.getpid() == 1:
         periodic.append(OrphanReaper().look)
     if supervisor.listens:
@@ -146,7 +154,7 @@ def serve_process(
         timeouts=Timeouts(body=services.settings.request_body_timeout_seconds),
         hooks=Hooks(
             admit_head=services.head_filter,
-            on_refused=services.telemetry.refused,
+            on_refused=on_refused,
             is_probe=is_probe,
             begin_drain=lifecycle.begin_drain,
             refuse=services.refuse,
@@ -161,6 +169,7 @@ def serve_process(
         with serving(services, metrics, siblings):
             server.run()
     finally:
+        refusals.flush()
         services.close()
 
 

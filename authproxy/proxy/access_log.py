@@ -63,7 +63,6 @@ class AccessLogEntry:
 
     def failed(self, error: RequestError) -> None:
         """End it: the proxy responds itself."""
-        level = logging.ERROR if error.status >= 500 else logging.WARNING
         why = self._redact(str(error))
         fields = {
             "Request": self._url or self._shown_path(),
@@ -73,7 +72,7 @@ class AccessLogEntry:
             **self._fields(),
             "Client": self._request.client,
         }
-        log.log(level, "Request failed", extra={"fields": fields})
+        log.log(failure_level(error), "Request failed", extra={"fields": fields})
         status, received, text = self._suppressed or (error.status, 0, "")
         self.watch.failing(self._route, f"{why}\n{text}".rstrip())
         self.watch.ended(status, received, error.code, seen_status=error.status)
@@ -139,6 +138,11 @@ class AccessLogEntry:
         with self.watch.current():
             log.error("Response cut short", extra={"fields": fields})
         self.watch.ended(exchange.answer.status, sent, error.code)
+
+
+def failure_level(error: RequestError) -> int:
+    """Return the level of the line of a request that the proxy responds to itself."""
+    return logging.ERROR if error.status >= 500 else logging.WARNING
 
 
 def shown_url(url: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -19,8 +18,6 @@ from authproxy.http1.memory_body import (
 )
 from authproxy.server.budget import Account, Budget
 from authproxy.server.refusals import Refusal, malformed
-
-log = logging.getLogger(__name__)
 
 #: Read at a time: what goes straight to where it stays, and what is looked at first. Of
 #: chunks that are mostly framing less, as each of them takes its time.
@@ -161,8 +158,6 @@ class RequestBody:
                 self._file().append(data)
             except OSError as error:
                 self.refusal = not_kept(error)
-                fields = {"Error": str(self.refusal)}
-                log.error("Request failed", extra={"fields": fields})
         self._received += len(data)
 
     def _file(self) -> _BodyFile:

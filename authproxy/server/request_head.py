@@ -22,8 +22,8 @@ from waitress.parser import (
 
 from authproxy import errors
 from authproxy.http1 import urls
-from authproxy.http1.grammar import TOKEN
 from authproxy.http1.headers import is_token
+from authproxy.http1.request_line import REQUEST_LINE, no_request_line, other_protocol
 from authproxy.server.refusals import (
     CODING_NOT_IMPLEMENTED,
     HEADER_TOO_LARGE,
@@ -32,10 +32,6 @@ from authproxy.server.refusals import (
 )
 from authproxy.server.request_body import RequestBody
 
-_REQUEST_LINE = re.compile(
-    rb"(?P<method>%b) (?P<target>[^%b]+) (?P<version>HTTP/1\.[01])"
-    % (TOKEN.encode(), urls.NOT_IN_REQUEST_TARGETS.encode())
-)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 
@@ -62,7 +58,9 @@ MAX_FIELDS = 1000
 KEPT_FIELDS = 64
 
 _TOO_MANY_FIELDS = errors.RequestHeaderTooLarge(f"The header has more than {MAX_FIELDS} fields.")
-_NO_METHOD = malformed("The request does not begin with a method.")
+_NO_METHOD = "The request does not begin with a method."
+_CONTROL_CHARACTER = "The header holds a control character."
+_BARE_LINE_FEED = "A line of the header ends with a bare line feed; it has to end with CR LF."
 
 
 class HeadBuffer(bytearray):
@@ -74,6 +72,7 @@ class HeadBuffer(bytearray):
         self._limit = limit
         #: Where the end of the first head may begin; what is before has been looked at.
         self._searched = 0
+        self._line_checked = False
 
     def take(self, count: int) -> bytes:
         """Remove `count` bytes, and return them."""
@@ -84,6 +83,7 @@ class HeadBuffer(bytearray):
     def drop(self, count: int) -> None:
         del self[:count]
         self._searched = 0
+        self._line_checked = False
 
     def skip_empty_lines(self) -> bool:
         """Drop the empty lines before a request; return whether one has begun."""
@@ -95,21 +95,39 @@ class HeadBuffer(bytearray):
     def next_head(self) -> bytes | Refusal | None:
         """Return the next head with the empty line that ends it; None where it is not whole yet.
 
-        Each byte is looked at once or twice, however they arrive.
+        Each byte is looked at a few times, however they arrive. What cannot become a head
+        is refused at once: its client may wait for a response before it sends more.
         """
         if not self or (self[0] not in _TOKEN_BYTES and not self.skip_empty_lines()):
             return None
         # waitress would drop any blank there, a line feed or a whole line of
         # blanks, and so find a request where other parsers find none.
         if self[0] not in _TOKEN_BYTES:
-            return _NO_METHOD
+            return malformed(other_protocol(bytes(self[:16])) or _NO_METHOD)
         end = self.find(b"\r\n\r\n", self._searched)
         if (end + 4 if end >= 0 else len(self)) > self._limit:
             return HEADER_TOO_LARGE
         if end < 0:
+            problem = self._problem()
             self._searched = max(0, len(self) - 3)
-            return None
+            return None if problem is None else malformed(problem)
         return self.take(end + 4)
+
+    def _problem(self) -> str | None:
+        """Return why what has come can be no part of a head, if so; `Request` has all rules."""
+        if not self._line_checked and (line_end := self.find(b"\r\n", self._searched)) >= 0:
+            line = bytes(self[:line_end])
+            if not REQUEST_LINE.fullmatch(line):
+                return no_request_line(line)
+            self._line_checked = True
+        # What `_searched` has passed was looked at, up to a CR that another byte may follow.
+        new = bytes(self[self._searched :]).removesuffix(b"\r")
+        if self._searched:
+            new = new.removeprefix(b"\n")
+        stray = _CONTROL.search(new.replace(b"\r\n", b""))
+        if stray is None:
+            return None
+        return _BARE_LINE_FEED if stray[0] == b"\n" else _CONTROL_CHARACTER
 
 
 class Request(HTTPRequestParser):
@@ -204,15 +222,16 @@ class Request(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         """Read request line and fields; raises ParsingError, which means 400."""
         first_line, _, fields = header_plus.partition(b"\r\n")
-        line = _REQUEST_LINE.fullmatch(first_line)
+        line = REQUEST_LINE.fullmatch(first_line)
         if line is None:
-            _refuse(
-                "The request line is not a method, a target without `#`, and HTTP/1.0 or HTTP/1.1."
-            )
+            _refuse(no_request_line(first_line))
+        # For the log, however the fields turn out.
+        self.command, self.version = line["method"].decode(), line["version"][5:].decode()
+        self.request_uri = line["target"].decode("latin-1")
         # Also keeps waitress's regular expression for fields from quadratic
         # time: with blanks before a control character it backtracks.
         if _CONTROL.search(fields.replace(b"\r\n", b"")):
-            _refuse("The header holds a control character.")
+            _refuse(_CONTROL_CHARACTER)
         if _FOLD.search(fields):  # RFC 9112 section 5.2 lets a server refuse it
             _refuse("A header line is folded, which HTTP/1.1 has given up.")
         if fields.count(b"\r\n") > MAX_FIELDS + 1:
@@ -226,16 +245,17 @@ class Request(HTTPRequestParser):
             super().parse_header(b"%b / %b\r\n%b" % (line["method"], line["version"], fields))
         except ValueError:  # a Content-Length of more digits than int() reads
             _refuse("Content-Length is not a number that makes sense.")
-        self._set_target(line["target"].decode("latin-1"))
+        finally:
+            self.request_uri = line["target"].decode("latin-1")
+        self._split_target()
         self._check_fields(b"\r\n" + fields.lower())
         self._join_cookies(fields)
 
-    def _set_target(self, target: str) -> None:
-        self.request_uri = target
+    def _split_target(self) -> None:
         try:
-            origin_form = urls.origin_form(target)
+            origin_form = urls.origin_form(self.request_uri)
         except errors.BadRequest:  # CONNECT's host:port, or malformed: the application responds
-            origin_form = target
+            origin_form = self.request_uri
         path, _, self.query = origin_form.partition("?")
         self.path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
 

@@ -40,6 +40,7 @@ from authproxy.http1.headers import (
 from authproxy.http1.path_readings import oddity, readings_of
 from authproxy.http1.path_rules import PathRules
 from authproxy.http1.references import TargetOnProxy
+from authproxy.http1.request_line import other_protocol
 from authproxy.http1.urls import TargetURL, origin_form, path_of, requested_host
 from authproxy.http1.writes import is_otlp_write
 from authproxy.proxy.access_log import shown_url
@@ -134,6 +135,15 @@ def parsed(head: str) -> Parsed:
     return read
 
 
+def fed_in_pieces(head: str) -> Parsed:
+    """Give the parser a head that does not end, in pieces."""
+    read = Parsed(body_limit=1 << 22, header_limit=1 << 22)
+    for at in range(0, len(head), 64):
+        read.feed(head[at : at + 64].encode("latin-1"))
+    read.close()
+    return read
+
+
 def record_of(text: str) -> logging.LogRecord:
     record = logging.LogRecord("authproxy", logging.INFO, "", 0, "Request failed", None, None)
     record.fields = {"Request": text, "RequestID": text}
@@ -178,6 +188,11 @@ RULES: dict[str, Rule] = {
     "request line and fields": lambda text: parsed(
         f"GET /{text} HTTP/1.1\r\nHost: a\r\nX: {text}\r\n{text}: x\r\nCookie: {text}\r\n\r\n"
     ),
+    "fields that go on": lambda text: fed_in_pieces(f"GET / HTTP/1.1\r\nHost: a\r\nX: {text}"),
+    "fields with underscores": lambda text: parsed(
+        f"GET / HTTP/1.1\r\nHost: a\r\n_{text}_: x\r\nX: _{text}\r\n\r\n"
+    ),
+    "other protocol": lambda text: other_protocol(text.encode("latin-1")),
     "list members": list_members,
     "token": is_token,
     "inbound request": lambda text: inbound(

@@ -46,6 +46,7 @@ NOT_COVERED = {
     "test_metrics_prometheus": "METRICS_PORT has no effect under Apache",
     "test_preflight": "who may come in is decided alike, wherever requests come from",
     "test_redirects": "where a redirect leads does not depend on who serves",
+    "test_refusals": "about what `authproxy serve` refuses by itself: here Apache does",
     "test_reload": "SIGHUP is for `authproxy serve`: here Apache reloads",
     "test_routes": "which route a request takes does not depend on who serves",
     "test_routes_before_servers": "which route a request takes does not depend on who serves",
