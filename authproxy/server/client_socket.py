@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -18,6 +19,13 @@ def has_unread_bytes(sock: socket.socket) -> bool:
         return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:  # nothing there, or the connection is gone
         return False
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """Tell whether the client has ended both sides, or reset the connection."""
+    poll = select.poll()
+    poll.register(sock, 0)  # hang-ups and errors are reported in any case
+    return bool(poll.poll(0))
 
 
 def unsent_bytes(sock: socket.socket) -> int:

@@ -8,8 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from authproxy.server.client_socket import has_unread_bytes, reset_on_close, unsent_bytes
-from authproxy.server.exchange import Address, ApplicationTask, Exchange, Site
+from authproxy.server.client_socket import (
+    has_hung_up,
+    has_unread_bytes,
+    reset_on_close,
+    unsent_bytes,
+)
+from authproxy.server.exchange import CONTINUE, Address, ApplicationTask, Exchange, Site
+from authproxy.server.half_closed import HalfClosed
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Timeouts
 from authproxy.server.outbox import Disconnected, Outbox, OutboxStore
@@ -17,7 +23,7 @@ from authproxy.server.poller import READ, WRITE, Poller
 from authproxy.server.progress import Pace, Stage, is_overdue
 from authproxy.server.refusals import Refusal, RefusedRequest, refusal_response
 from authproxy.server.request_head import Request
-from authproxy.server.request_reader import HEAD_READ_BYTES, Intake, RequestReader
+from authproxy.server.request_reader import HEAD_READ_BYTES, Ended, Intake, RequestReader
 from authproxy.server.threads import Dispatcher
 
 log = logging.getLogger(__name__)
@@ -79,6 +85,8 @@ class Connection:
         self._closing = self._cut = False
         self._lingering = False
         self._dropped = 0
+        #: The client has ended its side: nothing more is to be read.
+        self._half_closed: HalfClosed | None = None
         self.closed = False
         #: Whether it is queued to receive.
         self._due = False
@@ -150,6 +158,8 @@ class Connection:
             return READ
         if self._outbox.pending or self._outbox.awaited:
             return WRITE
+        if self._half_closed is not None:
+            return 0
         if self._served is not None:
             return READ if self._reader.buffered < HEAD_READ_BYTES else 0
         return 0 if self._closing or self._reader.waits_for_room() else READ
@@ -199,6 +209,7 @@ class Connection:
         if not self._closing:
             self._reader.turn()
             self._advance(behind=True)
+            self._close_if_done()
         elif self._cut:
             self.cut()
         else:
@@ -212,10 +223,28 @@ class Connection:
         elif self._reader.in_body:
             self._receive_later()
         elif not self.closed:
-            self._reader.read_head()
+            try:
+                self._reader.read_head()
+            except Ended:
+                self._client_ended()
+                return
             # Looked at behind that: the thread that ends a response looks for input
             # behind its end, so that one of the two sees the other.
             self._advance()
+
+    def _client_ended(self) -> None:
+        """Serve what has come before the end, unless the client has left altogether."""
+        if has_hung_up(self._socket):
+            self.close()
+            return
+        # Set before `_served` is looked at: as above, one of the two sees the other.
+        self._half_closed = HalfClosed(self._socket, time.monotonic())
+        self._go_on()
+
+    def _close_if_done(self) -> None:
+        """Close where the client has ended its side and every request has its response."""
+        if self._half_closed and not (self._request or self._closing or self._due):
+            self.close()
 
     def _advance(self, *, behind: bool = False, at_length: bool = False) -> None:
         """Begin with the next request, if the one before is done and its head is whole.
@@ -260,7 +289,7 @@ class Connection:
     def _begin_body(self, request: Request) -> None:
         self._reader.begin_body(request)
         if request.awaits_100:
-            self._outbox.write(b"HTTP/1.1 100 Continue\r\n\r\n", wait=False)
+            self._outbox.write(CONTINUE, wait=False)
         self._receive_later()  # some of it may be there already
 
     def _receive_later(self) -> None:
@@ -276,6 +305,7 @@ class Connection:
                 self._receive_body()
             else:
                 self._advance(at_length=True)
+                self._close_if_done()
         except OSError:
             self.close()
 
@@ -298,7 +328,12 @@ class Connection:
             self._refuse(threads)
             return
         self._served = Exchange(
-            self._site, self._client, self._outbox, self._finished, may_wait=threads.may_wait
+            self._site,
+            self._client,
+            self._outbox,
+            self._finished,
+            may_wait=threads.may_wait,
+            takes_interim=request.version == "1.1",
         )
         threads.add_task(ApplicationTask(self._served, request))
 
@@ -311,7 +346,7 @@ class Connection:
         self._served = None  # from here on it is the main loop's
         if self.closed:
             self._reader.close()
-        elif close or self._reader.buffered:
+        elif close or self._reader.buffered or self._half_closed:
             self._notify()
 
     def _refuse(self, refusal: Refusal, *, reported: bool = False) -> None:
@@ -351,9 +386,14 @@ class Connection:
 
         Called about once a second: a socket whose client does not read never becomes writable.
         """
-        stage = self.stage
+        stage, served = self.stage, self._served
         if stage is Stage.WRITING:
             self._note_what_is_read(now)
+        if self._half_closed and served is not None and stage is Stage.SERVED:
+            patience = self._shared.timeouts.half_closed
+            if self._half_closed.has_left(served, self._outbox.taken_at, now, patience):
+                self.close()
+            return
         silence, lasting = now - self.progress_at, self.pace.seconds(now)
         if not is_overdue(stage, silence, lasting, self._shared.timeouts):
             return

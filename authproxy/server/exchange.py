@@ -8,6 +8,7 @@ last chunk. Here what the application gave is sent as it was given.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: A piece up to this size is copied behind the head, which saves a call of the kernel.
 _JOINED_BYTES = 16 * 1024
+
+#: An interim response that every client of HTTP/1.1 knows.
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: A client's host and port; no port behind a Unix socket.
 Address = tuple[str, int | None]
@@ -56,23 +60,49 @@ class Exchange:
     """What waitress's tasks call a channel; `finished` and `cancellation` are additions."""
 
     def __init__(
-        self, site: Site, addr: Address, outbox: Outbox, finished: Finished, *, may_wait: bool
+        self,
+        site: Site,
+        addr: Address,
+        outbox: Outbox,
+        finished: Finished,
+        *,
+        may_wait: bool,
+        takes_interim: bool,
     ) -> None:
-        """`may_wait`: a thread may be held for a client that is slow to take the response."""
+        """`may_wait`: a thread may be held for a client that is slow to take the response.
+
+        `takes_interim`: the client knows interim responses.
+        """
         self.server = site
         self.addr = addr
         self.finished = finished
         self.cancellation = Cancellation()
         self._outbox = outbox
         self._may_wait = may_wait
+        #: An interim response may still be sent; the lock keeps it in front of the response.
+        self.may_probe = takes_interim
+        self._beginning = threading.Lock()
 
     def check_client_disconnected(self) -> bool:
         return self._outbox.closed
 
     def write_soon(self, data: bytes) -> int:
         """Send a piece of the response. Raises Disconnected."""
+        if self.may_probe:
+            with self._beginning:
+                self.may_probe = False
         self._outbox.write(data, wait=self._may_wait)
         return len(data)
+
+    def probe(self) -> None:
+        """Send an interim response, unless the response has begun. Raises Disconnected.
+
+        A client may get 100 without having asked, and discards it (RFC 9110 section 15.2.1).
+        Called by the main loop.
+        """
+        with self._beginning:
+            if self.may_probe:
+                self._outbox.write(CONTINUE, wait=False)
 
 
 class ApplicationTask(WSGITask):

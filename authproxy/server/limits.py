@@ -54,6 +54,9 @@ class Timeouts:
     #: A response waits, and the client reads not one byte of it.
     stall: float = 60
 
+    #: The client has ended its side, cannot be probed, and takes not one byte of the response.
+    half_closed: float = 5
+
     #: After the last response, while the client is still sending: in all,
     #: and without a byte.
     linger: float = 30

@@ -141,3 +141,75 @@ def test_after_the_answer_the_connection_to_the_target_is_kept(
     assert proxy.get("/next").status == 200
     assert target.requests[-1].ordinal == 21
     assert GONE not in proxy.log
+
+
+# -- clients that end their side alone, as `nc -N` does, and wait for the response
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_who_ends_only_its_own_side_gets_the_response(
+    launch: Launch, target: Upstream, version: str
+) -> None:
+    proxy = launch(THREADS="1")
+    with proxy.connect() as client:
+        client.send(message(f"POST /half {version}", body=b"sample"))
+        client.finish_sending()
+        response = client.receive()
+        assert (response.status, response.interim) == (200, [])
+        assert client.is_closed_by_peer()
+    assert [request.body for request in target.requests] == [b"sample"]
+    assert GONE not in proxy.log
+
+
+def test_all_that_was_asked_before_the_end_is_answered(launch: Launch, target: Upstream) -> None:
+    proxy = launch(THREADS="1")
+    many_fields = [f"X-{number}: y" for number in range(200)]
+    with proxy.connect() as client:
+        client.send(
+            message("GET /1")
+            + message("GET /2", *many_fields)
+            + message("POST /3", body=b"sample")
+            + b"GET /never HTTP/1.1\r\n"
+        )
+        client.finish_sending()
+        assert [client.receive().status for _ in range(3)] == [200] * 3
+        assert client.is_closed_by_peer()
+    assert [request.target for request in target.requests] == [b"/1", b"/2", b"/3"]
+
+
+def test_a_slow_response_is_waited_for_and_an_interim_one_asks_whether_the_client_is_there(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy, gate = launch(THREADS="1"), target.gate()
+    target.on("/slow", actions.raw(gate, actions.answer(200, body=b"fine")))
+    with proxy.connect() as client:
+        client.send(message("GET /slow"))
+        client.finish_sending()
+        assert client.stream.until(b"\r\n\r\n", "a probe").startswith(b"HTTP/1.1 100 ")
+        gate.open()
+        assert client.receive().body == b"fine"
+        assert client.is_closed_by_peer()
+    assert GONE not in proxy.log
+
+
+def test_a_side_may_be_ended_within_the_response(launch: Launch, target: Upstream) -> None:
+    proxy, gate = launch(THREADS="1"), target.gate()
+    head = actions.head(200, "Content-Length: 10")
+    target.on("/halves", actions.raw(head + b"half ", gate, b"half."))
+    with proxy.connect() as client:
+        client.send(message("GET /halves"))
+        client.stream.until(b"half ", "half")
+        client.finish_sending()
+        gate.open()
+        assert client.stream.until(b"half.", "the other half") == b"half."
+        assert client.is_closed_by_peer()
+
+
+def test_before_the_answer_to_an_old_client(
+    launch: Launch, target: Upstream, ended: threading.Event, silent: Callable[..., Handler]
+) -> None:
+    proxy = launch(THREADS="1")
+    target.on("/silent", silent())
+    leave(proxy, message("GET /silent HTTP/1.0"), come=lambda _: target.wait_for_requests(1))
+    assert ended.wait(DEADLINE)
+    proxy.wait_for_line(GONE)
