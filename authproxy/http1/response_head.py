@@ -69,17 +69,18 @@ def _values(fields: list[Field], name: str) -> list[str]:
     return [value for key, value in fields if key.lower() == name]
 
 
-def is_chunked(fields: list[Field]) -> bool:
-    """Tell whether the body is chunked; any other transfer coding is refused.
+def transfer_coding(fields: list[Field]) -> str | None:
+    """Return the transfer coding: `chunked`, `identity` or none; any other is refused.
 
-    Raises MalformedResponse.
+    `identity` is none (RFC 2616 section 3.6): RFC 7230 took it out of the standard, and some
+    servers still send it. Raises MalformedResponse.
     """
     codings = [
         coding for value in _values(fields, "transfer-encoding") for coding in list_members(value)
     ]
-    if codings and codings != ["chunked"]:
+    if codings not in ([], ["chunked"], ["identity"]):
         raise MalformedResponse("the answer has a transfer coding other than chunked")
-    return bool(codings)
+    return codings[0] if codings else None
 
 
 def content_length(fields: list[Field]) -> int | None:
@@ -154,7 +155,10 @@ def parse_head(head: bytes, method: str) -> Head:
     minor, status, reason = parse_status_line(lines[0])
     fields = parse_field_lines(lines[1:])
     persistent = is_persistent(minor, fields)
-    chunked = is_chunked(fields)
+    coding = transfer_coding(fields)
+    chunked = coding == "chunked"
+    if coding == "identity":
+        persistent = False  # whatever stands between may read no end, or another one
     length = content_length(fields)
     if chunked and (length is not None or minor == 0):  # one of them lies: the chunks count
         length = None

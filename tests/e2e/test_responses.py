@@ -298,6 +298,18 @@ def test_a_body_that_ends_with_the_connection_comes_back_whole(
     assert proxy.get("/x").body == body
 
 
+@pytest.mark.parametrize("lines", [[], ["Content-Length: 4"]], ids=["no-length", "length"])
+def test_the_coding_identity_of_old_servers_is_none(
+    proxy: ProxyProcess, target: Upstream, lines: list[str]
+) -> None:
+    head = actions.head(200, "Transfer-Encoding: identity", *lines)
+    target.respond(actions.then_close(head + b"fine"))
+    response = proxy.get("/old")
+    assert (response.status, response.body) == (200, b"fine")
+    assert "identity" not in response.all("Transfer-Encoding")
+    assert response.all("Content-Length") == ["4"] * len(lines)
+
+
 def test_content_length_is_kept(proxy: ProxyProcess, target: Upstream) -> None:
     assert answered(proxy, target, actions.answer(200, body=b"abc")).framing == 3
     target.reset()

@@ -118,7 +118,8 @@ def _codings() -> Iterator[Misframed]:
         yield _kept(f"coding-{name}", _head(*fields, version=version) + body, GOOD)
     for name, fields in {
         "twice": ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
-        "identity": ["Transfer-Encoding: identity"],
+        "identity-chunked": ["Transfer-Encoding: identity, chunked"],
+        "identity-twice": ["Transfer-Encoding: identity", "Transfer-Encoding: identity"],
         "gzip": ["Transfer-Encoding: gzip"],
         "gzip-chunked": ["Transfer-Encoding: gzip, chunked"],
         "parameter": ["Transfer-Encoding: chunked;q=1"],
@@ -128,6 +129,12 @@ def _codings() -> Iterator[Misframed]:
         "folded-list": ["Transfer-Encoding: chunked", " , identity"],
     }.items():
         yield _closed(f"coding-{name}", _head(*fields) + body, REFUSED)
+    # RFC 2616 section 3.6: none at all.
+    identity = "Transfer-Encoding: Identity"
+    yield _closed("coding-identity", _head(identity) + body, Seen(200, body))
+    yield _kept(
+        "coding-identity-length", _head(identity, "Content-Length: 4") + b"good" + EXCESS, GOOD
+    )
     # Not named so that anybody counts on it.
     underscore = _head("Transfer_Encoding: chunked", "Content-Length: 4")
     yield _kept("coding-underscore", underscore + b"good" + EXCESS, GOOD)

@@ -223,7 +223,9 @@ def test_a_body_that_ends_too_early_or_is_misframed_raises(raw: bytes) -> None:
         b"Content-Length: 3, 4\r\n",
         b"Content-Length: \r\n",
         b"Transfer-Encoding: gzip, chunked\r\n",
-        b"Transfer-Encoding: identity\r\n",
+        b"Transfer-Encoding: identity, chunked\r\n",
+        b"Transfer-Encoding: identity, identity\r\n",
+        b"Transfer-Encoding: identity\r\nContent-Length: 3\r\nContent-Length: 4\r\n",
         b"Transfer-Encoding: chunked, chunked\r\n",
         b"broken line\r\nContent-Length: 3\r\n",
     ],
@@ -231,6 +233,14 @@ def test_a_body_that_ends_too_early_or_is_misframed_raises(raw: bytes) -> None:
 def test_a_head_that_does_not_frame_its_body_clearly_is_refused(head: bytes) -> None:
     with pytest.raises(MalformedResponse):
         read(b"HTTP/1.1 200 OK\r\n" + head + b"\r\nabc")
+
+
+def test_the_coding_identity_is_none_and_its_connection_is_not_used_again() -> None:
+    response = read(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 3\r\n\r\nabc"
+    )
+    assert (response.head.length, response.head.chunked) == (3, False)
+    assert (body(response), response.will_close) == (b"abc", True)
 
 
 def test_a_head_beyond_the_bound_is_refused() -> None:
