@@ -18,6 +18,7 @@ from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, listen_for_metric
 from authproxy.app import Services, create_app
 from authproxy.cli.health import health_of
 from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_again
+from authproxy.proxy.dropped_fields import DroppedFields
 from authproxy.proxy.probes import is_probe
 from authproxy.proxy.refusal_log import RefusalLog
 from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
@@ -155,6 +156,7 @@ def serve_process(
         hooks=Hooks(
             admit_head=services.head_filter,
             on_refused=on_refused,
+            on_dropped=DroppedFields().dropped,
             is_probe=is_probe,
             begin_drain=lifecycle.begin_drain,
             refuse=services.refuse,

@@ -266,7 +266,10 @@ class Connection:
             self._request = request
             if request.refusal is not None:
                 self._refuse(request.refusal)
-            elif not request.has_body:
+                return
+            if request.dropped:
+                self._shared.hooks.on_dropped(request.dropped, self._client[0])
+            if not request.has_body:
                 self._hand_over(request)
             elif (behind and self._reader.has_whole_body(request)) or self._is_admitted(request):
                 self._begin_body(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ class Hooks:
 
     #: The server itself has refused a request; not called for `admit_head`.
     on_refused: Callable[[RefusedRequest], None] = _nothing
+
+    #: Fields of a request were dropped as their names have underscores: the names, and the
+    #: client's address.
+    on_dropped: Callable[[Sequence[str], str], None] = _nothing
 
     #: Whether a method and request target are a probe's, which a thread serves that never
     #: waits for a target or a client.

@@ -42,6 +42,9 @@ _TOKEN_BYTES = frozenset(byte for byte in range(256) if is_token(chr(byte)))
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _FOLD = re.compile(rb"(?:\A|\r\n)[ \t]")
 
+#: Names that waitress drops: in WSGI's environment they would shadow those with a hyphen.
+_UNDERSCORED = re.compile(rb"\r\n([^:\r\n]*_[^:\r\n]*):")
+
 #: The blanks before a field's value, as many as they may be.
 _LEADING_BLANKS = re.compile(rb"(\r\n[^:\r\n]*:)[ \t]+")
 
@@ -138,6 +141,9 @@ class Request(HTTPRequestParser):
 
     #: Why it is refused, once that is known.
     refusal: Refusal | None = None
+
+    #: The names of its fields that were dropped for their underscores.
+    dropped: tuple[str, ...] = ()
 
     #: Additions to the application's environment.
     admitted: Mapping[str, object] = {}
@@ -248,6 +254,8 @@ class Request(HTTPRequestParser):
         finally:
             self.request_uri = line["target"].decode("latin-1")
         self._split_target()
+        if b"_" in fields:
+            self.dropped = tuple(name.decode() for name in _UNDERSCORED.findall(b"\r\n" + fields))
         self._check_fields(b"\r\n" + fields.lower())
         self._join_cookies(fields)
 

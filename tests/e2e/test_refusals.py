@@ -181,6 +181,22 @@ def test_a_flood_of_refusals_is_counted(launch: Launch) -> None:
     assert single.count("BadRequest") + sum(int(line["Count"]) for line in counted) == sent
 
 
+def test_a_field_that_is_dropped_for_its_name_is_logged_once(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy = launch()
+    for _ in range(3):
+        assert proxy.get("/", "X_Scope-OrgID: tenant", "X-Org: a_b", "User_Agent: x").status == 200
+    proxy.mark()
+    lines = [parse_line(line) for line in proxy.lines if "underscore" in line]
+    assert [(line["level"], line["Name"], line["Client"]) for line in lines] == [
+        ("warning", "X_Scope-OrgID", "127.0.0.1"),
+        ("warning", "User_Agent", "127.0.0.1"),
+    ]
+    assert not [name for name in target.requests[-1].names if "_" in name]
+    assert "tenant" not in proxy.log
+
+
 def test_an_overload_leaves_a_line_for_who_was_refused(launch: Launch, target: Upstream) -> None:
     proxy = launch(THREADS="1", MAX_QUEUED_REQUESTS="0")
     gate = target.gate()
