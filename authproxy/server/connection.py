@@ -243,7 +243,8 @@ class Connection:
 
     def _close_if_done(self) -> None:
         """Close where the client has ended its side and every request has its response."""
-        if self._half_closed and not (self._request or self._closing or self._due):
+        busy = self._request or self._served or self._outbox.pending or self._due or self._closing
+        if self._half_closed and not busy:
             self.close()
 
     def _advance(self, *, behind: bool = False, at_length: bool = False) -> None:

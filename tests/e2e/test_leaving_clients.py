@@ -205,6 +205,19 @@ def test_a_side_may_be_ended_within_the_response(launch: Launch, target: Upstrea
         assert client.is_closed_by_peer()
 
 
+def test_who_has_ended_its_side_reads_a_long_response_in_its_own_time(
+    launch: Launch, target: Upstream
+) -> None:
+    proxy, size = launch(THREADS="1"), 20_000_000
+    target.on("/long", actions.raw(actions.answer(200, body=b"l" * size)))
+    with proxy.connect() as client:
+        client.send(message("GET /long"))
+        client.finish_sending()
+        client.stream.until(b"l", "its beginning")
+        assert sum(map(len, client.stream.pieces(size - 1))) == size - 1
+        assert client.is_closed_by_peer()
+
+
 def test_before_the_answer_to_an_old_client(
     launch: Launch, target: Upstream, ended: threading.Event, silent: Callable[..., Handler]
 ) -> None:
