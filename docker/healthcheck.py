@@ -18,6 +18,7 @@ from _socket import AF_UNIX, SOCK_STREAM, getaddrinfo, socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ssl import SSLSocket
 
 #: Less than the timeout of HEALTHCHECK, so that the reason can still be told.
 SECONDS = 4.0
@@ -82,6 +83,18 @@ def connect(settings: Mapping[str, str]) -> socket:
     raise problem
 
 
+def encrypted(connection: socket) -> SSLSocket:
+    """Return the connection with TLS. Whose certificate it is does not matter in here."""
+    import ssl  # most proxies do without, and it takes long to load
+    from socket import socket as wrappable
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = wrappable(fileno=connection.detach())
+    plain.settimeout(SECONDS)
+    return context.wrap_socket(plain)
+
+
 def connected(family: int, address: tuple[object, ...] | str) -> socket:
     """Return a connection to one address; raises OSError."""
     connection = socket(family, SOCK_STREAM)
@@ -94,13 +107,15 @@ def connected(family: int, address: tuple[object, ...] | str) -> socket:
     return connection
 
 
-def ask(connection: socket, target: str) -> tuple[bool, str]:
-    """Return whether the status was 200, and the response's body."""
+def ask(plain: socket, target: str, *, tls: bool) -> tuple[bool, str]:
+    """Return whether the status was 200, and the response's body; closes the connection."""
+    connection = encrypted(plain) if tls else plain
     lines = (f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", "", "")
     connection.sendall("\r\n".join(lines).encode())
     response = b""
     while len(response) < MAX_RESPONSE_BYTES and (more := connection.recv(MAX_RESPONSE_BYTES)):
         response += more
+    connection.close()
     head, _, body = response.partition(b"\r\n\r\n")
     status = head.partition(b"\r\n")[0]
     good = status.startswith(b"HTTP/1.1 200 ")
@@ -110,9 +125,12 @@ def ask(connection: socket, target: str) -> tuple[bool, str]:
 def main() -> int:
     """Return the exit status; the body, or what is wrong, goes to standard output."""
     try:
-        connection = connect(listening_settings())
-        good, text = ask(connection, sys.argv[1] if len(sys.argv) > 1 else "/health")
-        connection.close()
+        settings = listening_settings()
+        target = sys.argv[1] if len(sys.argv) > 1 else "/health"
+        tls = bool(settings.get("LISTENING_TLS_CERTIFICATE_FILE", "").strip())
+        good, text = ask(connect(settings), target, tls=tls)
+        if not tls and "This port speaks HTTPS" in text:  # as a settings file has it, not read here
+            good, text = ask(connect(settings), target, tls=True)
     except (OSError, ValueError) as error:
         good, text = False, f"no response: {error}"
     sys.stdout.write(f"{text}\n")

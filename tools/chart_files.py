@@ -22,7 +22,14 @@ import yaml
 
 from authproxy.settings import Settings
 from authproxy.settings.model import RouteKeys
-from tools.chart_values import camel_case, chart_values, mounts, route_properties, values_yaml
+from tools.chart_values import (
+    camel_case,
+    chart_values,
+    mounts,
+    route_properties,
+    route_secrets,
+    values_yaml,
+)
 
 BEGIN, END = "### Settings,", "### End of the settings."
 SCHEMA_LINE = "@schema "
@@ -128,7 +135,7 @@ def with_settings(text: str, model: type[Settings]) -> str:
 def schema(found: list[Entry], model: type[Settings], secrets: list[str]) -> dict[str, Any]:
     """Return values.schema.json. Unknown names are left to the templates, which say more.
 
-    `secrets` are the values that name Secrets; a route may have them too.
+    `secrets` are the values that name Secrets which a route may have too.
     """
     settings = {each.name: each for each in chart_values(model) if each.is_value}
     properties = {
@@ -165,7 +172,7 @@ def made(root: Path, model: type[Settings]) -> dict[Path, str]:
     values = with_settings((chart / "values.yaml").read_text(), model)
     found = entries(values)
     mounted = mounts(model, {each.path: each.default for one in found for each in one.children})
-    secrets = [mount["value"] for mount in mounted]
+    secrets = route_secrets(model)
     route_keys = {camel_case(variable): variable.lower() for variable in RouteKeys.declared}
     known = {
         "values": [entry.path for entry in found],

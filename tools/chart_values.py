@@ -191,6 +191,13 @@ def mounts(model: type[Settings], defaults: dict[str, Any]) -> list[dict[str, An
     return list(found.values())
 
 
+def route_secrets(model: type[Settings]) -> list[str]:
+    """Return the values that name Secrets with files, of those that a route may have."""
+    settings = model.declared.values()
+    named = (one.chart_key.partition(".")[0] for one in settings if one.per_route)
+    return [value for value in dict.fromkeys(named) if value]
+
+
 def values_yaml(model: type[Settings]) -> str:
     """Return the part of values.yaml that has the settings."""
     given = [each for each in chart_values(model) if each.is_value]

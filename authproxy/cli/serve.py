@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -39,6 +40,9 @@ from authproxy.server.processes.workers import Parent
 from authproxy.server.refusals import RefusedRequest
 from authproxy.settings import Settings
 
+if TYPE_CHECKING:
+    from authproxy.files.server_certificate import RotatingServerCertificate
+
 log = logging.getLogger(__name__)
 
 #: Seconds that a drain may take beyond delay and grace: refusals, the last telemetry.
@@ -64,6 +68,7 @@ def serve(settings: Settings, reread: Reread) -> int:
         try:
             sockets = _listen(settings, resources)
             metrics = listen_for_metrics(settings, resources)
+            certificate = _certificate(settings)
         except ListenError as error:
             log.error("Cannot listen", extra={"fields": {"Error": str(error)}})
             return 1
@@ -76,7 +81,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             with _stopped_by_signals(stop):
                 app = create_app(settings)
                 reload_on_request(requests, reread, app.extensions["authproxy"])
-                serve_process(app, sockets, stop, manager, metrics=metrics)
+                serve_process(app, sockets, stop, manager, metrics=metrics, certificate=certificate)
             return 0
         in_force = [settings]
         refused: list[dict[str, object]] = []
@@ -90,7 +95,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             services: Services = app.extensions["authproxy"]
             services.vital_threads.watch("parent channel", lambda: parent.alive)
             reload_on_request(requests, reread, services)
-            serve_process(app, sockets, stop, parent, metrics, share, siblings=parent)
+            serve_process(app, sockets, stop, parent, metrics, share, parent, certificate)
 
         def reload() -> bool:
             """Have workers that are forked from now on start with the present settings."""
@@ -126,11 +131,12 @@ def serve_process(
     metrics: MetricsPort = NO_METRICS_PORT,
     share: Share | None = None,
     siblings: ParentLink | None = None,
+    certificate: RotatingServerCertificate | None = None,
 ) -> None:
     """Serve the application in this process until stopped.
 
     `share` is this worker's part of the connections where others accept from the same
-    sockets, `siblings` gathers their reports.
+    sockets, `siblings` gathers their reports. With a `certificate` the sockets speak TLS.
     """
     services: Services = app.extensions["authproxy"]
     lifecycle = _Lifecycle(services, supervisor)
@@ -163,7 +169,10 @@ def serve_process(
             periodic=tuple(periodic),
         ),
         share=share,
+        tls=None if certificate is None else certificate.context,
     )
+    if certificate is not None:
+        services.vital_threads.start("TLS certificate", certificate.run)
     services.start()
     if supervisor.listens:
         lifecycle.report()
@@ -202,6 +211,23 @@ class _Lifecycle:
     def begin_drain(self) -> None:
         self._supervisor.stopping()
         self._services.begin_drain()
+
+
+def _certificate(settings: Settings) -> RotatingServerCertificate | None:
+    """Return the certificate to show, if one is set. Raises ListenError.
+
+    It is loaded before the fork, so that a worker that is forked while its files are half
+    replaced has one, and all accept each other's session tickets.
+    """
+    files = settings.tls_files
+    if files is None:
+        return None
+    from authproxy.files.server_certificate import RotatingServerCertificate, UnusableServerFile
+
+    try:
+        return RotatingServerCertificate(files)
+    except UnusableServerFile as error:  # replaced since the settings were read
+        raise ListenError(f"LISTENING_TLS_{error.part.upper()}_FILE: {error}") from None
 
 
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:

@@ -1,4 +1,7 @@
-"""What the kernel knows of a client's socket, and how it closes."""
+"""A client's socket: what crosses it, what the kernel knows of it, and how it closes.
+
+Connections read, write and end through this interface, which `tls_socket.py` has for TLS too.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,99 @@ import termios
 _RESET = struct.pack("ii", 1, 0)
 
 
-def has_unread_bytes(sock: socket.socket) -> bool:
-    """Tell whether the client has sent what was not read yet."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except OSError:  # nothing there, or the connection is gone
-        return False
+class CleartextRequest(ConnectionError):
+    """The client has sent HTTP where TLS is expected; what is sent to it goes out as it is."""
 
 
-def has_hung_up(sock: socket.socket) -> bool:
-    """Tell whether the client has ended both sides, or reset the connection."""
-    poll = select.poll()
-    poll.register(sock, 0)  # hang-ups and errors are reported in any case
-    return bool(poll.poll(0))
+class HandshakeFailed(ConnectionError):
+    """There will be no TLS connection; the message says why, in words of OpenSSL."""
 
 
-def unsent_bytes(sock: socket.socket) -> int:
-    """Return how many bytes the kernel holds for the client.
+class ClientSocket:
+    """A connected socket that never blocks, as it is.
 
-    It holds megabytes, and takes more only when a third has gone: a slow
-    reader shows here long before there is anything to send again.
+    The main loop's thread reads and closes; one thread at a time writes. Reading and writing
+    raise BlockingIOError where they have to wait, and else what sockets raise.
     """
-    with contextlib.suppress(OSError):
-        (queued,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-        return int(queued)
-    return 0
 
+    #: Whether requests can come: there is no handshake, or it is done.
+    established = True
 
-def reset_on_close(sock: socket.socket) -> None:
-    """Have close send a reset, which no client can take for the end of a body."""
-    with contextlib.suppress(OSError):  # a Unix socket knows no reset
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    #: Whether the client has shown the certificate that it needs, if it needs one.
+    is_identified = True
+
+    #: Whether there are bytes to read that the kernel no longer has.
+    has_decrypted_bytes = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        #: Kept, as what fails may close the socket before the poller forgets it.
+        self._number = sock.fileno()
+
+    def fileno(self) -> int:
+        return self._number
+
+    def kernel_events(self, wanted: int) -> int:
+        """Return the events of the kernel to wait for, to read or write what is wanted."""
+        return wanted
+
+    def possible(self, events: int) -> int:
+        """Return what is worth trying after these events of the kernel: to read, or to write."""
+        return events
+
+    def recv(self, most: int) -> bytes:
+        """Read some bytes; none once the client has ended."""
+        return self._socket.recv(most)
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Read what has come, and as much as there is room for."""
+        return self._socket.recv_into(buffer)
+
+    def send(self, data: memoryview | bytes) -> int:
+        """Return how many bytes were taken. Those that were not are to be sent next."""
+        return self._socket.send(data)
+
+    def end_sending(self) -> None:
+        """End the sending side in order. Where that has to wait, it is to be called again."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def discard(self, scratch: memoryview) -> int:
+        """Read what comes after `end_sending`, of whatever meaning."""
+        return socket.socket.recv_into(self._socket, scratch)
+
+    def has_unread_bytes(self) -> bool:
+        """Tell whether the client has sent what was not read yet."""
+        try:
+            return bool(self._peek())
+        except OSError:  # nothing there, or the connection is gone
+            return False
+
+    def _peek(self) -> bytes:
+        """Return the next byte that the kernel has. Raises OSError where it has none."""
+        return socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
+    def has_hung_up(self) -> bool:
+        """Tell whether the client has ended both sides, or reset the connection."""
+        poll = select.poll()
+        poll.register(self.fileno(), 0)  # hang-ups and errors are reported in any case
+        return bool(poll.poll(0))
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes the kernel holds for the client.
+
+        It holds megabytes, and takes more only when a third has gone: a slow
+        reader shows here long before there is anything to send again.
+        """
+        with contextlib.suppress(OSError):
+            (queued,) = struct.unpack("i", fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4)))
+            return int(queued)
+        return 0
+
+    def reset_on_close(self) -> None:
+        """Have close send a reset, which no client can take for the end of a body."""
+        with contextlib.suppress(OSError):  # a Unix socket knows no reset
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+    def close(self, *, in_order: bool) -> None:
+        """Close it; `in_order`: nothing is under way, and the client is told so where it can be."""
+        self._socket.close()

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from authproxy.server.client_socket import (
-    has_hung_up,
-    has_unread_bytes,
-    reset_on_close,
-    unsent_bytes,
-)
+from authproxy.server.client_socket import ClientSocket, HandshakeFailed
 from authproxy.server.exchange import CONTINUE, Address, ApplicationTask, Exchange, Site
 from authproxy.server.half_closed import HalfClosed
 from authproxy.server.hooks import Hooks
@@ -21,7 +15,12 @@ from authproxy.server.limits import Timeouts
 from authproxy.server.outbox import Disconnected, Outbox, OutboxStore
 from authproxy.server.poller import READ, WRITE, Poller
 from authproxy.server.progress import Pace, Stage, is_overdue
-from authproxy.server.refusals import Refusal, RefusedRequest, refusal_response
+from authproxy.server.refusals import (
+    CERTIFICATE_MISSING,
+    Refusal,
+    RefusedRequest,
+    refusal_response,
+)
 from authproxy.server.request_head import Request
 from authproxy.server.request_reader import HEAD_READ_BYTES, Ended, Intake, RequestReader
 from authproxy.server.threads import Dispatcher
@@ -67,7 +66,7 @@ class Connection:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: ClientSocket,
         client: Address,
         site: Site,
         shared: Shared,
@@ -84,6 +83,8 @@ class Connection:
         #: To be closed once all is sent: in order or, if the response is truncated, with a reset.
         self._closing = self._cut = False
         self._lingering = False
+        #: The end of the sending side waits for the socket to take it.
+        self._ending = False
         self._dropped = 0
         #: The client has ended its side: nothing more is to be read.
         self._half_closed: HalfClosed | None = None
@@ -113,6 +114,8 @@ class Connection:
             return Stage.WRITING
         if self._served or self._closing:
             return Stage.SERVED
+        if not self._socket.established:
+            return Stage.HANDSHAKE
         if self._reader.waits_for_room():
             return Stage.ROOM
         if self._reader.in_body:
@@ -146,14 +149,23 @@ class Connection:
 
     def has_unread_bytes(self) -> bool:
         """Whether the next request waits in the kernel already."""
-        return has_unread_bytes(self._socket)
+        return self._socket.has_unread_bytes()
 
     # The poller's side.
 
     def wants(self) -> int:
         """Return the events to wait for."""
+        return self._socket.kernel_events(self._wanted())
+
+    def can_read(self) -> bool:
+        return self._socket.has_decrypted_bytes and bool(self._wanted() & READ)
+
+    def _wanted(self) -> int:
+        """Return what it would do: read, write, or neither."""
         if self.closed:
             return 0
+        if self._ending:
+            return WRITE
         if self._lingering:
             return READ
         if self._outbox.pending or self._outbox.awaited:
@@ -166,14 +178,22 @@ class Connection:
 
     def on_events(self, events: int) -> None:
         """Read and write what the socket allows."""
+        events = self._socket.possible(events) & self._wanted()
         try:
-            if events & WRITE:
+            if self._ending:
+                self._end_sending()
+            elif events & WRITE:
                 self._outbox.flush()
                 if not (self._outbox.pending or self._outbox.awaited):
                     self._reading_pace = None
                 self._go_on()
             if events & READ:
                 self._read()
+        except HandshakeFailed as error:
+            fields = {"Client": self._client[0], "Problem": str(error)}
+            log.info("A TLS handshake failed.", extra={"fields": fields})
+            self._closing = True
+            self._linger()  # an alert is on its way, which a reset would destroy
         except OSError:
             self.close()
 
@@ -200,7 +220,7 @@ class Connection:
         if self._reading_pace is None:
             self._progress_at = time.monotonic()
             self._reading_pace = Pace(self._progress_at)
-            self._unsent = unsent_bytes(self._socket)
+            self._unsent = self._socket.unsent_bytes()
 
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
@@ -234,7 +254,7 @@ class Connection:
 
     def _client_ended(self) -> None:
         """Serve what has come before the end, unless the client has left altogether."""
-        if has_hung_up(self._socket):
+        if self._socket.has_hung_up():
             self.close()
             return
         # Set before `_served` is looked at: as above, one of the two sees the other.
@@ -268,6 +288,9 @@ class Connection:
             if request.refusal is not None:
                 self._refuse(request.refusal)
                 return
+            if not (self._socket.is_identified or self._is_probe(request)):
+                self._refuse(CERTIFICATE_MISSING)
+                return
             if request.dropped:
                 self._shared.hooks.on_dropped(request.dropped, self._client[0])
             if not request.has_body:
@@ -289,6 +312,10 @@ class Connection:
                 return False
             request.admitted = outcome
         return True
+
+    def _is_probe(self, request: Request) -> bool:
+        is_probe = self._shared.hooks.is_probe
+        return is_probe is not None and is_probe(request.command, request.request_uri)
 
     def _begin_body(self, request: Request) -> None:
         self._reader.begin_body(request)
@@ -408,12 +435,14 @@ class Connection:
             return
         if stage in (Stage.HEAD, Stage.BODY):
             log.info("Closed a connection with half a request.", extra=fields)
+        if stage is Stage.HANDSHAKE:
+            log.info("Closed a connection without a whole TLS handshake.", extra=fields)
         self.close()
 
     def _note_what_is_read(self, now: float) -> None:
         """Note how much the client has read of what the kernel holds for it."""
         self._note_wait()
-        unsent = unsent_bytes(self._socket)
+        unsent = self._socket.unsent_bytes()
         if unsent != self._unsent:
             self.pace.moved += max(0, self._unsent - unsent)
             self._unsent, self._progress_at = unsent, now
@@ -423,12 +452,20 @@ class Connection:
         self._progress_at = time.monotonic()
         self._reading_pace = Pace(self._progress_at)
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self._end_sending()
         except OSError:
             self.close()
 
+    def _end_sending(self) -> None:
+        try:
+            self._socket.end_sending()
+        except BlockingIOError:
+            self._ending = True
+        else:
+            self._ending = False
+
     def _drop(self) -> None:
-        count = self._socket.recv_into(self._shared.intake.bodies.scratch)
+        count = self._socket.discard(self._shared.intake.bodies.scratch)
         self._dropped += count
         self._progress_at = time.monotonic()
         if not count or self._dropped > LINGER_BYTES:
@@ -444,13 +481,14 @@ class Connection:
     def cut(self) -> None:
         """Close with a reset, so that the client sees a truncated response."""
         if not self.closed:
-            reset_on_close(self._socket)
+            self._socket.reset_on_close()
         self.close()
 
     def close(self) -> None:
         """Close the socket, and cancel what is done for the client."""
         if self.closed:
             return
+        in_order = self.stage is Stage.IDLE
         self.closed = True
         self._shared.poller.remove(self)
         self._outbox.close()
@@ -461,5 +499,5 @@ class Connection:
             self._reader.close()
             if self._request is not None:
                 self._request.close()
-        self._socket.close()
+        self._socket.close(in_order=in_order)
         self._shared.forget(self)

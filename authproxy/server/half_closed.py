@@ -6,9 +6,7 @@ of a client that has left responds with a reset.
 
 from __future__ import annotations
 
-import socket
-
-from authproxy.server.client_socket import has_hung_up
+from authproxy.server.client_socket import ClientSocket
 from authproxy.server.exchange import Exchange
 from authproxy.server.outbox import Disconnected
 
@@ -21,7 +19,7 @@ _LATER_PROBES = 4
 class HalfClosed:
     """Finds out whether such a client is there. Used by the main loop's thread."""
 
-    def __init__(self, sock: socket.socket, now: float) -> None:
+    def __init__(self, sock: ClientSocket, now: float) -> None:
         """`now` is monotonic, as all times here."""
         self._socket = sock
         self._since = now
@@ -34,7 +32,7 @@ class HalfClosed:
         the client counts as gone when it has taken no byte for `patience` seconds, the last one
         at `taken_at`.
         """
-        if has_hung_up(self._socket):
+        if self._socket.has_hung_up():
             return True
         if not served.may_probe:
             return now - max(self._since, taken_at) > patience

@@ -44,7 +44,7 @@ class Timeouts:
     #: more, so that its next request never crosses our closing.
     idle: float = 330
 
-    #: Without a byte within a request; also for a whole head.
+    #: Without a byte within a request; also for a whole head, or a TLS handshake.
     request: float = 60
 
     #: From the end of a head to the end of its body. Time in which the server did

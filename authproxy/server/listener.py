@@ -86,6 +86,9 @@ class Listener:
         while at_once and self._has_room() and self._accept():
             at_once -= 1
 
+    def can_read(self) -> bool:
+        return False
+
     def drain(self) -> None:
         """From now on accept whatever comes."""
         self._draining = True

@@ -15,6 +15,7 @@ from waitress.adjustments import Adjustments
 from authproxy.http1.memory_body import BodyMemory
 from authproxy.server.balance import Share
 from authproxy.server.budget import Budget, Pool
+from authproxy.server.client_socket import ClientSocket
 from authproxy.server.connection import Connection, Shared
 from authproxy.server.connections import Connections
 from authproxy.server.exchange import Address, Site
@@ -34,6 +35,7 @@ from authproxy.server.progress import Stage
 from authproxy.server.request_body import BodyStore
 from authproxy.server.request_reader import Intake
 from authproxy.server.threads import Dispatcher, OverloadLog
+from authproxy.server.tls_socket import ContextSource, TLSSocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -96,17 +98,20 @@ class Server:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         hooks: Hooks = Hooks(),  # noqa: B008 - it is frozen
         share: Share | None = None,
+        tls: ContextSource | None = None,
         is_main: bool = True,
     ) -> None:
         """Serve `application` on `sockets`, which listen already, until `stop` is requested.
 
         `share` is this worker's part of the connections where others accept from the same
-        sockets. Only the log of one that `is_main` has its drain and its end.
+        sockets. With `tls` all clients speak TLS. Only the log of one that `is_main` has its
+        drain and its end.
         """
         self._stop = stop
         self._limits = limits
         self._hooks = hooks
         self._share = share
+        self._tls = tls
         self._is_main = is_main
         self._draining = False
         self._next_tick = 0.0
@@ -122,7 +127,11 @@ class Server:
             overload,
         )
         # Nothing of our own in responses, and X-Forwarded-* pass on as they came.
-        adjustments = Adjustments(ident=None, clear_untrusted_proxy_headers=False)
+        adjustments = Adjustments(
+            ident=None,
+            clear_untrusted_proxy_headers=False,
+            url_scheme="https" if tls else "http",
+        )
         bodies = BodyStore.of(limits.body_bytes, BodyMemory(), buffered)
         self._shared = Shared(
             timeouts=timeouts,
@@ -199,7 +208,8 @@ class Server:
 
     def _accepted(self, listener: Listener, sock: socket.socket, client: Address) -> None:
         site = self._sites[listener]
-        self._connections.add(Connection(sock, client, site, self._shared))
+        one = TLSSocket(sock, self._tls) if self._tls else ClientSocket(sock)
+        self._connections.add(Connection(one, client, site, self._shared))
 
     def _loop(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
         """Run the main loop until the condition holds; False if time ran out first."""
@@ -237,7 +247,7 @@ class Server:
         for connection in self._connections:
             new = not connection.has_sent
             expected = new and time.monotonic() - connection.made_at < _FIRST_REQUEST_SECONDS
-            idle = connection.stage is Stage.IDLE and not expected
+            idle = connection.stage in (Stage.HANDSHAKE, Stage.IDLE) and not expected
             if idle and not connection.has_unread_bytes():
                 connection.close()
         return not len(self._connections)

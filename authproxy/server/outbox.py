@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 
 from authproxy.server.budget import Budget, Pool, no_callback
+from authproxy.server.client_socket import ClientSocket
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Outbox:
     """
 
     def __init__(
-        self, sock: socket.socket, store: OutboxStore, on_change: Callable[[], None]
+        self, sock: ClientSocket, store: OutboxStore, on_change: Callable[[], None]
     ) -> None:
         """`on_change` is called by a thread that has left bytes for `flush`."""
         self._socket = sock

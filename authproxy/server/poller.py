@@ -11,6 +11,7 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ class Watched(Protocol):
     def wants(self) -> int:
         """Return the events to wait for; none once it is closed."""
 
+    def can_read(self) -> bool:
+        """Tell whether it wants to read what is no longer in the kernel, which so has no event."""
+
     def on_events(self, events: int) -> None:
         """Handle events."""
 
@@ -46,6 +50,8 @@ class Poller:
         self._selector = selectors.DefaultSelector()
         self._watched: set[Watched] = set()
         self._notified: deque[Watched] = deque()
+        #: Those that can read without an event.
+        self._readable: set[Watched] = set()
         self._woken = False
         self._wake_end, self._waker = socket.socketpair()
         for end in (self._wake_end, self._waker):
@@ -67,6 +73,8 @@ class Poller:
 
     def update(self, watched: Watched) -> None:
         """Register the events that it wants, if these have changed."""
+        if watched.can_read():
+            self._readable.add(watched)
         wanted, had = watched.wants(), watched.interest
         if wanted == had:
             return
@@ -94,9 +102,12 @@ class Poller:
 
     def poll(self, seconds: float) -> None:
         """Wait for events and notifications, `seconds` at most, and call the handlers."""
-        for key, events in self._selector.select(max(0.0, seconds)):
-            watched: Watched | None = key.data
-            if watched is None:
+        readable, self._readable = self._readable, set()
+        for watched in readable:
+            if watched.can_read():
+                self.deal_with(watched, partial(watched.on_events, READ))
+        for key, events in self._selector.select(0 if self._readable else max(0.0, seconds)):
+            if (watched := key.data) is None:
                 self._wake_end.recv(64)
             elif watched.interest:  # else it was closed by a handler before
                 try:

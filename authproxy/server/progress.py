@@ -17,6 +17,8 @@ GRACE_SECONDS = 3.0
 class Stage(Enum):
     """What a connection waits for."""
 
+    #: The client has to do its part of a TLS handshake.
+    HANDSHAKE = auto()
     #: The client may send a request.
     IDLE = auto()
     #: The client has to send the rest of a head, or of a body.
@@ -33,8 +35,8 @@ class Stage(Enum):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the client has to go on with a head, a body or a response."""
-        return self in (Stage.HEAD, Stage.BODY, Stage.WRITING)
+        """Whether the client has to go on with a handshake, a head, a body or a response."""
+        return self in (Stage.HANDSHAKE, Stage.HEAD, Stage.BODY, Stage.WRITING)
 
 
 def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts) -> bool:
@@ -45,7 +47,7 @@ def is_overdue(stage: Stage, silence: float, lasting: float, timeouts: Timeouts)
     """
     if stage is Stage.IDLE:
         return silence > timeouts.idle
-    if stage is Stage.HEAD:
+    if stage in (Stage.HANDSHAKE, Stage.HEAD):
         return max(silence, lasting) > timeouts.request
     if stage is Stage.BODY:
         return silence > timeouts.request or lasting > timeouts.body

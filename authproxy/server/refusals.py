@@ -12,6 +12,7 @@ from authproxy.errors import (
     CodingNotImplemented,
     RequestError,
     RequestHeaderTooLarge,
+    Unauthorized,
 )
 
 #: Why a request is rejected, as its client sees it.
@@ -40,6 +41,8 @@ def malformed(message: str = "The request is not valid HTTP/1.1.") -> Refusal:
 HEADER_TOO_LARGE = RequestHeaderTooLarge(
     "The header is larger than MAX_REQUEST_HEADER_BYTES allows."
 )
+HTTPS_EXPECTED = malformed("This port speaks HTTPS: use https:// for its URL.")
+CERTIFICATE_MISSING = Unauthorized("The client has to show a certificate, and has shown none.")
 CODING_NOT_IMPLEMENTED = CodingNotImplemented("The only Transfer-Encoding understood is chunked.")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -17,6 +16,7 @@ from authproxy.http1.memory_body import (
     not_kept,
 )
 from authproxy.server.budget import Account, Budget
+from authproxy.server.client_socket import ClientSocket
 from authproxy.server.refusals import Refusal, malformed
 
 #: Read at a time: what goes straight to where it stays, and what is looked at first. Of
@@ -89,7 +89,7 @@ class RequestBody:
             data = data[: self._length - self._received]
         return self._take_in(data) if data and self._has_room(len(data)) else 0
 
-    def receive_from(self, sock: socket.socket) -> int:
+    def receive_from(self, sock: ClientSocket) -> int:
         """Read what has come, up to some bound; return how many bytes that was.
 
         None, if the sender has ended or if it is starved. Raises what sockets raise.
@@ -122,7 +122,7 @@ class RequestBody:
         self.starved = not self._account.take(size)
         return not self.starved
 
-    def _receive_into(self, part: memoryview, sock: socket.socket, content: MemoryBody) -> int:
+    def _receive_into(self, part: memoryview, sock: ClientSocket, content: MemoryBody) -> int:
         count, most = 0, len(part)
         try:
             with part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from waitress.adjustments import Adjustments
 
 from authproxy.server.budget import Account, Budget, no_callback
+from authproxy.server.client_socket import CleartextRequest, ClientSocket
 from authproxy.server.progress import Pace
-from authproxy.server.refusals import Refusal
+from authproxy.server.refusals import HTTPS_EXPECTED, Refusal
 from authproxy.server.request_body import BodyStore, RequestBody
 from authproxy.server.request_head import KEPT_FIELDS, HeadBuffer, Request
 
@@ -41,7 +41,7 @@ class Intake:
 class RequestReader:
     """Reads one request at a time. Raises what sockets raise, and Ended."""
 
-    def __init__(self, sock: socket.socket, intake: Intake, on_room: Callable[[], None]) -> None:
+    def __init__(self, sock: ClientSocket, intake: Intake, on_room: Callable[[], None]) -> None:
         """`on_room` is called, from any thread, when there may be room for what has to wait."""
         self._socket = sock
         self._intake = intake
@@ -52,6 +52,8 @@ class RequestReader:
         self._long_head: bytes | None = None
         self._head_room: Account | None = None
         self._head_bytes = 0
+        #: Why nothing that comes is read as a request.
+        self._refusal: Refusal | None = None
         #: When the last byte came, and how fast the head or body comes.
         self.read_at = time.monotonic()
         self.pace = Pace(self.read_at)
@@ -96,7 +98,13 @@ class RequestReader:
             if not self.take_head_room():
                 return
             room = HEAD_READ_BYTES
-        data = self._socket.recv(room if room < HEAD_READ_BYTES else HEAD_READ_BYTES)
+        try:
+            data = self._socket.recv(room if room < HEAD_READ_BYTES else HEAD_READ_BYTES)
+        except BlockingIOError:  # a handshake, or half a record
+            return
+        except CleartextRequest:
+            self._refusal = HTTPS_EXPECTED
+            return
         if not data:
             raise Ended
         self.read_at = now = time.monotonic()
@@ -122,6 +130,8 @@ class RequestReader:
 
         A head of very many fields is read only `at_length`; until then, it `is_costly`.
         """
+        if self._refusal is not None:
+            return self._refusal
         head, self._long_head = self._long_head or self._input.next_head(), None
         if not isinstance(head, bytes):
             return head

@@ -8,13 +8,16 @@ import stat
 from collections.abc import Iterator
 from grp import getgrnam
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from authproxy.errors import Fault
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived, rule
 from authproxy.settings.declared import Declared
 from authproxy.settings.kinds import FilePath, Integer, Kind, Number, Text
 from authproxy.settings.rules import Draft
+
+if TYPE_CHECKING:
+    from authproxy.files.server_certificate import ServerFiles
 
 #: Bytes of a Unix socket's path: sun_path without its final NUL (unix(7)).
 _MAX_SOCKET_PATH = 107
@@ -98,6 +101,33 @@ class ServingSettings(Declared, group=Group.SERVING):
         needs=listening_socket,
         only_serve=True,
     )
+    listening_tls_certificate_file = Setting(
+        FilePath(),
+        None,
+        "PEM file of the certificate, with its chain, that clients are shown: the proxied port "
+        "then speaks HTTPS alone, TLS 1.2 and 1.3. A replaced file is used from the next "
+        "connection on.",
+        unset="plain HTTP",
+        only_serve=True,
+        chart_key="listeningTls.certificateKey",
+    )
+    listening_tls_key_file = Setting(
+        FilePath(private=True),
+        None,
+        "PEM file of its private key, where the certificate's file does not hold it.",
+        needs=listening_tls_certificate_file,
+        only_serve=True,
+        chart_key="listeningTls.privateKeyKey",
+    )
+    listening_tls_client_ca_file = Setting(
+        FilePath(),
+        None,
+        "PEM file of certificate authorities: a client has to show a certificate of one of them. "
+        "Without one only /health and /ready respond, for probes; all else gets 401.",
+        needs=listening_tls_certificate_file,
+        only_serve=True,
+        chart_key="listeningTls.clientCaKey",
+    )
     workers = Setting(
         Integer(1, 256),
         1,
@@ -110,6 +140,20 @@ class ServingSettings(Declared, group=Group.SERVING):
         32,
         "Threads in each process: requests that it works on at the same time.",
     )
+
+    @property
+    def tls_files(self) -> ServerFiles | None:
+        """The files of the certificate to show; None where the port speaks plain HTTP."""
+        if self.listening_tls_certificate_file is None:
+            return None
+        # Here and not above: cryptography takes a while to load, and few need it.
+        from authproxy.files.server_certificate import ServerFiles
+
+        return ServerFiles(
+            self.listening_tls_certificate_file,
+            self.listening_tls_key_file,
+            self.listening_tls_client_ca_file,
+        )
 
     @property
     def socket_group(self) -> int | None:
@@ -149,6 +193,20 @@ class ServingSettings(Declared, group=Group.SERVING):
         if problem:
             hint = "Name a path in an existing directory that authproxy may write to."
             yield draft.fault(ServingSettings.listening_socket, problem, hint)
+
+    @rule(per_route=False)
+    def usable_tls_files(self, draft: Draft) -> Iterator[Fault]:
+        """Certificate, private key and the clients' authorities load, and belong together."""
+        files = self.tls_files
+        if files is None:
+            return
+        from authproxy.files.server_certificate import UnusableServerFile, load_server_certificate
+
+        try:
+            load_server_certificate(files)
+        except UnusableServerFile as error:
+            one = draft.settings.declared[f"LISTENING_TLS_{error.part.upper()}_FILE"]
+            yield draft.fault(one, str(error), error.hint)
 
     @rule(per_route=False)
     def usable_group(self, draft: Draft) -> Iterator[Fault]:

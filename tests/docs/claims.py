@@ -47,6 +47,16 @@ SECURITY: dict[str, str] = {
         "e2e/test_secrets.py::test_no_command_prints_a_secret"
     ),
     # What it does not protect.
+    "The proxied port speaks plain HTTP unless": (
+        "e2e/test_listening_tls.py::test_plain_http_is_told_to_speak_https "
+        "e2e/test_listening_tls.py::test_what_is_neither_is_closed "
+        "e2e/test_listening_tls.py::test_tls_1_1_is_refused "
+        "e2e/test_listening_tls.py::test_a_client_has_to_show_a_certificate_of_the_authority"
+    ),
+    "| listens on the network to callers' tokens": (
+        "e2e/test_listening_tls.py::test_plain_http_is_told_to_speak_https "
+        "e2e/test_listening_tls.py::test_tls_1_1_is_refused"
+    ),
     "A file with a secret that every user": (
         "unit/settings/test_secret_files.py::test_a_file_that_others_can_read_or_change_is_open "
         "e2e/test_admission.py::test_a_file_of_tokens_that_everybody_can_read_is_warned_of"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class Serving:
         timeouts: Timeouts | None = None,
         host: str = "127.0.0.1",
         urgent: frozenset[str] = frozenset(),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         #: Method, target and status of the requests that no application saw.
         self.refused: list[tuple[str, str, int]] = []
@@ -61,6 +63,7 @@ class Serving:
                 begin_drain=self.lifecycle.begin_drain,
                 refuse=self.lifecycle.refuse,
             ),
+            tls=None if tls is None else lambda: tls,
         )
         self._thread = threading.Thread(target=server.run)
 

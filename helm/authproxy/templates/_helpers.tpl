@@ -78,6 +78,11 @@ true
 {{- if not .Values.listeningSocket }}true{{ end }}
 {{- end }}
 
+{{/* "HTTPS" where clients are shown a certificate, else "HTTP". */}}
+{{- define "authproxy.scheme" -}}
+{{- if hasKey (include "authproxy.settings" . | fromJson) "LISTENING_TLS_CERTIFICATE_FILE" }}HTTPS{{ else }}HTTP{{ end }}
+{{- end }}
+
 {{/* A probe: what the values say, and a request for the path unless they have a handler. */}}
 {{- define "authproxy.probe" -}}
 {{- $root := index . 0 }}
@@ -85,7 +90,11 @@ true
 {{- $path := index . 2 }}
 {{- if not (or $probe.httpGet $probe.exec $probe.tcpSocket $probe.grpc) }}
 {{- if include "authproxy.hasPort" $root }}
-{{- $probe = merge (dict "httpGet" (dict "path" $path "port" "http")) $probe }}
+{{- $handler := dict "path" $path "port" "http" }}
+{{- if eq (include "authproxy.scheme" $root) "HTTPS" }}
+{{- $_ := set $handler "scheme" "HTTPS" }}
+{{- end }}
+{{- $probe = merge (dict "httpGet" $handler) $probe }}
 {{- else }}
 {{- $probe = merge (dict "exec" (dict "command" (list "healthcheck" $path))) $probe }}
 {{- end }}

@@ -16,6 +16,7 @@ from tests.support.identity import identity_settings
 from tests.support.probes import SCRIPT
 from tests.support.probes import healthcheck as check
 from tests.support.process import ProxyProcess, free_port
+from tests.support.tls_client import Certificates
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,15 @@ def test_a_healthy_proxy_is_found_on_a_unix_socket(launch: Launch, tmp_path: Pat
     path = tmp_path / "socket"
     launch(unix_socket=path)
     assert check({"LISTENING_SOCKET": str(path)})[0] == 0
+
+
+def test_a_healthy_proxy_is_found_behind_tls(launch: Launch, tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    path = tmp_path / "socket"
+    launch(ready=False, unix_socket=path, **certificates.settings)
+    here = {"LISTENING_SOCKET": str(path)}
+    assert check({**here, **certificates.settings})[0] == 0
+    assert check(here)[0] == 0  # the certificate may be in a settings file
 
 
 def test_a_healthy_proxy_is_found_by_its_settings_file(

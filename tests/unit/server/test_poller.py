@@ -18,6 +18,8 @@ class Peer:
         self.wanted = READ
         self.events: list[str] = []
         self.closed = False
+        #: Bytes to read that are no longer in the kernel.
+        self.kept = 0
         self._socket = sock
         self._poller = poller
         poller.add(self)
@@ -28,7 +30,11 @@ class Peer:
     def wants(self) -> int:
         return 0 if self.closed else self.wanted
 
+    def can_read(self) -> bool:
+        return self.kept > 0 and bool(self.wants() & READ)
+
     def on_events(self, events: int) -> None:
+        self.kept -= bool(self.kept)
         if events & READ:
             self.events.append("read")
         if events & WRITE:
@@ -165,3 +171,28 @@ def test_a_bug_with_one_ends_that_one_alone(
         logging.ERROR,
         "Unexpected error with a connection.",
     )
+
+
+def test_what_is_no_longer_in_the_kernel_is_read_without_an_event(
+    poller: Poller, pair: tuple[Peer, socket.socket]
+) -> None:
+    peer, _ = pair
+    peer.kept = 2
+    poller.update(peer)
+    for _ in range(3):
+        poller.poll(0)
+    assert peer.events == ["read", "read"]
+
+
+def test_what_is_kept_waits_while_nothing_is_wanted(
+    poller: Poller, pair: tuple[Peer, socket.socket]
+) -> None:
+    peer, _ = pair
+    peer.kept, peer.wanted = 1, 0
+    poller.update(peer)
+    poller.poll(0)
+    assert peer.events == []
+    peer.wanted = READ
+    poller.update(peer)
+    poller.poll(0)
+    assert peer.events == ["read"]

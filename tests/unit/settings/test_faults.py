@@ -14,6 +14,7 @@ from authproxy.errors import Fault, SettingsError
 from authproxy.settings import load_settings
 from tests.support.callers import write_keys
 from tests.support.client_certificates import ClientAuthority
+from tests.support.tls_client import Certificates
 
 MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
 APPLICATION = {
@@ -545,3 +546,22 @@ def test_a_forward_proxy_that_is_one_or_is_not_used_is_none(environ):
 def test_a_wrong_value_is_not_also_blamed_for_being_one_too_many():
     fault = only_fault({**MINIMAL, "INGESTION_URL": "https://a.example.com"})
     assert "no path" in fault.problem
+
+
+def test_tls_files_that_do_not_belong_together(tmp_path: Path) -> None:
+    one, other = Certificates(tmp_path), tmp_path / "other"
+    other.mkdir()
+    Certificates(other)
+    found = only_fault(
+        {**MINIMAL, **one.settings, "LISTENING_TLS_KEY_FILE": str(other / "tls.key")}
+    )
+    assert found.setting == "LISTENING_TLS_KEY_FILE"
+    assert found.problem == "the private key does not belong to the certificate"
+    assert faults({**MINIMAL, **one.settings}) == []
+
+
+@pytest.mark.parametrize("variable", ["LISTENING_TLS_KEY_FILE", "LISTENING_TLS_CLIENT_CA_FILE"])
+def test_tls_files_without_a_certificate(tmp_path: Path, variable: str) -> None:
+    found = only_fault({**MINIMAL, variable: str(Certificates(tmp_path).authority)})
+    assert found.setting == variable
+    assert found.problem == "there is no LISTENING_TLS_CERTIFICATE_FILE"

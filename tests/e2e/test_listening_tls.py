@@ -1,0 +1,327 @@
+"""LISTENING_TLS_*: HTTPS on the proxied port."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.conftest import Launch
+from tests.support import actions
+from tests.support.process import ProxyProcess
+from tests.support.tls_client import Certificates, TLSClient, organization
+from tests.support.upstream import Upstream
+from tests.support.wire import DEADLINE, Client, Response, chunks, message
+
+BIG = os.urandom(1024) * 10 * 1024
+
+
+def start(launch: Launch, settings: dict[str, str], client: ssl.SSLContext) -> ProxyProcess:
+    """Start a proxy with TLS, and wait until it is ready."""
+    proxy = launch(ready=False, **settings)
+    give_up = time.monotonic() + DEADLINE
+    while get(proxy, client, "/ready").status != 200:
+        assert time.monotonic() < give_up, proxy.log
+    return proxy
+
+
+def get(proxy: ProxyProcess, context: ssl.SSLContext, target: str) -> Response:
+    with TLSClient(proxy.address, context) as client:
+        return client.ask(message(f"GET {target}"))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def tls(certificates: Certificates) -> ssl.SSLContext:
+    return certificates.client_context()
+
+
+@pytest.fixture(scope="module")
+def shared(
+    launch_for_module: Launch, certificates: Certificates, tls: ssl.SSLContext
+) -> ProxyProcess:
+    settings = {"MAX_REQUEST_HEADER_BYTES": "65536", **certificates.settings}
+    return start(launch_for_module, settings, tls)
+
+
+@pytest.fixture
+def client(shared: ProxyProcess, target: Upstream, tls: ssl.SSLContext) -> Iterator[TLSClient]:
+    with TLSClient(shared.address, tls) as client:
+        yield client
+
+
+def test_requests_are_forwarded_one_after_the_other(client: TLSClient, target: Upstream) -> None:
+    for number in range(3):
+        target.respond(actions.answer(200, body=b"answer %d" % number))
+        response = client.ask(message("POST /api/v1/write", body=b"body %d" % number))
+        assert (response.status, response.body) == (200, b"answer %d" % number)
+    assert [request.body for request in target.requests] == [b"body 0", b"body 1", b"body 2"]
+    assert client.tls.version() == "TLSv1.3"
+
+
+def test_ten_megabytes_pass_both_ways(client: TLSClient, target: Upstream) -> None:
+    target.respond(actions.answer(200, body=BIG))
+    response = client.ask(message("POST /upload", body=BIG))
+    assert hashlib.sha256(response.body).digest() == hashlib.sha256(BIG).digest()
+    assert hashlib.sha256(target.only().body).digest() == hashlib.sha256(BIG).digest()
+
+
+def test_a_chunked_body_of_megabytes_passes(client: TLSClient, target: Upstream) -> None:
+    body = chunks(*(BIG[at : at + 60_000] for at in range(0, 2_000_000, 60_000)))
+    raw = message("POST /upload", "Transfer-Encoding: chunked", body=body)
+    assert client.ask(raw).status == 200
+    assert target.only().body == BIG[:2_040_000]
+
+
+def test_a_reader_that_is_slow_gets_all_of_it(client: TLSClient, target: Upstream) -> None:
+    target.respond(actions.answer(200, body=BIG))
+    client.send(message("GET /download"))
+    target.wait_for_requests(1)
+    response = client.receive_head()
+    seen = hashlib.sha256()
+    for piece in client.body_of(response):
+        seen.update(piece)
+    assert seen.digest() == hashlib.sha256(BIG).digest()
+
+
+@pytest.mark.parametrize("size", [100, 8191, 8192, 8193, 16384, 40_000])
+def test_a_head_that_is_longer_than_one_read_needs_no_further_byte(
+    client: TLSClient, target: Upstream, size: int
+) -> None:
+    """A record is decrypted as a whole: the kernel has no event for the rest of it."""
+    response = client.ask(message("GET /x", b"X-Long: " + b"a" * size))
+    assert response.status == 200
+    assert target.only().one("X-Long") == "a" * size
+
+
+def test_requests_in_one_record_are_all_responded_to(client: TLSClient, target: Upstream) -> None:
+    client.send(message("GET /1") + message("POST /2", body=b"x" * 9000) + message("GET /3"))
+    assert [client.receive().status for _ in range(3)] == [200, 200, 200]
+    assert [request.target for request in target.requests] == [b"/1", b"/2", b"/3"]
+
+
+def test_the_end_of_a_response_is_told_by_close_notify(client: TLSClient, target: Upstream) -> None:
+    target.respond(actions.answer(200, body=BIG[:100_000]))
+    response = client.ask(message("GET /x HTTP/1.0"))
+    assert response.body == BIG[:100_000]
+    client.tls.suppress_ragged_eofs = False
+    assert client.tls.recv(1) == b""  # raises SSLEOFError without close_notify
+
+
+def test_a_truncated_response_has_no_close_notify(client: TLSClient, target: Upstream) -> None:
+    head = actions.head(200, "Transfer-Encoding: chunked")
+    target.respond(actions.then_cut(head, b"4\r\nhalf\r\n"))
+    client.tls.suppress_ragged_eofs = False
+    client.send(message("GET /x HTTP/1.0"))
+    response = client.receive_head()
+    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+        list(client.body_of(response))
+
+
+def test_alpn_is_http_1_1(shared: ProxyProcess, certificates: Certificates) -> None:
+    context = certificates.client_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with TLSClient(shared.address, context) as client:
+        assert client.tls.selected_alpn_protocol() == "http/1.1"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_1_2_and_1_3_are_spoken(
+    shared: ProxyProcess, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    context = certificates.client_context()
+    context.minimum_version = context.maximum_version = version
+    assert get(shared, context, "/health").status == 200
+
+
+def test_tls_1_1_is_refused(shared: ProxyProcess, certificates: Certificates) -> None:
+    context = certificates.client_context()
+    context.set_ciphers("ALL:@SECLEVEL=0")  # else this side would refuse it by itself
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    mark = shared.mark()
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+        TLSClient(shared.address, context)
+    line = shared.wait_for_event("A TLS handshake failed.", after=mark)
+    assert line["Problem"] == "unsupported protocol"
+
+
+@pytest.mark.parametrize("start", ["GET /", "OPTIONS *", "POST /api/v1/write", "CONNECT a:1"])
+def test_plain_http_is_told_to_speak_https(
+    shared: ProxyProcess, target: Upstream, start: str
+) -> None:
+    with Client(shared.address) as plain:
+        response = plain.ask(message(start, body=b"x" * 100_000))
+        assert response.status == 400
+        assert json.loads(response.body) == {
+            "code": "BadRequest",
+            "message": "This port speaks HTTPS: use https:// for its URL.",
+        }
+        assert plain.is_closed_by_peer()
+    assert target.requests == []
+
+
+def test_what_is_neither_is_closed(shared: ProxyProcess, target: Upstream) -> None:
+    with Client(shared.address) as other:
+        other.send(b"\0\1\2\3" * 100)
+        other.stream.fill()
+        assert other.is_closed_by_peer()
+    assert target.requests == []
+
+
+def test_half_handshakes_hold_nobody(
+    shared: ProxyProcess, target: Upstream, tls: ssl.SSLContext
+) -> None:
+    hello = client_hello(tls)
+    with ExitStack() as stack:
+        for number in range(100):
+            half = stack.enter_context(Client(shared.address))
+            half.send(hello[: number % len(hello)])
+        assert get(shared, tls, "/x").status == 200
+
+
+def client_hello(context: ssl.SSLContext) -> bytes:
+    """Return what a client sends first."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        connection.do_handshake()
+    return outgoing.read()
+
+
+def test_a_handshake_may_come_byte_by_byte(
+    shared: ProxyProcess, target: Upstream, tls: ssl.SSLContext
+) -> None:
+    """Each byte wakes the server alone, which has no whole record."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = tls.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with Client(shared.address) as slow:
+
+        def drip() -> None:
+            for byte in outgoing.read():
+                slow.send(bytes([byte]))
+
+        while True:
+            try:
+                connection.do_handshake()
+            except ssl.SSLWantReadError:
+                drip()
+                incoming.write(slow.sock.recv(65536))
+            else:
+                break
+        connection.write(message("GET /x"))
+        drip()
+        seen = b""
+        while not seen:
+            try:
+                seen = connection.read()
+            except ssl.SSLWantReadError:
+                incoming.write(slow.sock.recv(65536))
+        assert seen.startswith(b"HTTP/1.1 200")
+
+
+def test_curl_speaks_to_it(
+    shared: ProxyProcess, target: Upstream, certificates: Certificates, tmp_path: Path
+) -> None:
+    sent, got = tmp_path / "sent", tmp_path / "got"
+    sent.write_bytes(BIG)
+    target.respond(actions.answer(200, body=BIG))
+    command = ["curl", "-sS", "--fail", "--cacert", certificates.authority, "-o", got]
+    command += ["--data-binary", f"@{sent}", f"https://localhost:{shared.port}/upload"]
+    subprocess.run([*command, "-4"], check=True, timeout=DEADLINE)
+    assert got.read_bytes() == BIG
+    assert target.only().body == BIG
+
+
+def test_a_replaced_certificate_is_shown_without_a_restart(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path)
+    context = certificates.client_context()
+    proxy = start(launch, certificates.settings, context)
+    with TLSClient(proxy.address, context) as before:
+        assert organization(before) == "first"
+        mark = proxy.mark()
+        certificates.key.write_bytes(b"half")
+        line = proxy.wait_for_event("New TLS certificate cannot be used", after=mark)
+        assert line["Setting"] == "LISTENING_TLS_KEY_FILE"
+        with TLSClient(proxy.address, context) as meanwhile:
+            assert organization(meanwhile) == "first"
+        certificates.issue("second")
+        proxy.wait_for_event("New TLS certificate in use", after=mark)
+        with TLSClient(proxy.address, context) as after:
+            assert organization(after) == "second"
+            assert after.ask(message("GET /x")).status == 200
+        # A connection goes on with what it began with.
+        assert before.ask(message("GET /x")).status == 200
+
+
+def test_a_client_has_to_show_a_certificate_of_the_authority(
+    launch: Launch, target: Upstream, certificates: Certificates, tmp_path: Path
+) -> None:
+    ours, others = trustme.CA(), trustme.CA()
+    authority = tmp_path / "clients.crt"
+    ours.cert_pem.write_to_path(str(authority))
+    nobody = certificates.client_context()
+    settings = {**certificates.settings, "LISTENING_TLS_CLIENT_CA_FILE": str(authority)}
+    proxy = start(launch, settings, nobody)  # probes show none
+    with TLSClient(proxy.address, certificates.client_context(ours)) as client:
+        assert client.ask(message("GET /x")).status == 200
+        assert client.ask(message("POST /x", body=b"body")).status == 200
+    assert len(target.requests) == 2
+    for request in (message("GET /x"), message("POST /x", body=b"b"), message("POST /health")):
+        with TLSClient(proxy.address, nobody) as client:
+            response = client.ask(request)
+            assert response.status == 401
+            assert json.loads(response.body)["code"] == "Unauthorized"
+    mark = proxy.mark()
+    with (
+        pytest.raises(OSError, match=r"(?i)unknown.ca"),
+        TLSClient(proxy.address, certificates.client_context(others)) as client,
+    ):
+        client.ask(message("GET /x"))
+    line = proxy.wait_for_event("A TLS handshake failed.", after=mark)
+    assert line["Problem"].startswith("the client's certificate cannot be verified")
+    assert len(target.requests) == 2
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_drain_lets_requests_finish_and_ends_connections_in_order(
+    launch: Launch,
+    target: Upstream,
+    certificates: Certificates,
+    tls: ssl.SSLContext,
+    workers: str,
+) -> None:
+    proxy = start(launch, {"WORKERS": workers, **certificates.settings}, tls)
+    with (
+        TLSClient(proxy.address, tls) as idle,
+        TLSClient(proxy.address, tls) as busy,
+        Client(proxy.address) as silent,
+    ):
+        assert idle.ask(message("GET /x")).status == 200
+        gate = target.gate()
+        target.respond(actions.raw(gate, actions.answer(200)))
+        busy.send(message("GET /y"))
+        target.wait_for_requests(2)
+        proxy.signal(15)
+        idle.tls.suppress_ragged_eofs = False
+        assert idle.tls.recv(1) == b""
+        assert silent.is_closed_by_peer()
+        gate.open()
+        response = busy.receive()
+        assert (response.status, response.one("Connection")) == (200, "close")
+    assert proxy.wait() == 0
