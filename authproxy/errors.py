@@ -141,6 +141,10 @@ class CallerNotAllowed(RequestError, status=403):
     """The sender is known, and not one of INBOUND_JWT_SUBJECTS."""
 
 
+class ClientCertificateMissing(RequestError, status=403):
+    """The client has shown no certificate, and LISTENING_TLS_CLIENT_CA_FILE wants one."""
+
+
 class AdmissionUnavailable(RequestError, status=503):
     """It cannot be decided now whether the sender is admitted; it should try again."""
 

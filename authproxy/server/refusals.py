@@ -9,10 +9,10 @@ from waitress.utilities import build_http_date
 
 from authproxy.errors import (
     BadRequest,
+    ClientCertificateMissing,
     CodingNotImplemented,
     RequestError,
     RequestHeaderTooLarge,
-    Unauthorized,
 )
 
 #: Why a request is rejected, as its client sees it.
@@ -42,7 +42,10 @@ HEADER_TOO_LARGE = RequestHeaderTooLarge(
     "The header is larger than MAX_REQUEST_HEADER_BYTES allows."
 )
 HTTPS_EXPECTED = malformed("This port speaks HTTPS: use https:// for its URL.")
-CERTIFICATE_MISSING = Unauthorized("The client has to show a certificate, and has shown none.")
+# Not 401, which would need a scheme of authentication to ask for (RFC 9110 section 15.5.2).
+CERTIFICATE_MISSING = ClientCertificateMissing(
+    "The client has to show a certificate, and has shown none."
+)
 CODING_NOT_IMPLEMENTED = CodingNotImplemented("The only Transfer-Encoding understood is chunked.")
 
 

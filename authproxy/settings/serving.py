@@ -123,7 +123,7 @@ class ServingSettings(Declared, group=Group.SERVING):
         FilePath(),
         None,
         "PEM file of certificate authorities: a client has to show a certificate of one of them. "
-        "Without one only /health and /ready respond, for probes; all else gets 401.",
+        "Without one only /health and /ready respond, for probes; all else gets 403.",
         needs=listening_tls_certificate_file,
         only_serve=True,
         chart_key="listeningTls.clientCaKey",

@@ -285,8 +285,8 @@ def test_a_client_has_to_show_a_certificate_of_the_authority(
     for request in (message("GET /x"), message("POST /x", body=b"b"), message("POST /health")):
         with TLSClient(proxy.address, nobody) as client:
             response = client.ask(request)
-            assert response.status == 401
-            assert json.loads(response.body)["code"] == "Unauthorized"
+            assert response.status == 403
+            assert json.loads(response.body)["code"] == "ClientCertificateMissing"
     mark = proxy.mark()
     with (
         pytest.raises(OSError, match=r"(?i)unknown.ca"),
