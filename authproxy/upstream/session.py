@@ -48,7 +48,14 @@ MAX_ERROR_TEXT = 1000
 
 
 class DeadConnection(AuthProxyError):
-    """A pooled connection was of no use: not a byte of a response came on it."""
+    """A pooled connection was of no use: not a byte of a response came on it.
+
+    `wholly_sent` says whether the target may have the whole request all the same.
+    """
+
+    def __init__(self, message: str, *, wholly_sent: bool) -> None:
+        super().__init__(message)
+        self.wholly_sent = wholly_sent
 
 
 class TargetSession(Session):
@@ -188,6 +195,7 @@ class TargetAdapter(HTTPAdapter):
     def _converse(
         self, connection: HTTPConnection, request: RawRequest, reused: bool
     ) -> ResponseReader:
+        sent = False
         try:
             reader = ResponseReader(connection.sock, method=request.outbound.method)
             sent = _send(connection, request, reader)
@@ -196,7 +204,7 @@ class TargetAdapter(HTTPAdapter):
             if isinstance(error, UnsolicitedResponse):
                 self._pool.distrust()
             if reused:
-                raise DeadConnection(str(error)) from error
+                raise DeadConnection(str(error), wholly_sent=sent) from error
             raise TargetProtocolError(f"the target {error}") from error
         except TimeoutError as error:
             raise TargetTimeout(f"the target was silent for {self._read_timeout:g} s") from error

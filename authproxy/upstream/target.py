@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from authproxy.errors import AuthProxyError, TargetProtocolError
 from authproxy.telemetry.events import NO_ATTEMPT, NO_TARGET_TELEMETRY, Attempt, TargetTelemetry
+from authproxy.upstream.repeatable import is_repeatable
 from authproxy.upstream.request import OutboundRequest
 from authproxy.upstream.response import UpstreamResponse
 from authproxy.upstream.session import DeadConnection, TargetSession
@@ -65,9 +66,10 @@ class Target:
     """Sends requests, each with the current token, each at most twice.
 
     A request is sent again, once, where (a) a pooled connection turned out to
-    be closed before any byte of a response, or (b) the target responded 401 and
-    a fresh token is to be had. Never otherwise: what the target may have
-    taken is the client's to send again.
+    be dead before any byte of a response, and the target either cannot have the
+    whole request or may get it twice, or (b) the target responded 401 and a
+    fresh token is to be had. Never otherwise: what the target may have
+    processed is the client's to send again.
     """
 
     def __init__(
@@ -84,13 +86,21 @@ class Target:
     def send(self, request: OutboundRequest) -> Exchange:
         """Return the upstream response.
 
-        Raises AuthenticationTokenNotFound without a valid token, and what
-        `TargetSession.exchange` raises.
+        Raises AuthenticationTokenNotFound without a valid token,
+        TargetProtocolError where a pooled connection was dead and the request is
+        not to be sent twice, and what `TargetSession.exchange` raises otherwise.
         """
         token = self._tokens.current()
         try:
             exchange = self._attempt(request, token, 1)
-        except DeadConnection:
+        except DeadConnection as error:
+            if error.wholly_sent and not is_repeatable(
+                request.method, request.target, request.fields
+            ):
+                raise TargetProtocolError(
+                    f"the target {error}; the connection had been used before, and "
+                    f"{request.method} is not sent again as the target may have processed it"
+                ) from error
             self._telemetry.retried("dead_connection")
             return self._resend(request, token)
         response = exchange.response

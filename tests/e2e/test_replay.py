@@ -28,6 +28,9 @@ def shared_proxy(launch_for_module: Launch) -> ProxyProcess:
 
 BODY = bytes(range(256)) * 10
 POST = message("POST /x", "X-A: b", body=BODY)
+#: What may be sent twice: here as remote write.
+VERSION = "X-Prometheus-Remote-Write-Version: 0.1.0"
+WRITE = message("POST /x", VERSION, body=BODY)
 FINE = actions.answer(200, body=b"fine")
 
 
@@ -78,7 +81,7 @@ def test_a_request_lost_with_a_pooled_connection_is_sent_again_once(
     target.respond(actions.only_on_reused(die, actions.raw(FINE)))
     assert proxy.get("/first").body == b"fine"
     body = b"b" * size
-    response = proxy.ask(message("POST /x", body=body))
+    response = proxy.ask(message("PUT /x", body=body))
     assert (response.status, response.body) == (200, b"fine")
     target.wait_for("the whole request", lambda: target.requests[-1].complete)
     assert [(request.target, request.ordinal) for request in target.requests] == [
@@ -97,7 +100,59 @@ def test_a_request_lost_twice_is_not_sent_a_third_time(
     target.script(actions.raw(FINE))
     target.respond(actions.then_close())
     assert proxy.get("/first").status == 200
-    assert_own_error(proxy.ask(POST), 502, "TargetProtocolError")
+    assert_own_error(proxy.ask(WRITE), 502, "TargetProtocolError")
+    assert [request.ordinal for request in target.requests] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "INVENTED"])
+@pytest.mark.parametrize(
+    "die",
+    [actions.then_close(), actions.then_cut(), actions.then_reset()],
+    ids=["closed", "cut", "reset"],
+)
+def test_what_may_not_be_sent_twice_is_lost_with_a_pooled_connection(
+    proxy: ProxyProcess, target: Upstream, die: Handler, method: str
+) -> None:
+    """The target may have processed it: only the client knows whether that does harm."""
+    target.close_idle()
+    target.respond(actions.only_on_reused(die, actions.raw(FINE)))
+    assert proxy.get("/first").body == b"fine"
+    response = proxy.ask(message(f"{method} /x", body=BODY))
+    assert_own_error(response, 502, "TargetProtocolError")
+    assert f"{method} is not sent again".encode() in response.body
+    assert [request.ordinal for request in target.requests] == [1, 2]
+    assert proxy.ask(POST).body == b"fine"  # the next goes out on a new connection
+
+
+def test_what_had_not_been_wholly_sent_is_sent_again_whatever_it_is(
+    proxy: ProxyProcess, target: Upstream
+) -> None:
+    target.close_idle()
+    target.respond(actions.only_on_reused(actions.close_before_body, actions.raw(FINE)))
+    assert proxy.get("/first").body == b"fine"
+    body = b"b" * 20_000_000  # more than the kernel keeps
+    assert proxy.ask(message("POST /x", body=body)).body == b"fine"
+    target.wait_for("the whole request", lambda: target.requests[-1].complete)
+    assert [request.ordinal for request in target.requests] == [1, 2, 1]
+    assert target.requests[-1].body == body
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("DELETE /x", "X-A: b"),
+        ("POST /x", VERSION),
+        ("POST /prefix/api/v1/query_range?x=y", "Content-Type: application/x-www-form-urlencoded"),
+    ],
+    ids=["idempotent", "remote-write", "query"],
+)
+def test_what_may_be_sent_twice_is_sent_again(
+    proxy: ProxyProcess, target: Upstream, line: str, field: str
+) -> None:
+    target.close_idle()
+    target.respond(actions.only_on_reused(actions.then_close(), actions.raw(FINE)))
+    assert proxy.get("/first").body == b"fine"
+    assert proxy.ask(message(line, field, body=BODY)).body == b"fine"
     assert [request.ordinal for request in target.requests] == [1, 2, 1]
 
 
@@ -118,7 +173,7 @@ def test_with_several_dead_connections_the_request_still_gets_through(
         assert client.receive().status == 200
         client.close()
     target.respond(actions.only_on_reused(actions.then_close(), actions.raw(FINE)))
-    assert proxy.ask(POST).body == b"fine"
+    assert proxy.ask(WRITE).body == b"fine"
     assert len(target.requests) == together + 2
 
 
@@ -162,7 +217,7 @@ def test_a_second_attempt_shows_in_the_log(proxy: ProxyProcess, target: Upstream
     target.close_idle()
     target.respond(actions.only_on_reused(actions.then_close(), actions.raw(FINE)))
     assert proxy.get("/first").status == 200
-    assert proxy.ask(message("POST /twice-for-the-log", body=BODY)).status == 200
+    assert proxy.ask(message("PUT /twice-for-the-log", body=BODY)).status == 200
     line = proxy.wait_for_line("Successfully sent request.*/twice-for-the-log")
     assert parse_line(line)["Attempts"] == "2"
 
@@ -314,5 +369,5 @@ def test_a_replay_after_a_dead_connection_and_a_401_makes_two_attempts_in_all(
     target.script(actions.raw(FINE), actions.then_close())
     assert renewing.get("/first").status == 200
     target.respond(no)
-    assert renewing.ask(POST).status == 401
+    assert renewing.ask(message("PUT /x", body=BODY)).status == 401
     assert len(target.requests) == 3

@@ -212,12 +212,12 @@ def test_a_response_that_was_sent_before_the_request_arrived_is_given_to_nobody(
     route, known = ground.route(), len(ground.warnings())
     ground.get(f"{route}/first")
     second = f"{route}/second"
-    request = message(f"POST {second}", body=b"b" * size)
+    request = message(f"PUT {second}", body=b"b" * size)
     with ground.deafened(), ground.proxy.connect() as client:
         client.send(request)
         wait_until("the request is on its way", lambda: unacknowledged_to(ground.port))
         ground.upstream.send_on_idle(EXCESS)
-        assert client.receive().one("X-Echo") == f"POST {second}"
+        assert client.receive().one("X-Echo") == f"PUT {second}"
     assert len(ground.warnings()) == known + 1
 
 

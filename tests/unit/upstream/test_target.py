@@ -83,13 +83,13 @@ def target(session: TargetSession, tokens: Tokens) -> Target:
     return Target(session, tokens)
 
 
-def request(body: bytes | None = b"body") -> OutboundRequest:
-    sent = None if body is None else RequestBody(BytesIO(body), len(body))
-    return OutboundRequest("POST", "/x", [("Host", "target.test")], sent)
+def request(method: str = "PUT") -> OutboundRequest:
+    body = RequestBody(BytesIO(b"body"), 4)
+    return OutboundRequest(method, "/x", [("Host", "target.test")], body)
 
 
-def ask(target: Target) -> tuple[Exchange, bytes]:
-    exchange = target.send(request())
+def ask(target: Target, method: str = "PUT") -> tuple[Exchange, bytes]:
+    exchange = target.send(request(method))
     return exchange, b"".join(exchange.response.body())
 
 
@@ -157,6 +157,14 @@ def test_a_request_lost_with_a_pooled_connection_is_sent_again_on_a_new_one(
     exchange, _ = ask(target)
     assert (exchange.response.status, exchange.attempts) == (200, 2)
     assert upstream.accepted == 2
+
+
+def test_one_that_may_not_be_sent_twice_is_not(target: Target, upstream: Upstream) -> None:
+    ask(target)
+    upstream.script(lambda exchange: exchange.cut())
+    with pytest.raises(TargetProtocolError, match="POST is not sent again"):
+        ask(target, "POST")
+    assert upstream.accepted == 1
 
 
 def test_a_request_lost_with_a_new_connection_is_not_sent_again(
