@@ -93,6 +93,8 @@ class Resources:
             "pool_size": settings.target_pool_size,
             "connect_timeout": settings.target_connect_timeout_seconds,
             "read_timeout": settings.target_read_timeout_seconds,
+            "idle_seconds": settings.target_idle_connection_seconds,
+            "max_age": settings.target_connection_max_age_seconds,
             "ssl_context": (
                 self._contexts.current(settings.target_ca_file) if url.scheme == "https" else None
             ),

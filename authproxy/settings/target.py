@@ -108,6 +108,18 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
         derived(ServingSettings.threads, lambda threads: threads),
         "Connections to the target that each worker keeps open.",
     )
+    target_idle_connection_seconds = Setting(
+        Number("seconds", most=3600),
+        60.0,
+        "A connection to the target that has been idle for so long is not used again: load "
+        "balancers and firewalls forget idle connections, Azure's after four minutes.",
+    )
+    target_connection_max_age_seconds = Setting(
+        Number("seconds", most=86400),
+        300.0,
+        "A connection to the target that has been open for so long is not used again: the next is "
+        "opened to where the target's name leads by then.",
+    )
     ingestion_url = Setting(
         Text(
             ingestion_endpoint,

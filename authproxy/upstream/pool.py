@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from urllib3.connection import HTTPConnection
 
@@ -26,8 +29,21 @@ DISTRUST_SECONDS = 600.0
 _IDLE_TIMEOUT = re.compile(rb"HTTP/1\.[01] 408")
 
 
+class _Idle(NamedTuple):
+    """A connection, the time since which it is idle, and from which it is not used again."""
+
+    since: float
+    until: float
+    connection: HTTPConnection
+
+
 class ConnectionPool:
     """Idle connections to one target, `size` at most.
+
+    One is used again that has been idle for less than `idle_seconds`, and open
+    for less than `max_age` seconds: what stands between forgets idle
+    connections, and a name may lead elsewhere meanwhile. Those that are too old
+    are closed when the next is taken or given back.
 
     After unsolicited bytes each request has a connection of its own for
     DISTRUST_SECONDS: where responses and requests went apart once, the next
@@ -40,15 +56,20 @@ class ConnectionPool:
         size: int,
         *,
         rest: float = REST_SECONDS,
+        idle_seconds: float = math.inf,
+        max_age: float = math.inf,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target = target
         self._size = size
         self._rest = rest
+        self._idle_seconds = idle_seconds
+        self._max_age = max_age
         self._now = now
         self._lock = threading.Lock()
-        #: With the times since which they are idle, the longest first.
-        self._idle: list[tuple[float, HTTPConnection]] = []
+        #: The longest idle first.
+        self._idle: list[_Idle] = []
+        self._opened: WeakKeyDictionary[HTTPConnection, float] = WeakKeyDictionary()
         self._distrusted_until: float | None = None
         self._closed = False
 
@@ -59,6 +80,7 @@ class ConnectionPool:
         another is to be opened, so that there are enough to take turns; one that
         has not rested is waited for only where the pool is full.
         """
+        self._close_overdue()
         while (chosen := self._choose()) is not None:
             connection, wait = chosen
             if self._may_be_used(connection, wait):
@@ -66,14 +88,34 @@ class ConnectionPool:
             connection.close()
         return None
 
+    def opened(self, connection: HTTPConnection) -> None:
+        """Note that a connection is open from now on; else its age counts from its first use."""
+        with self._lock:
+            self._opened[connection] = self._now()
+
     def give_back(self, connection: HTTPConnection) -> None:
         """Keep a connection whose response has been read whole, or close it."""
+        self._close_overdue()
         with self._lock:
-            keep = self._trusted() and not self._closed and len(self._idle) < self._size
+            now = self._now()
+            until = min(
+                now + self._idle_seconds,
+                self._opened.setdefault(connection, now) + self._max_age,
+            )
+            keep = (
+                self._trusted()
+                and not self._closed
+                and len(self._idle) < self._size
+                and now < until
+            )
             if keep:
-                self._idle.append((self._now(), connection))
+                self._idle.append(_Idle(now, until, connection))
         if not keep:
             connection.close()
+
+    def suspect(self) -> None:
+        """Close the idle connections: one of their age turned out to be dead in use."""
+        self._close_idle()
 
     def distrust(self) -> None:
         """Keep no connection for a while: the target sent unsolicited bytes."""
@@ -103,12 +145,14 @@ class ConnectionPool:
                 return None
             now = self._now()
             at = len(self._idle) - 1
-            while at and now - self._idle[at][0] < self._rest:
+            while at and now - self._idle[at].since < self._rest:
                 at -= 1
-            wait = max(0.0, self._idle[at][0] + self._rest - now)
-            if wait and len(self._idle) < self._size:
+            idle = self._idle[at]
+            wait = max(0.0, idle.since + self._rest - now)
+            if wait and (len(self._idle) < self._size or now + wait >= idle.until):
                 return None
-            return self._idle.pop(at)[1], wait
+            del self._idle[at]
+            return idle.connection, wait
 
     def _may_be_used(self, connection: HTTPConnection, wait: float) -> bool:
         """Whether an idle connection is open, and nothing came on it that nobody asked for."""
@@ -122,9 +166,18 @@ class ConnectionPool:
 
     def _close_idle(self) -> None:
         with self._lock:
-            idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
+            closing, self._idle = self._idle, []
+        for idle in closing:
+            idle.connection.close()
+
+    def _close_overdue(self) -> None:
+        with self._lock:
+            now = self._now()
+            overdue = [idle for idle in self._idle if idle.until <= now]
+            if overdue:
+                self._idle = [idle for idle in self._idle if idle.until > now]
+        for idle in overdue:
+            idle.connection.close()
 
     def _trusted(self) -> bool:
         """Whether connections are kept. The lock is held."""

@@ -15,6 +15,7 @@ from authproxy.http1.response_head import (
     parse_head,
     split_head,
 )
+from authproxy.upstream.keep_alive import is_lost
 from authproxy.upstream.unsolicited import Delivery
 
 #: Bytes asked of the socket at a time, and passed on at a time.
@@ -27,6 +28,13 @@ _RECORD_BYTES = 16 * 1024
 
 class NoResponse(HTTPException):
     """The connection ended before a single byte of a response."""
+
+
+class ConnectionLost(NoResponse):
+    """The kernel gave the connection up: nothing that is sent is acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__("has stopped acknowledging what is sent on the connection")
 
 
 class UnsolicitedResponse(HTTPException):
@@ -72,8 +80,12 @@ class ResponseReader:
         try:
             if not self._arrived:
                 self._arrived = self._receive()
-        except (ConnectionError, ssl.SSLError) as error:
-            raise NoResponse("closed the connection without a response") from error
+        except OSError as error:
+            if is_lost(error):
+                raise ConnectionLost from error
+            if isinstance(error, (ConnectionError, ssl.SSLError)):
+                raise NoResponse("closed the connection without a response") from error
+            raise
         if not self._arrived:
             raise NoResponse("closed the connection without a response")
         self._refuse_unsolicited()

@@ -9,6 +9,7 @@ was built, and the response is passed on as it arrived.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -34,10 +35,21 @@ from authproxy.errors import (
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import Redactor
 from authproxy.tls import proxy_password
+from authproxy.upstream.keep_alive import (
+    allow_unacknowledged,
+    is_lost,
+    socket_options,
+    unacknowledged_seconds,
+)
 from authproxy.upstream.pool import REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest, RawRequest
 from authproxy.upstream.response import RawResponse, UpstreamResponse
-from authproxy.upstream.response_reader import NoResponse, ResponseReader, UnsolicitedResponse
+from authproxy.upstream.response_reader import (
+    ConnectionLost,
+    NoResponse,
+    ResponseReader,
+    UnsolicitedResponse,
+)
 from authproxy.upstream.unsolicited import plain_socket
 
 #: The most that fits into one record of TLS.
@@ -93,8 +105,9 @@ class TargetAdapter(HTTPAdapter):
     """Connections to one target, and the exchange of one request on one of them.
 
     Timeouts are in seconds; `read_timeout` is the longest silence, `rest` how
-    long a connection rests between requests. `proxy` is the URL of a forward
-    proxy to tunnel through.
+    long a connection rests between requests, `idle_seconds` and `max_age` bound
+    when it is used again. `proxy` is the URL of a forward proxy to tunnel
+    through.
     """
 
     def __init__(
@@ -107,17 +120,25 @@ class TargetAdapter(HTTPAdapter):
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
         rest: float = REST_SECONDS,
+        idle_seconds: float = math.inf,
+        max_age: float = math.inf,
     ) -> None:
         super().__init__(pool_connections=1)
         self._read_timeout = read_timeout
+        self._unacknowledged = unacknowledged_seconds(read_timeout)
         self._redact = Redactor([proxy_password(proxy)])
-        self._pool = ConnectionPool(url.authority, pool_size, rest=rest)
+        self._pool = ConnectionPool(
+            url.authority, pool_size, rest=rest, idle_seconds=idle_seconds, max_age=max_age
+        )
         manager = (
             self.proxy_manager_for(proxy, proxy_ssl_context=ssl_context)
             if proxy
             else self.poolmanager
         )
-        pool_options: dict[str, Any] = {"timeout": Timeout(connect=connect_timeout)}
+        pool_options: dict[str, Any] = {
+            "timeout": Timeout(connect=connect_timeout),
+            "socket_options": socket_options(read_timeout),
+        }
         if ssl_context:
             pool_options["ssl_context"] = ssl_context
         #: Never a pool, for its own has no way to look at what comes on idle connections:
@@ -152,6 +173,8 @@ class TargetAdapter(HTTPAdapter):
         try:
             if kept is None:
                 self._connect(connection)
+            else:
+                allow_unacknowledged(connection.sock, self._unacknowledged)
             cancellation.on_cancel(partial(_hang_up, connection.sock))
             reader = self._converse(connection, request, kept is not None)
         except BaseException as error:
@@ -187,6 +210,7 @@ class TargetAdapter(HTTPAdapter):
         except (HTTPError, HTTPException, OSError) as error:
             why = self._redact(str(error)[:MAX_ERROR_TEXT])
             raise TargetUnreachable(f"cannot connect to the target: {why}") from error
+        self._pool.opened(connection)
         connection.sock.settimeout(self._read_timeout)
         if isinstance(connection.sock, ssl.SSLSocket):
             # A missing close_notify is an end too early (RFC 9112 section 9.8).
@@ -198,15 +222,20 @@ class TargetAdapter(HTTPAdapter):
         sent = False
         try:
             reader = ResponseReader(connection.sock, method=request.outbound.method)
-            sent = _send(connection, request, reader)
+            sent = _send(connection, request, reader, self._read_timeout)
             reader.begin()
         except (NoResponse, UnsolicitedResponse) as error:
             if isinstance(error, UnsolicitedResponse):
                 self._pool.distrust()
             if reused:
+                self._pool.suspect()
                 raise DeadConnection(str(error), wholly_sent=sent) from error
+            if isinstance(error, ConnectionLost):
+                raise TargetTimeout(f"the target {error}") from error
             raise TargetProtocolError(f"the target {error}") from error
         except TimeoutError as error:
+            if reused:
+                self._pool.suspect()
             raise TargetTimeout(f"the target was silent for {self._read_timeout:g} s") from error
         except (HTTPException, OSError) as error:
             raise TargetProtocolError(f"the target sent no valid answer: {error}") from error
@@ -214,11 +243,14 @@ class TargetAdapter(HTTPAdapter):
         return reader
 
 
-def _send(connection: HTTPConnection, request: RawRequest, reader: ResponseReader) -> bool:
+def _send(
+    connection: HTTPConnection, request: RawRequest, reader: ResponseReader, read_timeout: float
+) -> bool:
     """Send a whole request; False where the target closed while it was sent.
 
     A target may respond before it has read everything (413, say) and close:
-    then the response is worth more than the error. Raises UnsolicitedResponse.
+    then the response is worth more than the error. Raises UnsolicitedResponse
+    and ConnectionLost.
     """
     head, body = request.head, request.outbound.body
     sock = connection.sock
@@ -230,11 +262,16 @@ def _send(connection: HTTPConnection, request: RawRequest, reader: ResponseReade
         sock.sendall(head + first[:room])
         if len(first) > room:
             reader.look()
+            allow_unacknowledged(sock, read_timeout)
             sock.sendall(first[room:])
         for piece in pieces:
             sock.sendall(piece)
-    except (ConnectionError, ssl.SSLError):
-        return False
+    except OSError as error:
+        if is_lost(error):
+            raise ConnectionLost from error
+        if isinstance(error, (ConnectionError, ssl.SSLError)):
+            return False
+        raise
     return True
 
 

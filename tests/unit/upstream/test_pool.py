@@ -122,6 +122,55 @@ def test_one_that_the_target_closed_is_not_used_again(
     assert newer.sock is None
 
 
+def test_one_that_was_idle_for_long_is_closed(clock: Clock, peers: Peers) -> None:
+    pool = ConnectionPool("target.test", 3, rest=0.0, idle_seconds=60, now=clock)
+    older, newer = peers.connection(), peers.connection()
+    pool.give_back(older)
+    clock.time += 59
+    pool.give_back(newer)
+    clock.time += 1
+    assert pool.take() is newer
+    assert older.sock is None
+    pool.give_back(newer)
+    clock.time += 59.9
+    assert pool.take() is newer
+
+
+def test_one_that_is_open_for_long_is_closed_however_busy(clock: Clock, peers: Peers) -> None:
+    pool = ConnectionPool("target.test", 3, rest=0.0, max_age=300, now=clock)
+    steady = peers.connection()
+    pool.opened(steady)
+    clock.time += 200
+    for _ in range(4):
+        pool.give_back(steady)
+        clock.time += 20
+        assert pool.take() is steady
+    clock.time += 20
+    pool.give_back(steady)  # 300 seconds after it was opened
+    assert steady.sock is None
+    assert pool.take() is None
+
+
+def test_one_that_would_be_idle_for_too_long_after_its_rest_is_not_waited_for(
+    clock: Clock, peers: Peers
+) -> None:
+    pool = ConnectionPool("target.test", 1, rest=LONG_REST, idle_seconds=1, now=clock)
+    pool.give_back(peers.connection())
+    assert pool.take() is None
+
+
+def test_suspicion_closes_those_that_are_idle_then(
+    pool: ConnectionPool, clock: Clock, peers: Peers
+) -> None:
+    in_use, idle = peers.connection(), peers.connection()
+    pool.give_back(idle)
+    pool.suspect()
+    assert idle.sock is None
+    pool.give_back(in_use)
+    clock.time += 5
+    assert pool.take() is in_use
+
+
 def test_after_unsolicited_bytes_none_is_kept_for_a_while(
     pool: ConnectionPool,
     clock: Clock,
