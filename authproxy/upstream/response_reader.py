@@ -13,6 +13,7 @@ from authproxy.http1.response_head import (
     Head,
     MalformedResponse,
     parse_head,
+    parse_status_line,
     split_head,
 )
 from authproxy.upstream.keep_alive import is_lost
@@ -56,6 +57,9 @@ class ResponseReader:
         self._sock = sock
         self._method = method
         self._arrived = b""  # read, not yet passed on
+        #: Of those: where the final response begins at the earliest, behind so many interim
+        #: ones, and how many bytes from there on hold no whole head.
+        self._final_at = self._interim = self._searched = 0
         self._failure: OSError | HTTPException | None = None  # met while reading ahead
         self._left: int | None = 0
         self._chunks: ChunkDecoder | None = None
@@ -63,13 +67,36 @@ class ResponseReader:
         self.will_close = True
         self.surplus = False
 
-    def look(self) -> None:
-        """Read what is there while the request is still being sent.
+    def look(self) -> bool:
+        """Read what is there while the request is still being sent; False where nothing will come.
 
         Raises UnsolicitedResponse.
         """
-        self._arrived = self._read_ahead(READ_BYTES) or b""
+        ahead = self._read_ahead(READ_BYTES)
+        self._arrived += ahead or b""
         self._refuse_unsolicited()
+        return ahead != b""
+
+    def status_ahead(self) -> int | None:
+        """Return the status of the final response, where `look` has read its head.
+
+        Raises MalformedResponse.
+        """
+        while (parts := split_head(self._arrived[self._final_at :], self._searched)) is not None:
+            _, status, _ = parse_status_line(parts[0].partition(b"\n")[0].removesuffix(b"\r"))
+            if status >= 200:
+                return status
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                raise MalformedResponse("too many interim responses")
+            self._final_at = len(self._arrived) - len(parts[1])
+            self._searched = 0
+        self._searched = len(self._arrived) - self._final_at
+        return None
+
+    def nothing_arrived(self) -> bool:
+        """Whether certainly not a byte of the request has reached the target's machine."""
+        return self._delivery.nothing_arrived()
 
     def begin(self) -> None:
         """Read the head, passing over interim responses.

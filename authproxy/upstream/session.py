@@ -37,12 +37,12 @@ from authproxy.redaction import Redactor
 from authproxy.tls import proxy_password
 from authproxy.upstream.keep_alive import (
     allow_unacknowledged,
-    is_lost,
     socket_options,
     unacknowledged_seconds,
 )
 from authproxy.upstream.pool import REST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest, RawRequest
+from authproxy.upstream.request_writer import send
 from authproxy.upstream.response import RawResponse, UpstreamResponse
 from authproxy.upstream.response_reader import (
     ConnectionLost,
@@ -51,9 +51,6 @@ from authproxy.upstream.response_reader import (
     UnsolicitedResponse,
 )
 from authproxy.upstream.unsolicited import plain_socket
-
-#: The most that fits into one record of TLS.
-RECORD_BYTES = 16 * 1024
 
 #: Characters of an error text of the forward proxy's.
 MAX_ERROR_TEXT = 1000
@@ -222,7 +219,7 @@ class TargetAdapter(HTTPAdapter):
         sent = False
         try:
             reader = ResponseReader(connection.sock, method=request.outbound.method)
-            sent = _send(connection, request, reader, self._read_timeout)
+            sent = send(connection.sock, request, reader)
             reader.begin()
         except (NoResponse, UnsolicitedResponse) as error:
             if isinstance(error, UnsolicitedResponse):
@@ -241,38 +238,6 @@ class TargetAdapter(HTTPAdapter):
             raise TargetProtocolError(f"the target sent no valid answer: {error}") from error
         reader.will_close = reader.will_close or not sent
         return reader
-
-
-def _send(
-    connection: HTTPConnection, request: RawRequest, reader: ResponseReader, read_timeout: float
-) -> bool:
-    """Send a whole request; False where the target closed while it was sent.
-
-    A target may respond before it has read everything (413, say) and close:
-    then the response is worth more than the error. Raises UnsolicitedResponse
-    and ConnectionLost.
-    """
-    head, body = request.head, request.outbound.body
-    sock = connection.sock
-    try:
-        pieces = iter(()) if body is None else body.pieces()
-        first = memoryview(next(pieces, b""))
-        # The head and what fits behind it into a TLS record go out as one.
-        room = max(0, RECORD_BYTES - len(head))
-        sock.sendall(head + first[:room])
-        if len(first) > room:
-            reader.look()
-            allow_unacknowledged(sock, read_timeout)
-            sock.sendall(first[room:])
-        for piece in pieces:
-            sock.sendall(piece)
-    except OSError as error:
-        if is_lost(error):
-            raise ConnectionLost from error
-        if isinstance(error, (ConnectionError, ssl.SSLError)):
-            return False
-        raise
-    return True
 
 
 def _hang_up(connected: Any) -> None:
