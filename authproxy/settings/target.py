@@ -95,7 +95,8 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
     target_connect_timeout_seconds = Setting(
         Number("seconds", most=3600),
         5.0,
-        "How long a connection to the target may take to open.",
+        "How long a connection to the target may take to open: the look-up of its name, all its "
+        "addresses and TLS together.",
     )
     target_read_timeout_seconds = Setting(
         Number("seconds", most=3600),

@@ -29,8 +29,11 @@ _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux (
 _LOST = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
-def socket_options(read_timeout: float) -> list[tuple[int, int, int]]:
-    """Return the options of each connection to a target, as `setsockopt` takes them."""
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return the options of each connection to a target, as `setsockopt` takes them.
+
+    How long bytes may stay unacknowledged is none of them: it would bound the opening as well.
+    """
     options = [
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -39,7 +42,6 @@ def socket_options(read_timeout: float) -> list[tuple[int, int, int]]:
         "TCP_KEEPIDLE": PROBE_IDLE_SECONDS,
         "TCP_KEEPINTVL": PROBE_INTERVAL_SECONDS,
         "TCP_KEEPCNT": PROBES,
-        "TCP_USER_TIMEOUT": _milliseconds(unacknowledged_seconds(read_timeout)),
     }.items():
         if (option := getattr(socket, name, None)) is not None:
             options.append((socket.IPPROTO_TCP, option, value))
@@ -58,14 +60,10 @@ def allow_unacknowledged(sock: Any, seconds: float) -> None:
     a target that takes its time over a large body needs longer.
     """
     if _USER_TIMEOUT is not None:
-        value = _milliseconds(seconds)
-        plain_socket(sock).setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, value)
+        milliseconds = max(1, round(seconds * 1000))
+        plain_socket(sock).setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
 
 
 def is_lost(error: OSError) -> bool:
     """Whether the kernel gave the connection up; a timeout of Python's has no number."""
     return error.errno in _LOST
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))

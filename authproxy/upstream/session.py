@@ -35,6 +35,7 @@ from authproxy.errors import (
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import Redactor
 from authproxy.tls import proxy_password
+from authproxy.upstream.connecting import Connector, Resolve, connection_class, resolve
 from authproxy.upstream.keep_alive import (
     allow_unacknowledged,
     socket_options,
@@ -103,8 +104,9 @@ class TargetAdapter(HTTPAdapter):
 
     Timeouts are in seconds; `read_timeout` is the longest silence, `rest` how
     long a connection rests between requests, `idle_seconds` and `max_age` bound
-    when it is used again. `proxy` is the URL of a forward proxy to tunnel
-    through.
+    when it is used again; `connect_timeout` bounds all that it takes to open
+    one, the look-up of the name with `resolver` included. `proxy` is the URL of
+    a forward proxy to tunnel through.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class TargetAdapter(HTTPAdapter):
         rest: float = REST_SECONDS,
         idle_seconds: float = math.inf,
         max_age: float = math.inf,
+        resolver: Resolve = resolve,
     ) -> None:
         super().__init__(pool_connections=1)
         self._read_timeout = read_timeout
@@ -134,7 +137,7 @@ class TargetAdapter(HTTPAdapter):
         )
         pool_options: dict[str, Any] = {
             "timeout": Timeout(connect=connect_timeout),
-            "socket_options": socket_options(read_timeout),
+            "socket_options": socket_options(),
         }
         if ssl_context:
             pool_options["ssl_context"] = ssl_context
@@ -142,6 +145,15 @@ class TargetAdapter(HTTPAdapter):
         #: it knows how connections are to be made.
         self._opener: HTTPConnectionPool = manager.connection_from_host(
             url.host, url.port, url.scheme, pool_options
+        )
+        through = self._opener.proxy or self._opener
+        #: To whom connections are opened: the forward proxy where there is one.
+        self._peer = str(through.host), through.port
+        connector = Connector(
+            self._peer[0].strip("[]"), self._peer[1] or 0, connect_timeout, resolver
+        )
+        self._connection_class = connection_class(
+            cast("type[HTTPConnection]", self._opener.ConnectionCls), connector
         )
 
     def send(
@@ -170,8 +182,7 @@ class TargetAdapter(HTTPAdapter):
         try:
             if kept is None:
                 self._connect(connection)
-            else:
-                allow_unacknowledged(connection.sock, self._unacknowledged)
+            allow_unacknowledged(connection.sock, self._unacknowledged)
             cancellation.on_cancel(partial(_hang_up, connection.sock))
             reader = self._converse(connection, request, kept is not None)
         except BaseException as error:
@@ -193,13 +204,13 @@ class TargetAdapter(HTTPAdapter):
     def _new_connection(self) -> HTTPConnection:
         """Return a connection that is still to be opened."""
         how, proxy = self._opener, self._opener.proxy
-        host, port = (str(proxy.host), proxy.port) if proxy else (how.host, how.port)
+        host, port = self._peer
         timeout = how.timeout.connect_timeout
-        connection = how.ConnectionCls(host, port, timeout=timeout, **how.conn_kw)
+        connection = self._connection_class(host, port, timeout=timeout, **how.conn_kw)
         if proxy:
             scheme = "https" if proxy.scheme == "https" else "http"
             connection.set_tunnel(how.host, how.port, how.proxy_headers, scheme)
-        return cast(HTTPConnection, connection)
+        return connection
 
     def _connect(self, connection: HTTPConnection) -> None:
         try:

@@ -55,6 +55,7 @@ NOT_COVERED = {
     "test_secrets": "plants secrets in the files of `authproxy serve` and of its commands",
     "test_signed_callers": "who may come in is decided alike, wherever requests come from",
     "test_early_responses": "how requests are sent does not depend on who serves",
+    "test_target_addresses": "how connections are opened does not depend on who serves",
     "test_stale_connections": "how connections are kept does not depend on who serves",
     "test_status": "METRICS_PORT has no effect under Apache",
     "test_status_browser": "METRICS_PORT has no effect under Apache",

@@ -31,6 +31,7 @@ USED = [
     (HTTPConnectionPool, "ConnectionCls", "the same; identity/bounded_fetch.py replaces it"),
     (HTTPConnectionPool, "proxy_headers", "the same, by way of a forward proxy"),
     (HTTPConnection, "_new_conn", "identity/bounded_fetch.py bounds the time of each connection"),
+    (HTTPConnection, "_new_conn", "upstream/connecting.py opens each to one of its addresses"),
     (Response, "_content", "identity/bounded_fetch.py has read it already"),
     (HTTPResponse, "fp", "identity/bounded_fetch.py bounds what is read"),
     (SSLTransport, "socket", "upstream/unsolicited.py looks at the TCP connection below"),
