@@ -90,18 +90,18 @@ class AccessLogEntry:
         """End it: the client got the upstream response, so many bytes of body."""
         with self.watch.current():
             self._log_response(exchange, sent, excerpt)
-        self.watch.ended(exchange.answer.status, sent)
+        self.watch.ended(exchange.response.status, sent)
 
     def suppressed(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> None:
         """Log an upstream response in place of which the client gets an error: `failed`."""
         text = self._log_response(exchange, received, excerpt)
-        self._suppressed = exchange.answer.status, received, text
+        self._suppressed = exchange.response.status, received, text
 
     def _log_response(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> str:
         """Return the text of an error, masked as the log has it."""
         exchange.attempt.ended(sent)
         self.watch.target_responded = True
-        status = exchange.answer.status
+        status = exchange.response.status
         fields = {
             "ContentLength": sent,
             "Request": self._url,
@@ -131,13 +131,13 @@ class AccessLogEntry:
         fields = {
             "ContentLength": sent,
             "Request": self._url,
-            "StatusCode": exchange.answer.status,
+            "StatusCode": exchange.response.status,
             "Error": str(error),
             **self._fields(exchange.attempts),
         }
         with self.watch.current():
             log.error("Response cut short", extra={"fields": fields})
-        self.watch.ended(exchange.answer.status, sent, error.code)
+        self.watch.ended(exchange.response.status, sent, error.code)
 
 
 def failure_level(error: RequestError) -> int:

@@ -29,11 +29,11 @@ class ResponseStream:
     def __init__(self, exchange: Exchange, entry: AccessLogEntry) -> None:
         self._exchange = exchange
         self._entry = entry
-        self._pieces = exchange.answer.body()
+        self._pieces = exchange.response.body()
         self._sent = 0
         self._open = True
-        is_error = exchange.answer.status >= HTTPStatus.BAD_REQUEST
-        encoding = exchange.answer.field("content-encoding")
+        is_error = exchange.response.status >= HTTPStatus.BAD_REQUEST
+        encoding = exchange.response.field("content-encoding")
         self._excerpt = BodyExcerpt(encoding) if is_error else None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -58,11 +58,11 @@ class ResponseStream:
 
     def has_arrived(self) -> bool:
         """Whether the first piece can be had without waiting."""
-        return self._exchange.answer.has_arrived()
+        return self._exchange.response.has_arrived()
 
     def suppress(self) -> None:
         """Read the beginning for the log; the client gets an error instead."""
-        beginning = self._exchange.answer.beginning()
+        beginning = self._exchange.response.beginning()
         if self._excerpt is not None:
             self._excerpt.feed(beginning)
         self._open = False
@@ -70,7 +70,7 @@ class ResponseStream:
 
     def close(self) -> None:
         """End the exchange (called by the WSGI server in any case)."""
-        self._exchange.answer.close()
+        self._exchange.response.close()
         if self._open:
             self._open = False
             self._entry.truncated(self._exchange, self._sent, ClientDisconnected())

@@ -56,11 +56,6 @@ class Exchange:
     attempt: Attempt = NO_ATTEMPT
     tokens: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
-    def answer(self) -> UpstreamResponse:
-        """The response, by the name that `authproxy.proxy` still has for it."""
-        return self.response
-
 
 class Target:
     """Sends requests, each with the current token, each at most twice.
