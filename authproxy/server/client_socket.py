@@ -79,11 +79,11 @@ class ClientSocket:
     def has_unread_bytes(self) -> bool:
         """Tell whether the client has sent what was not read yet."""
         try:
-            return bool(self._next_byte())
+            return bool(self.next_byte())
         except OSError:  # nothing there, or the connection is gone
             return False
 
-    def _next_byte(self) -> bytes:
+    def next_byte(self) -> bytes:
         """Return the next byte that the kernel has. Raises OSError where it has none."""
         return socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
 

@@ -98,7 +98,7 @@ class TLSSocket(ClientSocket):
         return tls
 
     def _begin(self) -> ssl.SSLSocket:
-        first = self._next_byte()
+        first = self.next_byte()
         if not first:
             raise ConnectionResetError
         if first[0] in _CAPITALS:
