@@ -25,7 +25,8 @@ from tests.support.wire import message
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
 def test_https_proxy_is_tunnelled_through(launch: Launch, target: Upstream, variable: str) -> None:
     with ForwardProxy() as forward:
-        proxy = launch(**{variable: f"http://user:pass%20word@127.0.0.1:{forward.port}"})
+        forward_proxy = f"http://user:pass%20word@127.0.0.1:{forward.port}"
+        proxy = launch(TARGET_POOL_SIZE="1", **{variable: forward_proxy})
         for _ in range(2):
             assert proxy.ask(message("POST /a%2fb//c?x", body=b"b")).status == 200
         assert len(forward.heads) == 1  # One tunnel for both.

@@ -17,7 +17,7 @@ import trustme
 
 from tests.conftest import Launch
 from tests.support import actions
-from tests.support.process import ProxyProcess
+from tests.support.process import ProxyProcess, wait_until
 from tests.support.tls_client import Certificates, TLSClient, organization
 from tests.support.upstream import Upstream
 from tests.support.wire import DEADLINE, Client, Response, chunks, message
@@ -307,6 +307,7 @@ def test_a_drain_lets_requests_finish_and_ends_connections_in_order(
     workers: str,
 ) -> None:
     proxy = start(launch, {"WORKERS": workers, **certificates.settings}, tls)
+    wait_until("each has a token", lambda: proxy.log.count("Token refreshed") == int(workers))
     with (
         TLSClient(proxy.address, tls) as idle,
         TLSClient(proxy.address, tls) as busy,

@@ -110,7 +110,7 @@ def test_a_connection_that_was_kept_long_enough_is_not_used_again(
 
 
 def test_by_default_one_is_used_again(launch: Launch, target: Upstream) -> None:
-    proxy = launch()
+    proxy = launch(TARGET_POOL_SIZE="1")
     for _ in range(5):
         assert proxy.get("/x").status == 200
     assert [request.ordinal for request in target.requests] == [1, 2, 3, 4, 5]

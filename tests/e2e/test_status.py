@@ -99,7 +99,7 @@ def test_every_outcome_is_counted_and_every_failure_told(
         "/cut": (200, "TargetProtocolError"),
         "/traced": (405, "MethodNotAllowed"),
         "/too-large": (413, "RequestBodyTooLarge"),
-        "": (400, "BadRequest"),  # nobody could read it
+        "/x": (400, "BadRequest"),
     }
     assert failures["/missing"]["text"] == outcomes.ANSWER.decode()
     assert "Monitoring Metrics Publisher" in failures["/api/v1/write"]["text"]
