@@ -80,7 +80,8 @@ class Listener:
 
     def on_events(self, events: int) -> None:
         """Accept what has come, unless another worker should."""
-        if self._defer():
+        # What was true before the wait need not be: another worker may have its token by now.
+        if self.is_paused() or self._defer():
             return
         at_once = 1 if self._share is not None else _ACCEPTED_AT_ONCE
         while at_once and self._has_room() and self._accept():
