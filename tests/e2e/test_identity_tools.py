@@ -6,17 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from authproxy.identity import credentials
-from authproxy.identity.bounded_fetch import Budget
-from authproxy.identity.credentials import FetchError, TokenFetcher
+from authproxy.identity.credentials import FetchError
 from tests.support.endpoints import whole
-from tests.support.identity import settings_for
+from tests.support.fetching import bound_fetches, fetcher, forget_identities, refused
 from tests.support.process import wait_until
 
 AUDIENCE = "https://monitor.azure.com"
@@ -24,29 +20,12 @@ AUDIENCE = "https://monitor.azure.com"
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No identity of the machine that runs the tests, and none beyond loopback."""
-    for name in os.environ:
-        if name.startswith(("AZURE_", "AAD_", "IDENTITY_", "MSI_", "IMDS_")):
-            monkeypatch.delenv(name)
-        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
+    forget_identities(monkeypatch)
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fetches may take a second, instead of half a minute."""
-    monkeypatch.setattr(credentials, "Budget", partial(Budget, 1.0))
-
-
-def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
-    return TokenFetcher(settings_for(identity_type, **settings))
-
-
-def refused(fetch: TokenFetcher) -> FetchError:
-    with pytest.raises(FetchError) as caught:
-        fetch(None)
-    return caught.value
+    bound_fetches(monkeypatch, seconds=1.0)
 
 
 def token(**changes: object) -> bytes:

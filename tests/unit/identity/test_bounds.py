@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msal.managed_identity
 import pytest
 
-from authproxy.identity import credentials
-from authproxy.identity.bounded_fetch import RESPONSE_BYTES, Budget
+from authproxy.identity.bounded_fetch import RESPONSE_BYTES
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.lifetimes import LONGEST_LIFETIME
 from tests.support.authority import Authority
 from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, whole
+from tests.support.fetching import bound_fetches, fetcher, forget_identities, refused
 from tests.support.forward_proxy import ForwardProxy
-from tests.support.identity import settings_for
 
 AUDIENCE = "https://monitor.azure.com"
 PATIENCE = 30.0
@@ -30,29 +27,12 @@ PATIENCE = 30.0
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No identity of the machine that runs the tests, and none beyond loopback."""
-    for name in os.environ:
-        if name.startswith(("AZURE_", "AAD_", "IDENTITY_", "MSI_", "IMDS_")):
-            monkeypatch.delenv(name)
-        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
+    forget_identities(monkeypatch)
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fetches may take a second, instead of half a minute."""
-    monkeypatch.setattr(credentials, "Budget", partial(Budget, 1.0))
-
-
-def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
-    return TokenFetcher(settings_for(identity_type, **settings))
-
-
-def refused(fetch: TokenFetcher) -> FetchError:
-    with pytest.raises(FetchError) as caught:
-        fetch(None)
-    return caught.value
+    bound_fetches(monkeypatch, seconds=1.0)
 
 
 # Endpoints.
