@@ -114,6 +114,18 @@ class Instruments:
 
     def _observe(self, meter: Meter) -> None:
         counter, gauge = meter.create_observable_counter, meter.create_observable_gauge
+        # Read before the counts: a page on which none is in flight has counted them all.
+        meter.create_observable_up_down_counter(
+            "aad_auth_proxy_requests_in_flight",
+            [self._requests_in_flight],
+            description="Requests whose answer has not ended.",
+        )
+        meter.create_observable_up_down_counter(
+            "http.server.active_requests",
+            [self._active_requests],
+            unit="{request}",
+            description="Number of active HTTP server requests.",
+        )
         counter(
             "aad_auth_proxy_requests_total",
             [self._count_requests],
@@ -151,17 +163,6 @@ class Instruments:
             [self._token_expiry],
             unit="s",
             description="When the current token expires, in seconds since the epoch.",
-        )
-        meter.create_observable_up_down_counter(
-            "aad_auth_proxy_requests_in_flight",
-            [self._requests_in_flight],
-            description="Requests whose answer has not ended.",
-        )
-        meter.create_observable_up_down_counter(
-            "http.server.active_requests",
-            [self._active_requests],
-            unit="{request}",
-            description="Number of active HTTP server requests.",
         )
 
     # Targets and sources of tokens: what has not happened yet is reported as zero.
@@ -204,12 +205,13 @@ class Instruments:
             series.requests += 1
             series.response_bytes += request.response_bytes
             self._uploads[request.target_host, labels].request_bytes += request.request_bytes
-            if request.began:
-                self._in_flight[kind] -= 1
             if self._recent is not None:
                 self._recent.ended(request)
         self._duration.record(seconds * 1000, series.attributes)
         self._server_duration.record(seconds, _server_attributes(*kind, request))
+        if request.began:
+            with self._lock:
+                self._in_flight[kind] -= 1
 
     def _begin_series(self, target_host: str, labels: ClientLabels, status: int) -> _Series:
         method, path, user_agent = labels
