@@ -11,7 +11,7 @@ from lab.benchmarks import latency, scaling
 from lab.benchmarks.latency import DIRECT
 from lab.benchmarks.results import Results, medians
 from lab.benchmarks.rows import TAIL
-from lab.benchmarks.testbed import AUTHPROXY, BASE, NGINX
+from lab.benchmarks.testbed import AUTHPROXY, NGINX
 
 #: MiB that authproxy may hold, idle and after the table.
 MEMORY_GOALS = (80, 110)
@@ -49,10 +49,12 @@ def _ratios(results: Results) -> list[str]:
         cells = [str(results.scaling.ratio) if name == AUTHPROXY else "" for name in names]
         title = "requests/s of two workers on two cores against one"
         lines.append(f"| {title} | {' | '.join(cells)} | {scaling.GOAL} |")
-    if BASE in names and AUTHPROXY in names:
-        lines += ["", f"| CPU time as a multiple of {BASE}'s | {AUTHPROXY} |", "|---|--:|"]
+    if results.against and AUTHPROXY in names:
+        title = f"CPU time as a multiple of {results.against}'s"
+        lines += ["", f"| {title} | {AUTHPROXY} |", "|---|--:|"]
         for row in results.runs:
-            lines.append(f"| {row.title} | {results.cost_ratio(row, AUTHPROXY, BASE) or ''} |")
+            ratio = results.cost_ratio(row, AUTHPROXY, results.against)
+            lines.append(f"| {row.title} | {ratio or ''} |")
     return lines
 
 

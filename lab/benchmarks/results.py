@@ -36,7 +36,7 @@ class Results:
     """The runs of each row on each proxy, round by round, and what else was measured.
 
     Memory is in MiB. `foreign_share` is how much of the proxies' core
-    something else took meanwhile.
+    something else took meanwhile; `against` names the revision that was measured beside this one.
     """
 
     runs: dict[Row, dict[str, list[Run]]] = field(default_factory=dict)
@@ -45,6 +45,7 @@ class Results:
     scaling: Scaling | None = None
     latencies: LatencyRuns = field(default_factory=dict)
     foreign_share: float = 0.0
+    against: str | None = None
     failures: list[str] = field(default_factory=list)
 
     def add(self, row: Row, proxy: str, run: Run) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import trustme
 
-import authproxy as package
 from lab.benchmarks.processes import Program, free_port
+from lab.benchmarks.revision import THIS, Checkout
 
 #: Answers whose body has this many bytes are at /bytes/<size>.
 ANSWER_SIZES = (100_000, 10_000_000)
@@ -164,25 +164,22 @@ def authproxy(
     folder: Path,
     cores: Iterable[int],
     *,
-    name: str = "authproxy",
-    checkout: Path | None = None,
+    checkout: Checkout = THIS,
     launcher: Sequence[str] = ("authproxy",),
 ) -> Program:
     """Return the proxy itself, its log in a file as nginx's is.
 
-    `settings` holds the identity at least. `checkout` is where its source is,
-    this one unless given; `launcher` the module that runs it, with arguments.
+    `settings` holds the identity at least; `launcher` is the module that runs it, with arguments.
     """
     folder.mkdir()
     port = free_port()
-    source = checkout or Path(package.__file__).parent.parent
     environment = {
         **_environment(target_port, port, certificate, folder),
-        "PYTHONPATH": str(source.resolve()),
+        "PYTHONPATH": str(checkout.source),
         **settings,
     }
-    command = [sys.executable, "-m", *launcher, "serve"]
-    return Program(name, command, port, folder, cores, environment, "/ready")
+    command = [checkout.python, "-m", *launcher, "serve"]
+    return Program(checkout.name, command, port, folder, cores, environment, "/ready")
 
 
 def versions() -> dict[str, str]:

@@ -16,8 +16,9 @@ from lab.benchmarks import chart, latency, report, scaling, servers
 from lab.benchmarks.load import WARM_UP_SECONDS, FailedRequests, run
 from lab.benchmarks.processes import Program, busy_seconds
 from lab.benchmarks.results import Results
+from lab.benchmarks.revision import Checkout, checkout
 from lab.benchmarks.rows import BY_KEY, Row
-from lab.benchmarks.testbed import AUTHPROXY, BASE, NGINX, PLAIN, PROXIES, Testbed
+from lab.benchmarks.testbed import AUTHPROXY, NGINX, PLAIN, PROXIES, Testbed
 
 #: What else `--row` may name.
 WORKERS = "workers"
@@ -37,7 +38,7 @@ class Plan:
     proxies: tuple[str, ...]
     rounds: int
     seconds: int
-    base: Path | None = None
+    against: Checkout | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -56,8 +57,9 @@ def measure(plan: Plan) -> Results:
     results = Results()
     with Testbed() as bed:
         proxies: dict[str, Program] = {name: bed.start(name) for name in plan.proxies}
-        if plan.base:
-            proxies[BASE] = bed.authproxy(name=BASE, checkout=plan.base)
+        if plan.against:
+            results.against = plan.against.name
+            proxies[plan.against.name] = bed.authproxy(checkout=plan.against)
         began, busy = time.monotonic(), busy_seconds(bed.own)
         used = sum(proxy.cpu_seconds() for proxy in proxies.values())
         try:
@@ -138,9 +140,9 @@ def write(folder: Path, results: Results, known: dict[str, Any]) -> None:
     help="Within a minute and a half: the rows, on nginx and authproxy only.",
 )
 @click.option(
-    "--base",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Another checkout, whose authproxy takes turns with this one's.",
+    "--against",
+    metavar="REVISION",
+    help="Of this repository, whose authproxy takes turns with this one's.",
 )
 @click.option(
     "--out",
@@ -153,7 +155,7 @@ def main(
     rounds: int | None,
     seconds: int | None,
     quick: bool,
-    base: Path | None,
+    against: str | None,
     out: Path | None,
 ) -> None:
     """Measure what proxies cost in front of the same HTTPS target."""
@@ -162,9 +164,10 @@ def main(
         raise click.ClickException(f"not installed: {', '.join(missing)}")
     keys = keys or tuple(BY_KEY if quick else [*BY_KEY, WORKERS, LATENCY])
     proxies = proxies or ((NGINX, AUTHPROXY) if quick else PROXIES)
-    cells = len(keys) * (len(proxies) + bool(base))
+    cells = len(keys) * (len(proxies) + bool(against))
     usual = shortened(cells) if quick else (_ROUNDS, _SECONDS)
-    plan = Plan(keys, proxies, rounds or usual[0], seconds or usual[1], base)
+    other = checkout(against) if against else None
+    plan = Plan(keys, proxies, rounds or usual[0], seconds or usual[1], other)
     results = measure(plan)
     known = conditions(plan, results)
     click.echo(report.as_markdown(results, known))

@@ -12,14 +12,13 @@ from authproxy.demo.stand_ins.directory import METRICS_INGESTION
 from authproxy.demo.stand_ins.entra import StandInEntra
 from lab.benchmarks import servers
 from lab.benchmarks.processes import Program, choose_cores, free_port, pinned
+from lab.benchmarks.revision import THIS, Checkout
 
 #: The proxies of the table, the one that the others are divided by first.
 NGINX = "nginx"
 PLAIN = "plain"
 AUTHPROXY = "authproxy"
 PROXIES = (NGINX, PLAIN, AUTHPROXY)
-#: authproxy from another checkout.
-BASE = "base"
 
 
 class Testbed:
@@ -83,8 +82,7 @@ class Testbed:
         self,
         settings: Mapping[str, str] | None = None,
         *,
-        name: str = AUTHPROXY,
-        checkout: Path | None = None,
+        checkout: Checkout = THIS,
         cores: Iterable[int] | None = None,
         launcher: Sequence[str] = ("authproxy",),
     ) -> Program:
@@ -95,9 +93,8 @@ class Testbed:
             self.target.port,
             {**self.identity, **settings},
             self.certificate,
-            self._new_folder(name),
+            self._new_folder(AUTHPROXY),
             cores or self.own,
-            name=name,
             checkout=checkout,
             launcher=launcher,
         )
