@@ -41,8 +41,8 @@ def send(sock: Any, request: RawRequest, reader: ResponseReader) -> bool:
         if len(first) <= room:
             return True
         reader.look()
-        writer = _Writer(sock, reader)
-        return writer.send(first[room:]) and all(writer.send(memoryview(p)) for p in pieces)
+        with _Writer(sock, reader) as writer:
+            return writer.send(first[room:]) and all(writer.send(memoryview(p)) for p in pieces)
     except OSError as error:
         if is_lost(error):
             raise ConnectionLost from error
@@ -52,7 +52,10 @@ def send(sock: Any, request: RawRequest, reader: ResponseReader) -> bool:
 
 
 class _Writer:
-    """Sends pieces, and looks at what comes where the connection has no room for more."""
+    """Sends pieces, and looks at what comes where the connection has no room for more.
+
+    Meanwhile the socket does not block.
+    """
 
     def __init__(self, sock: Any, reader: ResponseReader) -> None:
         self._sock = sock
@@ -61,6 +64,16 @@ class _Writer:
         self._patient = False
         self._watching = True
         self._descriptor: int = plain_socket(sock).fileno()
+        #: TLS within the TLS of a forward proxy loses bytes where it cannot wait.
+        self._blocks = isinstance(sock, SSLTransport)
+
+    def __enter__(self) -> _Writer:
+        if not self._blocks:
+            self._sock.settimeout(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.settimeout(self._silence)
 
     def send(self, piece: memoryview) -> bool:
         """Return whether all of it was sent."""
@@ -73,21 +86,17 @@ class _Writer:
 
     def _put(self, piece: memoryview) -> tuple[int, int]:
         """Send what there is room for; return the bytes, and what to wait for without any."""
-        if isinstance(self._sock, SSLTransport):
-            # TLS within the TLS of a forward proxy: it loses bytes where it cannot wait.
+        if self._blocks:
             if not self._poll(select.POLLOUT, 0):
                 return 0, select.POLLOUT
             self._sock.sendall(bytes(piece[:RECORD_BYTES]))
             return min(len(piece), RECORD_BYTES), 0
-        self._sock.settimeout(0)
         try:
             return self._sock.send(piece), 0
         except (BlockingIOError, ssl.SSLWantWriteError):
             return 0, select.POLLOUT
         except ssl.SSLWantReadError:
             return 0, select.POLLIN
-        finally:
-            self._sock.settimeout(self._silence)
 
     def _wait(self, wanted: int) -> bool:
         """Wait until there is room; False where the target wants no more.

@@ -17,7 +17,7 @@ from authproxy.http1.response_head import (
     split_head,
 )
 from authproxy.upstream.keep_alive import is_lost
-from authproxy.upstream.unsolicited import Delivery
+from authproxy.upstream.unsolicited import Delivery, is_silent
 
 #: Bytes asked of the socket at a time, and passed on at a time.
 READ_BYTES = 64 * 1024
@@ -72,6 +72,8 @@ class ResponseReader:
 
         Raises UnsolicitedResponse.
         """
+        if is_silent(self._sock):
+            return True
         ahead = self._read_ahead(READ_BYTES)
         self._arrived += ahead or b""
         self._refuse_unsolicited()
@@ -148,6 +150,8 @@ class ResponseReader:
         """Whether bytes of the body, or its end, can be had without waiting."""
         if self.complete or self._arrived:
             return True
+        if is_silent(self._sock):
+            return False
         ahead = self._read_ahead(READ_BYTES)
         self._arrived = ahead or b""
         return ahead is not None

@@ -7,11 +7,14 @@ the request was sent, nor while no byte of it can have reached the target.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
 import sys
 from typing import Any
+
+from urllib3.util.ssltransport import SSLTransport
 
 #: Enough of unsolicited bytes to tell what they are.
 _LOOK_BYTES = 64
@@ -29,6 +32,8 @@ def received(sock: Any, seconds: float = 0.0) -> bytes | None:
     data of the application (session tickets, key updates) do not. Raises
     OSError where the connection is broken.
     """
+    if not seconds and is_silent(sock):
+        return None
     timeout = sock.gettimeout()
     sock.settimeout(seconds)
     try:
@@ -38,6 +43,20 @@ def received(sock: Any, seconds: float = 0.0) -> bytes | None:
     finally:
         sock.settimeout(timeout)
     return data
+
+
+def is_silent(sock: Any) -> bool:
+    """Whether certainly there is nothing to read, neither bytes nor the end.
+
+    One call of the kernel tells; to try and read takes three.
+    """
+    if isinstance(sock, SSLTransport):  # what it has read already, it tells nobody
+        return False
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)
 
 
 class Delivery:
