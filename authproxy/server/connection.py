@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from authproxy.server.client_progress import ClientProgress
 from authproxy.server.client_socket import ClientSocket, HandshakeFailed
 from authproxy.server.exchange import CONTINUE, Address, ApplicationTask, Exchange, Site
-from authproxy.server.half_closed import HalfClosed
+from authproxy.server.head_checks import HeadChecks
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Timeouts
+from authproxy.server.lingering import Lingering
 from authproxy.server.outbox import Disconnected, Outbox, OutboxStore
 from authproxy.server.poller import READ, WRITE, Poller
-from authproxy.server.progress import Pace, Stage, is_overdue
-from authproxy.server.refusals import (
-    CERTIFICATE_MISSING,
-    Refusal,
-    RefusedRequest,
-    refusal_response,
-)
+from authproxy.server.progress import Stage
+from authproxy.server.refusals import Refusal
 from authproxy.server.request_head import Request
 from authproxy.server.request_reader import HEAD_READ_BYTES, Ended, Intake, RequestReader
 from authproxy.server.threads import Dispatcher
 
 log = logging.getLogger(__name__)
-
-#: How much a client may go on sending after its last response. An ordinary
-#: one reads a 413 only when it has sent its whole body.
-LINGER_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -55,9 +48,7 @@ class Connection:
     kernel, until the response is written and the client has read it: a client that does not
     read its responses gets no further thread.
 
-    It is closed when it makes no progress, and in two steps: closing a socket with unread
-    bytes resets it, and the reset destroys the response on its way. So the sending side is
-    shut down first, and what the client still sends is read and dropped for a while.
+    It is closed when it makes no progress.
 
     Methods are for the main loop's thread except where they say otherwise.
     """
@@ -75,26 +66,18 @@ class Connection:
         self._client = client
         self._site = site
         self._shared = shared
+        self._checks = HeadChecks(shared.hooks, sock, client[0])
         self._reader = RequestReader(sock, shared.intake, self._notify)
         self._outbox = Outbox(sock, shared.outboxes, self._notify)
+        self.progress = ClientProgress(sock, self._reader, self._outbox, shared.timeouts)
         #: The request that is received or served, and its exchange while a thread serves it.
         self._request: Request | None = None
         self._served: Exchange | None = None
         #: To be closed once all is sent: in order or, if the response is truncated, with a reset.
         self._closing = self._cut = False
-        self._lingering = False
-        #: The end of the sending side waits for the socket to take it.
-        self._ending = False
-        self._dropped = 0
-        #: The client has ended its side: nothing more is to be read.
-        self._half_closed: HalfClosed | None = None
         self.closed = False
         #: Whether it is queued to receive.
         self._due = False
-        #: How fast the client reads what waits for it, or sends what is dropped.
-        self._reading_pace: Pace | None = None
-        self._unsent = 0
-        self.made_at = self._progress_at = time.monotonic()
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -108,7 +91,7 @@ class Connection:
     @property
     def stage(self) -> Stage:
         """What is awaited of it."""
-        if self._lingering:
+        if self.progress.lingering:
             return Stage.LINGERING
         if self._outbox.pending or self._outbox.awaited:
             return Stage.WRITING
@@ -121,16 +104,6 @@ class Connection:
         if self._reader.in_body:
             return Stage.BODY
         return Stage.HEAD if self._reader.buffered else Stage.IDLE
-
-    @property
-    def progress_at(self) -> float:
-        """When a byte last moved, or the last response ended (monotonic)."""
-        return max(self._progress_at, self._reader.read_at, self._outbox.taken_at)
-
-    @property
-    def pace(self) -> Pace:
-        """How fast the client reads or sends what it has to."""
-        return self._reader.pace if self._reading_pace is None else self._reading_pace
 
     @property
     def holds_room(self) -> bool:
@@ -164,13 +137,11 @@ class Connection:
         """Return what it would do: read, write, or neither."""
         if self.closed:
             return 0
-        if self._ending:
-            return WRITE
-        if self._lingering:
-            return READ
+        if self.progress.lingering is not None:
+            return self.progress.lingering.wanted
         if self._outbox.pending or self._outbox.awaited:
             return WRITE
-        if self._half_closed is not None:
+        if self.progress.half_closed is not None:
             return 0
         if self._served is not None:
             return READ if self._reader.buffered < HEAD_READ_BYTES else 0
@@ -180,12 +151,14 @@ class Connection:
         """Read and write what the socket allows."""
         events = self._socket.possible(events) & self._wanted()
         try:
-            if self._ending:
-                self._end_sending()
-            elif events & WRITE:
+            if self.progress.lingering is not None:
+                if events and self.progress.lingering.go_on(time.monotonic()):
+                    self.close()
+                return
+            if events & WRITE:
                 self._outbox.flush()
                 if not (self._outbox.pending or self._outbox.awaited):
-                    self._reading_pace = None
+                    self.progress.has_read()
                 self._go_on()
             if events & READ:
                 self._read()
@@ -201,7 +174,7 @@ class Connection:
         """Go on after a thread: its response has ended or waits, or there is room in a budget."""
         try:
             if self._outbox.pending or self._outbox.awaited:
-                self._note_wait()
+                self.progress.measure_reading()
             elif self._reader.in_body:
                 self._receive_later()
             elif self._reader.waits_for_room():
@@ -215,16 +188,10 @@ class Connection:
         """Close, after an unexpected error."""
         self.close()
 
-    def _note_wait(self) -> None:
-        """Begin to measure how fast the client reads; before, the target may have been silent."""
-        if self._reading_pace is None:
-            self._progress_at = time.monotonic()
-            self._reading_pace = Pace(self._progress_at)
-            self._unsent = self._socket.unsent_bytes()
-
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
-        if self._outbox.pending or self._served or self._lingering or self._reader.in_body:
+        lingering = self.progress.lingering is not None
+        if self._outbox.pending or self._served or lingering or self._reader.in_body:
             return
         if not self._closing:
             self._reader.turn()
@@ -238,11 +205,9 @@ class Connection:
     # Reading.
 
     def _read(self) -> None:
-        if self._lingering:
-            self._drop()
-        elif self._reader.in_body:
+        if self._reader.in_body:
             self._receive_later()
-        elif not self.closed:
+        elif not (self.closed or self.progress.lingering):
             try:
                 self._reader.read_head()
             except Ended:
@@ -258,13 +223,13 @@ class Connection:
             self.close()
             return
         # Set before `_served` is looked at: as above, one of the two sees the other.
-        self._half_closed = HalfClosed(self._socket, time.monotonic())
+        self.progress.has_ended()
         self._go_on()
 
     def _close_if_done(self) -> None:
         """Close where the client has ended its side and every request has its response."""
         busy = self._request or self._served or self._outbox.pending or self._due or self._closing
-        if self._half_closed and not busy:
+        if self.progress.half_closed and not busy:
             self.close()
 
     def _advance(self, *, behind: bool = False, at_length: bool = False) -> None:
@@ -285,37 +250,17 @@ class Connection:
                 self._refuse(request)
                 return
             self._request = request
-            if request.refusal is not None:
-                self._refuse(request.refusal)
-                return
-            if not (self._socket.is_identified or self._is_probe(request)):
-                self._refuse(CERTIFICATE_MISSING)
-                return
-            if request.dropped:
-                self._shared.hooks.on_dropped(request.dropped, self._client[0])
-            if not request.has_body:
+            if problem := self._checks.problem(request):
+                self._refuse(problem)
+            elif not request.has_body:
                 self._hand_over(request)
-            elif (behind and self._reader.has_whole_body(request)) or self._is_admitted(request):
+            elif behind and self._reader.has_whole_body(request):
+                # A refusal would close the connection: it is the application's to refuse.
                 self._begin_body(request)
-
-    def _is_admitted(self, request: Request) -> bool:
-        """Decide on the request by its head, before its body is received.
-
-        A refusal closes the connection; so a request that came whole behind another is left
-        to the application.
-        """
-        admit = self._shared.hooks.admit_head
-        if admit is not None:
-            outcome = admit(request.as_environ(self._client[0]))
-            if isinstance(outcome, Refusal):
-                self._refuse(outcome, reported=True)
-                return False
-            request.admitted = outcome
-        return True
-
-    def _is_probe(self, request: Request) -> bool:
-        is_probe = self._shared.hooks.is_probe
-        return is_probe is not None and is_probe(request.command, request.request_uri)
+            elif problem := self._checks.admit(request):
+                self._refuse(problem, reported=True)
+            else:
+                self._begin_body(request)
 
     def _begin_body(self, request: Request) -> None:
         self._reader.begin_body(request)
@@ -372,36 +317,20 @@ class Connection:
         """The response is written. Called by the thread that did so."""
         self._closing, self._cut = close, cut
         self._reader.release_head()
-        self._progress_at = time.monotonic()
+        self.progress.note()
         self._request = None
         self._served = None  # from here on it is the main loop's
         if self.closed:
             self._reader.close()
-        elif close or self._reader.buffered or self._half_closed:
+        elif close or self._reader.buffered or self.progress.half_closed:
             self._notify()
 
     def _refuse(self, refusal: Refusal, *, reported: bool = False) -> None:
         """Send a refusal and close; `reported`: the hook has reported it already."""
         request, self._request = self._request, None
-        headers: Mapping[str, str] = {} if request is None else request.headers
-        method = "" if request is None else request.command
-        if not reported:
-            target = "" if request is None else request.request_uri
-            self._shared.hooks.on_refused(
-                RefusedRequest(
-                    refusal,
-                    method=method,
-                    target=target,
-                    headers=headers,
-                    client=self._client[0],
-                )
-            )
+        response = self._checks.refuse(refusal, request, reported=reported)
         if request is not None:
             request.close()
-        version = "1.1" if request is None or request.version != "1.0" else "1.0"
-        response = refusal_response(
-            refusal, headers, time.time(), version=version, has_body=method != "HEAD"
-        )
         self._reader.close()
         self._closing = True
         try:
@@ -418,57 +347,22 @@ class Connection:
         Called about once a second: a socket whose client does not read never becomes writable.
         """
         stage, served = self.stage, self._served
-        if stage is Stage.WRITING:
-            self._note_what_is_read(now)
-        if self._half_closed and served is not None and stage is Stage.SERVED:
-            patience = self._shared.timeouts.half_closed
-            if self._half_closed.has_left(served, self._outbox.taken_at, now, patience):
+        if self.progress.half_closed and served is not None and stage is Stage.SERVED:
+            if self.progress.has_left(served, now):
                 self.close()
-            return
-        silence, lasting = now - self.progress_at, self.pace.seconds(now)
-        if not is_overdue(stage, silence, lasting, self._shared.timeouts):
-            return
-        fields = {"fields": {"Client": self._client[0]}}
-        if stage is Stage.WRITING:
-            log.info("Cut a client that stopped reading.", extra=fields)
-            self.cut()
-            return
-        if stage in (Stage.HEAD, Stage.BODY):
-            log.info("Closed a connection with half a request.", extra=fields)
-        if stage is Stage.HANDSHAKE:
-            log.info("Closed a connection without a whole TLS handshake.", extra=fields)
-        self.close()
-
-    def _note_what_is_read(self, now: float) -> None:
-        """Note how much the client has read of what the kernel holds for it."""
-        self._note_wait()
-        unsent = self._socket.unsent_bytes()
-        if unsent != self._unsent:
-            self.pace.moved += max(0, self._unsent - unsent)
-            self._unsent, self._progress_at = unsent, now
+        elif self.progress.has_timed_out(stage, self._client[0], now):
+            if stage is Stage.WRITING:
+                self.cut()
+            else:
+                self.close()
 
     def _linger(self) -> None:
-        self._lingering = True
-        self._progress_at = time.monotonic()
-        self._reading_pace = Pace(self._progress_at)
+        now = time.monotonic()
+        lingering = Lingering(self._socket, self._shared.intake.bodies.scratch, now)
+        self.progress.lingering = lingering
         try:
-            self._end_sending()
+            lingering.go_on(now)
         except OSError:
-            self.close()
-
-    def _end_sending(self) -> None:
-        try:
-            self._socket.end_sending()
-        except BlockingIOError:
-            self._ending = True
-        else:
-            self._ending = False
-
-    def _drop(self) -> None:
-        count = self._socket.discard(self._shared.intake.bodies.scratch)
-        self._dropped += count
-        self._progress_at = time.monotonic()
-        if not count or self._dropped > LINGER_BYTES:
             self.close()
 
     def give_way(self) -> None:

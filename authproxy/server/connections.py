@@ -128,12 +128,14 @@ class Connections:
 
     def _idle(self, now: float) -> Iterator[Connection]:
         before = now - _IDLE_SECONDS
-        idle = [each for each in self if each.stage is Stage.IDLE and each.progress_at < before]
-        idle.sort(key=lambda connection: connection.progress_at)
+        idle = [each for each in self if each.stage is Stage.IDLE and each.progress.at < before]
+        idle.sort(key=lambda connection: connection.progress.at)
         return (each for each in idle if not each.has_unread_bytes())
 
     def _slow(self, now: float) -> Iterator[Connection]:
-        yield from slowest(((each, each.pace) for each in self if each.stage.waits_for_client), now)
+        yield from slowest(
+            ((each, each.progress.pace) for each in self if each.stage.waits_for_client), now
+        )
 
     def _share(self) -> int:
         return 1 + int(self._limit * _CLOSED_SHARE)

@@ -246,7 +246,9 @@ class Server:
         """Close what is idle; True when no connection is left."""
         for connection in self._connections:
             new = not connection.has_sent
-            expected = new and time.monotonic() - connection.made_at < _FIRST_REQUEST_SECONDS
+            expected = (
+                new and time.monotonic() - connection.progress.made_at < _FIRST_REQUEST_SECONDS
+            )
             idle = connection.stage in (Stage.HANDSHAKE, Stage.IDLE) and not expected
             if idle and not connection.has_unread_bytes():
                 connection.close()
