@@ -36,6 +36,9 @@ JUDGES: dict[str, Judge] = {
 
 #: Language and page: the tests that run or read such blocks, where no judge does.
 COVERED: dict[tuple[str, str], str] = {
+    ("picture", "docs/architecture.md"): (
+        "tests/docs/test_architecture.py::test_the_modules_of_the_picture_are_there"
+    ),
     ("apache", "docs/apache.md"): (
         "tests/deploy/apache/test_documented.py::test_the_second_proxys_configuration_is_valid"
     ),

@@ -1,4 +1,4 @@
-"""Where the target redirects to itself, the client comes back through the proxy (DESIGN section 3).
+"""Where the target redirects to itself, the client comes back through the proxy.
 
 Situation, what the client sees, what the log says.
 """
