@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.signing import SigningKey
 from tests.deploy.apache.differences import is_about, mark_for, name_of
 from tests.support.apache import ApacheProcess
@@ -27,6 +26,7 @@ from tests.support.authority import Authority
 from tests.support.identity import identity_settings
 from tests.support.mod_wsgi_express import ExpressProcess
 from tests.support.process import ProxyProcess
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 
 Launch = Callable[..., ProxyProcess]

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import requests
 
 from authproxy.demo.stand_ins.acceptor import LOOPBACK
+from authproxy.demo.stand_ins.certificates import EphemeralAuthority
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.loopback import free_port
+from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
-from authproxy.demo.stand_ins.store import QUERY_PATH, WRITE_PATH, StandInStore
+from authproxy.demo.stand_ins.store import QUERY_PATH, WRITE_PATH, MetricsStore
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,18 +38,19 @@ _INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 
 
 class DemonstrationFailed(Exception):
-    """A part did not start or gave the wrong answer; the message says which."""
+    """A part did not start or gave the wrong response; the message says which."""
 
 
 class Demonstration:
-    """A stand-in Entra, a stand-in store and the real proxy, for as long as it is entered."""
+    """Stand-ins for Entra and a store, and the real proxy, for as long as it is entered."""
 
     def __init__(
         self, *, entra_port: int, store_port: int, proxy_port: int, echo: Callable[[str], object]
     ) -> None:
-        self._entra = StandInEntra(identity_port=entra_port)
-        self._store = StandInStore(
-            self._entra.signing_key, port=store_port, authority=self._entra.authority
+        self._entra = ManagedIdentityEndpoint(identity_port=entra_port)
+        self._authority = EphemeralAuthority()
+        self._store = MetricsStore(
+            self._entra.signing_key, port=store_port, authority=self._authority
         )
         self._proxy_port = proxy_port
         self._echo = echo
@@ -63,7 +65,7 @@ class Demonstration:
         with ExitStack() as stack:
             stack.enter_context(self._session)
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="authproxy-demo-")))
-            self._ca_file = self._entra.authority.write_bundle(self._folder / "ca.pem")
+            self._ca_file = self._authority.write_bundle(self._folder / "ca.pem")
             stack.enter_context(self._entra)
             stack.enter_context(self._store)
             # Checked here, since the proxy cannot name the option of this command.
@@ -99,7 +101,7 @@ class Demonstration:
         self._show_where()
 
         refused = self._exchange("POST", self._store.url + WRITE_PATH, data=body)
-        self._say(f"Without the proxy, the store answers {refused.status_code} {refused.reason}.")
+        self._say(f"Without the proxy, the store responds {refused.status_code} {refused.reason}.")
         _expect(refused, 401)
         written = self._exchange("POST", self._proxy_url + WRITE_PATH, data=body)
         self._say(
@@ -107,17 +109,17 @@ class Demonstration:
             "then the query:"
         )
         _expect(written, 200, 204)
-        answer = self._exchange(
+        queried = self._exchange(
             "GET", self._proxy_url + QUERY_PATH, params={"query": "demo_sample"}
         )
-        _expect(answer, 200)
+        _expect(queried, 200)
         self._echo(f"    GET {QUERY_PATH}?query=demo_sample")
         try:
-            content = answer.json()
+            content = queried.json()
             self._echo(f"    {json.dumps(content)}")
             values = [series["value"][1] for series in content["data"]["result"]]
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise DemonstrationFailed(f"the query's answer cannot be read: {error!r}") from error
+            raise DemonstrationFailed(f"the query's response cannot be read: {error!r}") from error
         if values != ["42"]:
             raise DemonstrationFailed(f"the sample did not come back: {values}")
         self._say("The sample went through the proxy and came back.")
@@ -164,13 +166,9 @@ class Demonstration:
     def _show_where(self) -> None:
         for part, where in (
             ("stand-in Entra, managed identity", self._entra.identity_endpoint),
-            (
-                "stand-in Entra, v2.0 endpoints",
-                f"{self._entra.authority_host}/{self._entra.tenant}",
-            ),
             ("stand-in metrics store", self._store.url),
             ("authproxy", self._proxy_url),
-            ("CA of the stand-ins", str(self._ca_file)),
+            ("CA of the store", str(self._ca_file)),
         ):
             self._echo(f"    {part:<34}{where}")
 
@@ -202,10 +200,10 @@ class Demonstration:
             else:
                 raise DemonstrationFailed(f"the proxy ended at its start, with status {status}")
             try:
-                answer = self._session.get(f"{self._proxy_url}/ready", timeout=_REQUEST_SECONDS)
+                response = self._session.get(f"{self._proxy_url}/ready", timeout=_REQUEST_SECONDS)
             except requests.ConnectionError:
                 continue
-            if answer.status_code == 200:
+            if response.status_code == 200:
                 return
         raise DemonstrationFailed(f"the proxy was not ready within {_START_SECONDS} seconds")
 

@@ -17,8 +17,9 @@ from typing import Any
 import click
 
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION
-from authproxy.demo.stand_ins.entra import IssuedToken, StandInEntra
+from authproxy.demo.stand_ins.managed_identity import IssuedToken
 from lab.benchmarks.processes import cpu_seconds, free_port
+from tests.support.stand_ins.entra import StandInEntra
 
 _DEADLINE = 30.0
 _POLL_SECONDS = 0.005

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION
-from authproxy.demo.stand_ins.entra import StandInEntra
 from lab.benchmarks import servers
 from lab.benchmarks.processes import Program, choose_cores, free_port, pinned
 from lab.benchmarks.revision import THIS, Checkout
+from tests.support.stand_ins.entra import StandInEntra
 
 #: The proxies of the table, the one that the others are divided by first.
 NGINX = "nginx"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support import actions, outcomes
 from tests.support.authority import Authority
 from tests.support.dashboard import ALERTS
@@ -19,6 +18,7 @@ from tests.support.identity import identity_settings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.prometheus import FIRST_SCRAPE_DEADLINE
 from tests.support.scraper import Scraper, job
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import WireError, message
 

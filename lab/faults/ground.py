@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from lab.faults.relay import Relay
 from lab.faults.traffic import WRITE_PATH, answer_of, content_of
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.identity import identity_settings
 from tests.support.process import ProxyProcess
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Handler, Upstream
 from tests.support.wire import Address
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from authproxy.demo.stand_ins.directory import Application
 from authproxy.demo.stand_ins.signing import SigningKey
 from lab.faults.bench import Bench
 from lab.faults.ground import Ground
@@ -17,6 +16,7 @@ from lab.faults.row import Row
 from tests.support.callers import Cluster, claims
 from tests.support.client_certificates import ClientAuthority
 from tests.support.process import wait_until
+from tests.support.stand_ins.applications import Application
 
 FAILED = "Failed to refresh token"
 OUT_OF_TIME = 600.0

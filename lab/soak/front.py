@@ -10,12 +10,12 @@ from random import Random
 
 import jwt
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, decode
 from lab.soak.ledger import Ledger
 from lab.soak.schedule import Fault
 from tests.support import actions
 from tests.support.prometheus import Prometheus, Reply, ask
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Upstream
 
 #: Tells of which settings the proxy sends; a reload changes it.

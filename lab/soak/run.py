@@ -16,7 +16,6 @@ from http import HTTPStatus
 from pathlib import Path
 from random import Random
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from lab.soak.clients import GOOD, Client, asker, prober
 from lab.soak.exporter import Exporter
 from lab.soak.figures import Figure, Watch, measure
@@ -37,6 +36,7 @@ from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import wait_until
 from tests.support.prometheus import Prometheus, ServerAuthority
 from tests.support.scrape import ask_metrics_port
+from tests.support.stand_ins.entra import StandInEntra
 
 TOKEN_LIFETIME = 60
 

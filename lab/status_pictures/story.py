@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from authproxy.demo.stand_ins.directory import Application
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.identity import SECRET
@@ -18,6 +16,8 @@ from tests.support.outcomes import REMOTE_WRITE
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import ask_metrics_port
+from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import authproxy
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support.authority import Authority
 from tests.support.deployed import way_to
 from tests.support.identity import identity_settings
 from tests.support.pages import ROOT, Block, blocks
 from tests.support.process import clean_environment, free_port, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import exchange, message
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.http1.path_rules import PathRules
 from tests.conftest import Launch
 from tests.support.client_certificates import replace_file
@@ -20,6 +19,7 @@ from tests.support.logfmt import parse_line
 from tests.support.paths import AMBIGUOUS, PATHS, readings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import Response, WireError, chunks, message, to_bytes
 

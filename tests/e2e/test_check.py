@@ -15,11 +15,8 @@ from click.testing import CliRunner
 
 from authproxy import __version__
 from authproxy.cli.commands import cli
-from authproxy.demo.stand_ins.directory import METRICS_QUERY, Application
-from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import METRICS_QUERY
 from authproxy.demo.stand_ins.remote_write import decode
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
-from authproxy.demo.stand_ins.store import StandInStore
 from tests.support.actions import answer
 from tests.support.authority import Authority
 from tests.support.checking import BlackHole, Check, on_a_terminal
@@ -28,6 +25,9 @@ from tests.support.forward_proxy import ForwardProxy
 from tests.support.identity import SECRET, application_settings, identity_settings
 from tests.support.planted import left
 from tests.support.quoting import QUOTED, basic
+from tests.support.stand_ins.applications import Application, ServiceAccountIssuer
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.store import StandInStore
 from tests.support.upstream import Exchange, Handler, Upstream
 
 QUERY_HOST = "workspace-abcd.westeurope.prometheus.monitor.azure.com"

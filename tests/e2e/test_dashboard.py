@@ -18,7 +18,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from lab.dashboard_picture.drawing import draw
 from lab.dashboard_picture.recording import Recording, record
 from tests.conftest import Launch
@@ -35,6 +34,7 @@ from tests.support.identity import identity_settings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.prometheus import require_prometheus
 from tests.support.scraper import Scraper, job
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import message
 

@@ -122,7 +122,7 @@ def leftovers(demo: Demo) -> list[Path]:
 def test_once_shows_a_sample_go_in_and_come_back(demo: NewDemo) -> None:
     once = demo("--once")
     assert once.status() == 0, once.output
-    assert "store answers 401 Unauthorized" in once.output
+    assert "store responds 401 Unauthorized" in once.output
     assert '"value": [' in once.output
     assert '"42"]' in once.output
     assert "came back" in once.output

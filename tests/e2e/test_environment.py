@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.authority import Authority
@@ -16,6 +15,7 @@ from tests.support.forward_proxy import ForwardProxy
 from tests.support.planted import left
 from tests.support.process import ProxyProcess
 from tests.support.quoting import basic
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.telemetry.logs import JournalFormatter, LogfmtFormatter
 from tests.support.identity import identity_settings
 from tests.support.process import clean_environment, free_port, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.wire import DEADLINE
 
 SERVE = [sys.executable, "-m", "authproxy", "serve"]

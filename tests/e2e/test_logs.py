@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.telemetry.logs import MAX_VALUE_CHARACTERS
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.identity import SECRET, application_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

@@ -17,7 +17,6 @@ import pytest
 import yaml
 
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from tests.support.authority import Authority
 from tests.support.deployed import Deployed, Started, Workspace, identity_of, started
@@ -27,6 +26,7 @@ from tests.support.manifests import MANIFESTS, Manifest
 from tests.support.probes import passes
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.wire import message
 
 SENT = 'level=info msg="Successfully sent request, returning response back."'

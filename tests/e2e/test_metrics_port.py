@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import ask_metrics_port, scrape, settled
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import Client, message
 

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 import pytest
 
 from authproxy.demo.stand_ins.directory import METRICS_QUERY
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import ProxyProcess, wait_until
@@ -28,6 +27,7 @@ from tests.support.prometheus import (
     ask,
     require_prometheus,
 )
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.real("prometheus")

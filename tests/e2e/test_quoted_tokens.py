@@ -9,7 +9,6 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.collector import Collector
@@ -17,6 +16,7 @@ from tests.support.identity import identity_settings
 from tests.support.planted import left
 from tests.support.process import ProxyProcess, free_port
 from tests.support.quoting import QUOTED, basic
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import get, settled_status
 from tests.support.upstream import Exchange, Handler, Upstream
 from tests.support.wire import message

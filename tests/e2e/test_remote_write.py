@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.expect import assert_own_error
 from tests.support.identity import identity_settings
 from tests.support.process import ProxyProcess
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import chunks, message
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.expect import assert_own_error
 from tests.support.identity import application_settings, identity_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Handler, Recorded, Upstream
 from tests.support.wire import Response, message
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.expect import assert_own_error
 from tests.support.process import ProxyProcess
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Recorded, Upstream
 from tests.support.wire import message
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.expect import assert_own_error
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import settled
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import Response, message
 

@@ -22,9 +22,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from authproxy.demo.stand_ins.directory import Application, FederatedCredential
-from authproxy.demo.stand_ins.entra import StandInEntra
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer, SigningKey
+from authproxy.demo.stand_ins.signing import SigningKey
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.callers import AUDIENCE as INBOUND_AUDIENCE
@@ -35,6 +33,12 @@ from tests.support.identity import AUDIENCE
 from tests.support.planted import leaks
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import get
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Response, message

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.server.processes.supervision import Health, ServiceManager
 from tests.conftest import Launch
 from tests.support.actions import raw
 from tests.support.identity import identity_settings
 from tests.support.notify_socket import NotifySocket
 from tests.support.process import ProxyProcess, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Gate, Upstream
 from tests.support.wire import message
 

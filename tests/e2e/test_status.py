@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 import authproxy
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.telemetry.recent_requests import KINDS
 from tests.conftest import Launch
 from tests.support import actions, outcomes
@@ -26,6 +25,7 @@ from tests.support.identity import AUDIENCE, application_settings
 from tests.support.pages import ROOT
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import Page, get, page_of, settled_status, status_of
 from tests.support.upstream import Upstream
 from tests.support.wire import message
@@ -369,7 +369,7 @@ def test_every_worker_is_shown_whoever_is_asked(
         os.kill(first, signal.SIGCONT)
     assert "ready, with trouble" in text
     assert "Workers 1 and 1 silent" in text
-    assert f"{first} does not answer" in text
+    assert f"{first} does not respond" in text
     os.kill(first, signal.SIGKILL)
     proxy.wait_for_line("Worker died")
     assert status_of(port)["silent_workers"] == []

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.identity import application_settings
 from tests.support.process import free_port
 from tests.support.routes import to, write_routes
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import settled_status
 from tests.support.upstream import Upstream
 

@@ -10,13 +10,13 @@ import grpc
 import pytest
 import trustme
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.collector import Collector, HTTPCollector, Received
 from tests.support.identity import AUDIENCE, SECRET, application_settings, identity_settings
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

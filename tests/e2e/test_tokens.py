@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.expect import assert_own_error
 from tests.support.identity import application_settings, identity_settings
 from tests.support.process import ProxyProcess, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

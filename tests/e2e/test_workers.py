@@ -16,11 +16,11 @@ from threading import Event
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support.actions import answer, raw
 from tests.support.identity import identity_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Gate, Upstream
 from tests.support.wire import DEADLINE, WireError, message
 

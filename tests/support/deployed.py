@@ -17,16 +17,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
-from authproxy.demo.stand_ins.directory import Application, FederatedCredential, ManagedIdentity
-from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import ManagedIdentity
 from authproxy.demo.stand_ins.loopback import Answer, Request
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
-from authproxy.demo.stand_ins.store import WRITE_PATH, StandInStore
+from authproxy.demo.stand_ins.store import WRITE_PATH
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import ProxyProcess, free_port
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.store import StandInStore
 from tests.support.wire import Response, message
 
 #: Whom the webhook of workload identity makes a pod, and which one, unless a test says otherwise.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from authproxy.demo.stand_ins.directory import Application
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.settings import Settings
+from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.entra import StandInEntra
 
 #: A resource that the stand-in knows.
 AUDIENCE = "https://monitor.azure.com"

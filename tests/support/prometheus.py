@@ -22,10 +22,10 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.process import START_DEADLINE, STOP_DEADLINE, free_port, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import DEADLINE
 

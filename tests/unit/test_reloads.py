@@ -12,10 +12,10 @@ from flask import Flask
 from prometheus_client.samples import Sample
 
 from authproxy.app import ReloadRefused, Services, create_app
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.errors import SettingsError
 from authproxy.settings import Settings, load_settings
 from tests.support.process import free_port, wait_until
+from tests.support.stand_ins.entra import StandInEntra
 
 RELOADS = 50
 PATIENCE = 30.0

@@ -1,5 +1,5 @@
-"""A stand-in Entra and a stand-in metrics store, so that nothing here needs a cloud.
+"""A managed identity endpoint and a metrics store on loopback, so that nothing here needs a cloud.
 
-`authproxy demo` shows the real proxy between the two; the tests use the same
-two classes. Nothing of the proxy is imported here.
+`authproxy demo` shows the real proxy between the two; the tests add faults and the rest of
+Entra ID to them. Nothing of the proxy is imported here.
 """

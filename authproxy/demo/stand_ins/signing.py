@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,42 +62,3 @@ def verify_signature(token: str, key: rsa.RSAPublicKey, *algorithms: str) -> dic
         },
     )
     return claims
-
-
-class ServiceAccountIssuer:
-    """A stand-in Kubernetes cluster that projects service account tokens.
-
-    What the workload identity webhook mounts at AZURE_FEDERATED_TOKEN_FILE.
-    """
-
-    def __init__(self, issuer: str = "https://cluster.example.com/") -> None:
-        self.issuer = issuer
-        self._signing_key = SigningKey()
-
-    @property
-    def public_key(self) -> rsa.RSAPublicKey:
-        return self._signing_key.public_key
-
-    def token(
-        self,
-        subject: str,
-        *,
-        now: float,
-        audience: str = "api://AzureADTokenExchange",
-        lifetime: float = 3600,
-    ) -> str:
-        """Return a token for `subject` (`system:serviceaccount:<namespace>:<name>`).
-
-        `now` is in epoch seconds, `lifetime` in seconds.
-        """
-        return self._signing_key.sign(
-            {
-                "iss": self.issuer,
-                "sub": subject,
-                "aud": [audience],
-                "iat": int(now),
-                "nbf": int(now),
-                "exp": int(now + lifetime),
-                "jti": str(uuid.uuid4()),
-            }
-        )

@@ -1,11 +1,9 @@
-"""What both stand-ins have in common: listeners, records, and faults on order."""
+"""What both stand-ins have in common: their listeners."""
 
 from __future__ import annotations
 
 import ssl
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,29 +12,12 @@ from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: What a captive portal or a broken gateway sends in place of JSON.
-_GARBAGE = Answer(200, b"<html><body>Please sign in</body></html>", {"Content-Type": "text/html"})
-
-
-@dataclass
-class _Fault:
-    answer: Answer | None
-    path: str
-    remaining: int | None
-    over: threading.Event = field(default_factory=threading.Event)
-
 
 class StandIn:
-    """A server that records what it is asked, and misbehaves when told to.
-
-    Every method may be called from any thread, before and after `start`.
-    """
+    """Some listeners, which open and close together."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
         self._listeners: list[LoopbackServer] = []
-        self._arrived = threading.Condition()
-        self._fault: _Fault | None = None
 
     def listen(
         self,
@@ -45,19 +26,8 @@ class StandIn:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> LoopbackServer:
-        """Add a listener for `start` to open; `answer` gets what no fault takes."""
-
-        def serve(request: Request) -> Answer | None:
-            self._record(request)
-            fault = self._fault_for(request)
-            if fault is None:
-                return answer(request)
-            if fault.answer is not None:
-                return fault.answer
-            fault.over.wait()
-            return answer(request)
-
-        listener = LoopbackServer(serve, port=port, tls=tls)
+        """Add a listener for `start` to open."""
+        listener = LoopbackServer(answer, port=port, tls=tls)
         self._listeners.append(listener)
         return listener
 
@@ -71,11 +41,14 @@ class StandIn:
             raise
         return self
 
-    def stop(self) -> None:
-        """Close the listeners and every connection; hanging requests end too."""
+    def shut(self) -> None:
+        """Close the listeners, and end every connection."""
         for listener in self._listeners:
             listener.shut()
-        self.recover()
+
+    def stop(self) -> None:
+        """Do as `shut`, and wait for the threads of the connections."""
+        self.shut()
         for listener in self._listeners:
             listener.stop()
 
@@ -89,71 +62,3 @@ class StandIn:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-    def fail_with(
-        self,
-        status: int,
-        body: object = "",
-        headers: Mapping[str, str] | None = None,
-        *,
-        times: int | None = None,
-        path: str = "",
-    ) -> None:
-        """Answer with this from now on, `times` often or until `recover`.
-
-        A `body` that is neither text nor bytes is sent as JSON. Only requests
-        with `path` in their path are concerned.
-        """
-        if isinstance(body, (str, bytes)):
-            answer = Answer(status, body.encode() if isinstance(body, str) else body, headers or {})
-        else:
-            answer = Answer.of_json(status, body, headers)
-        self._misbehave(_Fault(answer, path, times))
-
-    def garbage(self, *, times: int | None = None, path: str = "") -> None:
-        """Answer 200 with an HTML page, as what stands between may do."""
-        self._misbehave(_Fault(_GARBAGE, path, times))
-
-    def hang(self, *, times: int | None = None, path: str = "") -> None:
-        """Take requests and say nothing until `recover`; then answer them."""
-        self._misbehave(_Fault(None, path, times))
-
-    def recover(self) -> None:
-        """End the fault that is on, if any."""
-        self._misbehave(None)
-
-    def wait_for_requests(
-        self, count: int, timeout: float = 30, *, path: str = ""
-    ) -> list[Request]:
-        """Wait until `count` requests with `path` in their path have come; return them.
-
-        Raises TimeoutError after `timeout` seconds.
-        """
-
-        def matching() -> list[Request]:
-            return [request for request in self.requests if path in request.path]
-
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: len(matching()) >= count, timeout):
-                raise TimeoutError(f"{len(matching())} of {count} requests within {timeout} s")
-            return matching()
-
-    def _record(self, request: Request) -> None:
-        with self._arrived:
-            self.requests.append(request)
-            self._arrived.notify_all()
-
-    def _misbehave(self, fault: _Fault | None) -> None:
-        with self._arrived:
-            previous, self._fault = self._fault, fault
-        if previous is not None:
-            previous.over.set()
-
-    def _fault_for(self, request: Request) -> _Fault | None:
-        with self._arrived:
-            fault = self._fault
-            if fault is None or fault.path not in request.path or fault.remaining == 0:
-                return None
-            if fault.remaining is not None:
-                fault.remaining -= 1
-            return fault

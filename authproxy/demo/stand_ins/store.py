@@ -6,8 +6,6 @@ audience on every request, Prometheus's own interfaces behind.
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -23,25 +21,17 @@ from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, Sample, decode
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.stand_in import StandIn
 
+#: How paths end: a real workspace has more in front of that of remote writes.
 WRITE_PATH = "/api/v1/write"
 QUERY_PATH = "/api/v1/query"
 BUILD_INFO_PATH = "/api/v1/status/buildinfo"
 
-#: Where a real workspace takes remote writes; the store takes them at any
-#: path that ends like it.
-INGESTION_ENDPOINT = (
-    "/dataCollectionRules/dcr-00000000000000000000000000000000"
-    "/streams/Microsoft-PrometheusMetrics/api/v1/write?api-version=2023-04-24"
-)
 
-
-class StandInStore(StandIn):
+class MetricsStore(StandIn):
     """A store on one loopback port, chosen by the system unless given.
 
-    What tests turn, at any time: `audiences` (which `aud` counts; real Azure
-    has one for ingestion and one for queries), `refuse`, `revoke_tokens`, and
-    the faults of StandIn. What they read: `samples`, in order of arrival, and
-    `requests`, refused ones included.
+    `audiences` says which `aud` counts (real Azure has one for ingestion and one
+    for queries); `samples` has what was written, in order of arrival.
     """
 
     def __init__(
@@ -60,38 +50,12 @@ class StandInStore(StandIn):
         self._signing_key = signing_key
         self._clock = clock
         self._came = threading.Condition()
-        self._tokens_seen: set[str] = set()
-        self._tokens_revoked: frozenset[str] = frozenset()
         self._listener = self.listen(self._answer, port=port, tls=self.authority.server_context())
 
     @property
     def url(self) -> str:
         """The base URL, as TARGET_HOST has it."""
         return self._listener.url
-
-    def refuse(self, status: int = 403, *, times: int | None = None) -> None:
-        """Refuse requests, whatever their token, as Azure does before a role is assigned."""
-        message = (
-            "The authentication token provided does not have access to ingest data for the "
-            "data collection rule."
-        )
-        self.fail_with(
-            status, {"error": {"code": "OperationFailed", "message": message}}, times=times
-        )
-
-    def revoke_tokens(self) -> None:
-        """Refuse all tokens seen so far with a claims challenge.
-
-        This is what continuous access evaluation (CAE) does to a client.
-        """
-        self._tokens_revoked = frozenset(self._tokens_seen)
-
-    def wait_for_samples(self, count: int, timeout: float = 30) -> list[Sample]:
-        """Wait until `count` samples have come and return them. Raises TimeoutError."""
-        with self._came:
-            if not self._came.wait_for(lambda: len(self.samples) >= count, timeout):
-                raise TimeoutError(f"{len(self.samples)} of {count} samples within {timeout} s")
-            return list(self.samples)
 
     def _answer(self, request: Request) -> Answer:
         refused = self._check_token(request.headers.get("Authorization", ""))
@@ -109,26 +73,16 @@ class StandInStore(StandIn):
         """Return the refusal that a request with this Authorization deserves, if any."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            return _unauthorized("No bearer token was sent.")
+            return unauthorized("No bearer token was sent.")
         try:
             claims = self._signing_key.verify(token)
         except jwt.InvalidTokenError:
-            return _unauthorized("The signature of the token is not valid.", "invalid_token")
-        self._tokens_seen.add(claims["uti"])
+            return unauthorized("The signature of the token is not valid.", "invalid_token")
         if str(claims["aud"]).rstrip("/") not in self.audiences:
-            return _unauthorized("The audience of the token is not valid.", "invalid_token")
+            return unauthorized("The audience of the token is not valid.", "invalid_token")
         if not claims["nbf"] <= self._clock() < claims["exp"]:
-            return _unauthorized("The lifetime of the token is over.", "invalid_token")
-        if claims["uti"] in self._tokens_revoked:
-            return self._claims_challenge()
+            return unauthorized("The lifetime of the token is over.", "invalid_token")
         return None
-
-    def _claims_challenge(self) -> Answer:
-        demanded = {"access_token": {"nbf": {"essential": True, "value": str(int(self._clock()))}}}
-        claims = base64.b64encode(json.dumps(demanded).encode()).decode()
-        return _unauthorized(
-            "The token was revoked.", "insufficient_claims", f', claims="{claims}"'
-        )
 
     def _write(self, request: Request) -> Answer:
         if request.method != "POST":
@@ -176,7 +130,7 @@ def _failure(status: int, kind: str, message: str) -> Answer:
     return Answer.of_json(status, {"status": "error", "errorType": kind, "error": message})
 
 
-def _unauthorized(message: str, error: str | None = None, more: str = "") -> Answer:
+def unauthorized(message: str, error: str | None = None, more: str = "") -> Answer:
     """Return 401 with a challenge (RFC 6750 section 3)."""
     challenge = (
         'Bearer authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize"'

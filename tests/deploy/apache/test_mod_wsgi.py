@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.apache.conftest import LaunchApache
 from tests.support import actions
 from tests.support.apache import ApacheProcess
@@ -22,6 +21,7 @@ from tests.support.collector import Collector
 from tests.support.expect import assert_own_error
 from tests.support.identity import identity_settings
 from tests.support.logfmt import parse_line
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import Truncated, chunks, message, read_exactly
 

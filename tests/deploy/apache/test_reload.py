@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.apache.conftest import LaunchApache
 from tests.support import actions
 from tests.support.apache import ApacheProcess
 from tests.support.identity import identity_settings
 from tests.support.process import wait_until
 from tests.support.prometheus import Prometheus, ServerAuthority, require_prometheus
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Gate, Upstream
 from tests.support.wire import Client, Truncated, chunks, message, read_exactly
 

@@ -20,9 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from authproxy.demo.stand_ins.directory import TENANT, Application, FederatedCredential
-from authproxy.demo.stand_ins.entra import StandInEntra
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
+from authproxy.demo.stand_ins.directory import TENANT
 from authproxy.settings import load_settings
 from tests.conftest import Launch
 from tests.support.authority import Authority
@@ -42,6 +40,12 @@ from tests.support.pod import Objects, Pod
 from tests.support.probes import passes
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
 from tests.support.scrape import settled
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

@@ -16,10 +16,8 @@ import pytest
 import yaml
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
-from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY, Application
-from authproxy.demo.stand_ins.entra import StandInEntra
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
-from authproxy.demo.stand_ins.store import StandInStore
 from tests.deploy.image.conftest import Images
 from tests.deploy.image.test_files import COMPOSE, SERVICES
 from tests.support.authority import Authority
@@ -27,6 +25,9 @@ from tests.support.client_certificates import ClientAuthority
 from tests.support.containers import podman
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import START_DEADLINE, free_port, wait_until
+from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.store import StandInStore
 from tests.support.wire import exchange, message
 
 pytestmark = [pytest.mark.image, pytest.mark.real("buildah"), pytest.mark.timeout(600)]

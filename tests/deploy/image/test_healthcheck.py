@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.conftest import Launch
 from tests.support.identity import identity_settings
 from tests.support.probes import SCRIPT
 from tests.support.probes import healthcheck as check
 from tests.support.process import ProxyProcess, free_port
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.tls_client import Certificates
 
 

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import pytest
 
 import authproxy
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.image.conftest import Images
 from tests.support.authority import Authority
 from tests.support.containers import ContainerProxy, inspect, podman
 from tests.support.heaps import heaps_in
 from tests.support.source import ROOT
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.directory import Application
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.deploy.vm.machine import Machine
 from tests.support.actions import raw
 from tests.support.client_certificates import ClientAuthority
@@ -19,6 +17,8 @@ from tests.support.heaps import heaps_in
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import wait_until
 from tests.support.source import ROOT
+from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import OK, Gate, Upstream
 from tests.support.wire import Client, Response, exchange, message
 
@@ -191,7 +191,7 @@ def test_no_connection_is_lost_in_a_restart_with_the_socket(
     environment = installed.root / "etc/authproxy/authproxy.env"
     kept = [line for line in environment.read_text().splitlines() if "LISTENING_PORT" not in line]
     environment.write_text("\n".join(kept))
-    installed.run(commands(PAGE, "Restarts that nobody notices"))
+    installed.run(commands(PAGE, "Restarts without a failed request"))
     statuses: list[int | str] = []
     done = threading.Event()
 

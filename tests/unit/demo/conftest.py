@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from authproxy.demo.stand_ins.entra import StandInEntra
-from authproxy.demo.stand_ins.store import StandInStore
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.store import StandInStore
 
 
 @pytest.fixture

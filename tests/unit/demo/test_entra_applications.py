@@ -24,9 +24,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from authproxy.demo.stand_ins.directory import Application, FederatedCredential
-from authproxy.demo.stand_ins.entra import StandInEntra
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
+from tests.support.stand_ins.entra import StandInEntra
 
 RESOURCE = "https://monitor.azure.com"
 SCOPE = f"{RESOURCE}/.default"

@@ -12,7 +12,7 @@ import requests
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 
-from authproxy.demo.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.entra import StandInEntra
 
 RESOURCE = "https://monitor.azure.com"
 SCOPE = f"{RESOURCE}/.default"

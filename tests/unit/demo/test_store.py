@@ -12,18 +12,19 @@ import pytest
 import requests
 
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from authproxy.demo.stand_ins.signing import SigningKey
-from authproxy.demo.stand_ins.store import (
-    BUILD_INFO_PATH,
-    INGESTION_ENDPOINT,
-    QUERY_PATH,
-    WRITE_PATH,
-    StandInStore,
-)
+from authproxy.demo.stand_ins.store import BUILD_INFO_PATH, QUERY_PATH, WRITE_PATH
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.store import StandInStore
 
 UP = Sample.of("up", 1, 1_700_000_000_000, job="a")
+
+#: Where a real workspace takes remote writes.
+INGESTION_ENDPOINT = (
+    "/dataCollectionRules/dcr-00000000000000000000000000000000"
+    "/streams/Microsoft-PrometheusMetrics/api/v1/write?api-version=2023-04-24"
+)
 
 
 @pytest.fixture

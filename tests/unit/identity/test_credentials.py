@@ -17,11 +17,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from authproxy.demo.stand_ins.directory import Application, FederatedCredential
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.loopback import Answer
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
-from authproxy.demo.stand_ins.stand_in import StandIn
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
@@ -31,6 +27,13 @@ from authproxy.tls import TLSContextCache
 from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
 from tests.support.clock import FakeClock
 from tests.support.identity import settings_for
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.faults import FaultyStandIn
 
 AUDIENCE = "https://monitor.azure.com"
 SECRET = "kept~under~wraps"
@@ -93,7 +96,7 @@ def with_secret(entra: StandInEntra) -> TokenFetcher:
     return fetcher("aadapplication", aad_client_secret=SECRET, **names)
 
 
-def token_calls(entra: StandIn) -> int:
+def token_calls(entra: FaultyStandIn) -> int:
     return sum(request.path.endswith("/token") for request in entra.requests)
 
 
@@ -679,8 +682,8 @@ def test_a_signed_out_azure_cli_is_explained(az: Callable[[str], Path]) -> None:
 
 
 @pytest.fixture
-def imds(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    service = StandIn()
+def imds(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStandIn]:
+    service = FaultyStandIn()
     token = {"access_token": "of-the-machine", "expires_in": "3599", "resource": AUDIENCE}
     listener = service.listen(lambda request: Answer.of_json(200, token))
     with service:
@@ -688,7 +691,7 @@ def imds(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         yield service
 
 
-def test_a_virtual_machines_identity_gets_its_token(imds: StandIn) -> None:
+def test_a_virtual_machines_identity_gets_its_token(imds: FaultyStandIn) -> None:
     assert fetcher("systemassigned")(None).value == "of-the-machine"
 
 
@@ -720,7 +723,7 @@ def test_a_virtual_machines_identity_gets_its_token(imds: StandIn) -> None:
     ],
 )
 def test_what_the_metadata_service_answers_is_explained_after_one_call(
-    imds: StandIn,
+    imds: FaultyStandIn,
     status: int,
     body: object,
     headers: dict[str, str],

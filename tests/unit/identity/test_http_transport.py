@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.demo.stand_ins.loopback import Answer
-from authproxy.demo.stand_ins.stand_in import StandIn
 from authproxy.identity.http_transport import (
     IdentitySession,
     Refusal,
@@ -15,6 +14,7 @@ from authproxy.identity.http_transport import (
     retry_after_seconds,
 )
 from authproxy.tls import client_context
+from tests.support.stand_ins.faults import FaultyStandIn
 
 #: Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example of a date.
 NOW = 784111777.0
@@ -52,7 +52,7 @@ def test_a_refusal_without_words_is_still_a_sentence() -> None:
 
 
 def test_a_refusal_is_remembered_until_the_next_answer() -> None:
-    service = StandIn()
+    service = FaultyStandIn()
     listener = service.listen(lambda request: Answer.of_json(200, {}))
     service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
     with service, IdentitySession(client_context()) as session:
@@ -63,7 +63,7 @@ def test_a_refusal_is_remembered_until_the_next_answer() -> None:
 
 
 def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
-    service = StandIn()
+    service = FaultyStandIn()
     listener = service.listen(lambda request: Answer.of_json(200, {}))
     with service, IdentitySession(client_context()) as session:
         assert session.clock_offset is None
@@ -100,7 +100,7 @@ def test_a_date_is_so_far_ahead(date: str | None, ahead: float | None) -> None:
     ],
 )
 def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: str) -> None:
-    service = StandIn()
+    service = FaultyStandIn()
     listener = service.listen(lambda request: Answer(200))
     service.fail_with(400, body)
     with service, IdentitySession(client_context()) as session:

@@ -16,9 +16,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from authproxy.demo.stand_ins import refusals
-from authproxy.demo.stand_ins.directory import Application
 from authproxy.demo.stand_ins.signing import verify_signature
+from tests.support.stand_ins import refusals
+from tests.support.stand_ins.applications import Application
 
 #: azure-identity signs with PS256 where it knows the SHA-256 thumbprint.
 _ALGORITHMS = ("RS256", "PS256")

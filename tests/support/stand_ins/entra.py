@@ -1,37 +1,24 @@
 """A stand-in Entra: managed identities over HTTP, the v2.0 endpoints over TLS.
 
-It speaks to the real azure-identity and says no where the real one would, in
-the same words. Tokens are JWTs that `signing_key.verify` accepts.
+It says no where the real one would, in the same words.
 """
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
-import secrets
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authproxy.demo.stand_ins import refusals
-from authproxy.demo.stand_ins.assertions import check_assertion
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
-from authproxy.demo.stand_ins.directory import (
-    METRICS_INGESTION,
-    METRICS_QUERY,
-    TENANT,
-    Application,
-    ManagedIdentity,
-    new_id,
-)
+from authproxy.demo.stand_ins.directory import ManagedIdentity
 from authproxy.demo.stand_ins.loopback import Answer, Request
-from authproxy.demo.stand_ins.signing import SigningKey
-from authproxy.demo.stand_ins.stand_in import StandIn
+from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
+from tests.support.stand_ins import refusals
+from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.assertions import check_assertion
+from tests.support.stand_ins.faults import FaultyStandIn
 
-MANAGED_IDENTITY_PATH = "/msi/token"
 _V2_PATH = re.compile(
     r"/(?P<tenant>[^/]+)"
     r"/(?P<what>v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token|discovery/v2\.0/keys)"
@@ -39,15 +26,7 @@ _V2_PATH = re.compile(
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-@dataclass(frozen=True)
-class IssuedToken:
-    """A token that was handed out, with what it says."""
-
-    value: str = field(repr=False)
-    claims: dict[str, Any]
-
-
-class StandInEntra(StandIn):
+class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
     """One tenant, on two loopback ports chosen by the system unless given.
 
     What tests turn, at any time:
@@ -56,7 +35,7 @@ class StandInEntra(StandIn):
     - `refresh_in`: seconds after which Entra asks for a refresh (v2.0 only).
     - `applications`, `user_assigned` (by client id), `system_assigned`,
       `resources`: who exists and for what; see `register` and `assign`.
-    - the faults of StandIn. Token requests of both protocols have `/token` in
+    - the faults of FaultyStandIn. Token requests of both protocols have `/token` in
       their path, discovery has not.
 
     `issued` has every token handed out, `requests` every request.
@@ -65,34 +44,18 @@ class StandInEntra(StandIn):
     def __init__(
         self,
         *,
-        identity_port: int = 0,
         authority_port: int = 0,
         authority: EphemeralAuthority | None = None,
-        signing_key: SigningKey | None = None,
-        clock: Callable[[], float] = time.time,
+        **endpoint: Any,
     ) -> None:
-        super().__init__()
-        self.tenant = TENANT
-        self.lifetime: float = 3600
+        """`endpoint` is what ManagedIdentityEndpoint takes."""
+        super().__init__(**endpoint)
         self.refresh_in: float | None = None
-        self.system_assigned: ManagedIdentity | None = ManagedIdentity()
-        self.user_assigned: dict[str, ManagedIdentity] = {}
         self.applications: dict[str, Application] = {}
-        self.resources = {METRICS_INGESTION, METRICS_QUERY}
-        self.issued: list[IssuedToken] = []
-        self.signing_key = signing_key or SigningKey()
         self.authority = authority or EphemeralAuthority()
-        self._identity_header = secrets.token_hex(16)
-        self._clock = clock
-        self._identity = self.listen(self._answer_managed_identity, port=identity_port)
         self._v2 = self.listen(
             self._answer_v2, port=authority_port, tls=self.authority.server_context()
         )
-
-    @property
-    def identity_endpoint(self) -> str:
-        """The managed identity endpoint's URL, as IDENTITY_ENDPOINT has it."""
-        return self._identity.url + MANAGED_IDENTITY_PATH
 
     @property
     def authority_host(self) -> str:
@@ -110,13 +73,6 @@ class StandInEntra(StandIn):
         self.user_assigned[identity.client_id] = identity
         return identity
 
-    def managed_identity_environment(self) -> dict[str, str]:
-        """Return the variables by which azure-identity finds the endpoint."""
-        return {
-            "IDENTITY_ENDPOINT": self.identity_endpoint,
-            "IDENTITY_HEADER": self._identity_header,
-        }
-
     def application_environment(self, application: Application, ca_file: Path) -> dict[str, str]:
         """Return the variables for an application, all but its proof of identity.
 
@@ -128,85 +84,6 @@ class StandInEntra(StandIn):
             "AAD_CLIENT_ID": application.client_id,
             "REQUESTS_CA_BUNDLE": str(self.authority.write_bundle(ca_file)),
         }
-
-    def issue(
-        self,
-        resource: str,
-        client_id: str,
-        object_id: str,
-        *,
-        lifetime: float | None = None,
-        **claims: Any,
-    ) -> IssuedToken:
-        """Return a new token for `resource`, without anyone having asked.
-
-        `lifetime` in seconds (negative: expired already) goes before the
-        general one; `claims` are added or replaced.
-        """
-        now = self._clock()
-        issuer = f"https://sts.windows.net/{self.tenant}/"
-        content = {
-            "aud": resource,
-            "iss": issuer,
-            "iat": int(now),
-            "nbf": int(now),
-            "exp": int(now + (self.lifetime if lifetime is None else lifetime)),
-            "appid": client_id,
-            "azp": client_id,
-            "idp": issuer,
-            "idtyp": "app",
-            "oid": object_id,
-            "sub": object_id,
-            "tid": self.tenant,
-            "uti": base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("="),
-            "ver": "1.0",
-            **claims,
-        }
-        token = IssuedToken(self.signing_key.sign(content), content)
-        self.issued.append(token)
-        return token
-
-    # -- The App Service protocol (api-version 2019-08-01) ---------------------
-
-    def _answer_managed_identity(self, request: Request) -> Answer:
-        if request.path.rstrip("/") != MANAGED_IDENTITY_PATH or request.method != "GET":
-            return _app_service_error(404, "Not found.")
-        given = request.headers.get("X-IDENTITY-HEADER", "")
-        if not hmac.compare_digest(given.encode(), self._identity_header.encode()):
-            return _app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
-        if request.query.get("api-version") != "2019-08-01":
-            return _app_service_error(400, "The api-version is not supported.")
-        client_id = request.query.get("client_id")
-        if client_id is None:
-            identity = self.system_assigned
-            if identity is None:
-                return _app_service_error(400, "Unable to load requested managed identity.")
-        else:
-            identity = self.user_assigned.get(client_id)
-            if identity is None:
-                return _app_service_error(
-                    400,
-                    "No User Assigned or Delegated Managed Identity found for specified "
-                    "ClientId/ResourceId/PrincipalId.",
-                )
-        resource = request.query.get("resource", "")
-        if resource.rstrip("/") not in self.resources:
-            return _app_service_error(
-                500, "An unexpected error occured while fetching the AAD Token."
-            )
-        token = self.issue(resource, identity.client_id, identity.object_id)
-        return Answer.of_json(
-            200,
-            {
-                "access_token": token.value,
-                "expires_on": str(token.claims["exp"]),
-                "resource": resource,
-                "token_type": "Bearer",
-                "client_id": identity.client_id,
-            },
-        )
-
-    # -- The v2.0 endpoints ----------------------------------------------------
 
     def _answer_v2(self, request: Request) -> Answer:
         path = _V2_PATH.fullmatch(request.path)
@@ -288,9 +165,3 @@ def _asked_for(claims: Any) -> dict[str, Any]:
         case {"access_token": {"xms_cc": {"values": [*capabilities]}}}:
             return {"xms_cc": capabilities}
     return {}
-
-
-def _app_service_error(status: int, message: str) -> Answer:
-    return Answer.of_json(
-        status, {"statusCode": status, "message": message, "correlationId": new_id()}
-    )

@@ -1,0 +1,157 @@
+"""A stand-in for the managed identity endpoint of App Service (api-version 2019-08-01).
+
+It speaks to the real azure-identity and says no where the real one would, in
+the same words. Tokens are JWTs that `signing_key.verify` accepts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from authproxy.demo.stand_ins.directory import (
+    METRICS_INGESTION,
+    METRICS_QUERY,
+    TENANT,
+    ManagedIdentity,
+    new_id,
+)
+from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.signing import SigningKey
+from authproxy.demo.stand_ins.stand_in import StandIn
+
+MANAGED_IDENTITY_PATH = "/msi/token"
+
+
+@dataclass(frozen=True)
+class IssuedToken:
+    """A token that was handed out, with what it says."""
+
+    value: str = field(repr=False)
+    claims: dict[str, Any]
+
+
+class ManagedIdentityEndpoint(StandIn):
+    """The endpoint of one machine, on a loopback port chosen by the system unless given.
+
+    `system_assigned`, `user_assigned` (by client id) and `resources` say who gets tokens, and
+    for what; `lifetime` is that of tokens from now on, in seconds. `issued` has every token
+    handed out.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity_port: int = 0,
+        signing_key: SigningKey | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.tenant = TENANT
+        self.lifetime: float = 3600
+        self.system_assigned: ManagedIdentity | None = ManagedIdentity()
+        self.user_assigned: dict[str, ManagedIdentity] = {}
+        self.resources = {METRICS_INGESTION, METRICS_QUERY}
+        self.issued: list[IssuedToken] = []
+        self.signing_key = signing_key or SigningKey()
+        self._identity_header = secrets.token_hex(16)
+        self._clock = clock
+        self._identity = self.listen(self._answer_managed_identity, port=identity_port)
+
+    @property
+    def identity_endpoint(self) -> str:
+        """The managed identity endpoint's URL, as IDENTITY_ENDPOINT has it."""
+        return self._identity.url + MANAGED_IDENTITY_PATH
+
+    def managed_identity_environment(self) -> dict[str, str]:
+        """Return the variables by which azure-identity finds the endpoint."""
+        return {
+            "IDENTITY_ENDPOINT": self.identity_endpoint,
+            "IDENTITY_HEADER": self._identity_header,
+        }
+
+    def issue(
+        self,
+        resource: str,
+        client_id: str,
+        object_id: str,
+        *,
+        lifetime: float | None = None,
+        **claims: Any,
+    ) -> IssuedToken:
+        """Return a new token for `resource`, without anyone having asked.
+
+        `lifetime` in seconds (negative: expired already) goes before the
+        general one; `claims` are added or replaced.
+        """
+        now = self._clock()
+        issuer = f"https://sts.windows.net/{self.tenant}/"
+        content = {
+            "aud": resource,
+            "iss": issuer,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now + (self.lifetime if lifetime is None else lifetime)),
+            "appid": client_id,
+            "azp": client_id,
+            "idp": issuer,
+            "idtyp": "app",
+            "oid": object_id,
+            "sub": object_id,
+            "tid": self.tenant,
+            "uti": base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("="),
+            "ver": "1.0",
+            **claims,
+        }
+        token = IssuedToken(self.signing_key.sign(content), content)
+        self.issued.append(token)
+        return token
+
+    def _answer_managed_identity(self, request: Request) -> Answer:
+        if request.path.rstrip("/") != MANAGED_IDENTITY_PATH or request.method != "GET":
+            return _app_service_error(404, "Not found.")
+        given = request.headers.get("X-IDENTITY-HEADER", "")
+        if not hmac.compare_digest(given.encode(), self._identity_header.encode()):
+            return _app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
+        if request.query.get("api-version") != "2019-08-01":
+            return _app_service_error(400, "The api-version is not supported.")
+        client_id = request.query.get("client_id")
+        if client_id is None:
+            identity = self.system_assigned
+            if identity is None:
+                return _app_service_error(400, "Unable to load requested managed identity.")
+        else:
+            identity = self.user_assigned.get(client_id)
+            if identity is None:
+                return _app_service_error(
+                    400,
+                    "No User Assigned or Delegated Managed Identity found for specified "
+                    "ClientId/ResourceId/PrincipalId.",
+                )
+        resource = request.query.get("resource", "")
+        if resource.rstrip("/") not in self.resources:
+            return _app_service_error(
+                500, "An unexpected error occured while fetching the AAD Token."
+            )
+        token = self.issue(resource, identity.client_id, identity.object_id)
+        return Answer.of_json(
+            200,
+            {
+                "access_token": token.value,
+                "expires_on": str(token.claims["exp"]),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": identity.client_id,
+            },
+        )
+
+
+def _app_service_error(status: int, message: str) -> Answer:
+    return Answer.of_json(
+        status, {"statusCode": status, "message": message, "correlationId": new_id()}
+    )
