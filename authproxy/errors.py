@@ -187,7 +187,7 @@ class AuthenticationTokenNotFound(RequestError, status=503):
 
 
 class ClientDisconnected(RequestError, status=499):
-    """The connection to the client ended first, whoever ended it: nobody reads the response.
+    """The connection to the client ended first, from either side: the response is not read.
 
     Log and metrics have it, with the status that nginx and others use for this.
     """

@@ -100,7 +100,7 @@ class Endpoint:
             hint = ""
             if response.status_code in (401, 403):
                 hint = ": it wants a token, in INBOUND_JWKS_TOKEN_FILE, that may read it"
-            raise KeysError(f"the endpoint answered {response.status_code}{hint}")
+            raise KeysError(f"the endpoint responded {response.status_code}{hint}")
         return response.content
 
     def _context(self) -> ssl.SSLContext:

@@ -91,7 +91,7 @@ def cli() -> None:
 
     \b
     Examples:
-      authproxy check     what is wrong with these settings, and what mends it
+      authproxy check     what is wrong with these settings, and what to do
       authproxy serve     forward requests
       authproxy demo      see it work, without a cloud
 
@@ -129,7 +129,7 @@ def serve(**options: str | None) -> None:
     sys.exit(run(loaded.settings, lambda: _load(options, serving=False)))
 
 
-@cli.command(cls=SettingsCommand, short_help="Say what is wrong, and what mends it.")
+@cli.command(cls=SettingsCommand, short_help="Say what is wrong, and what to do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option(
     "--path",
@@ -149,7 +149,7 @@ def serve(**options: str | None) -> None:
 def check(
     as_json: bool, path: str | None, timeout: float, only: str | None, **options: str | None
 ) -> None:
-    """Go the way of a request and say what is wrong, and what mends it.
+    """Go the way of a request and say what is wrong, and what to do.
 
     Looks at DNS, the connection, TLS and its certificate, gets a token and
     shows what it claims (never the token itself), and asks the target for

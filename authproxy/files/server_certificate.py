@@ -177,7 +177,7 @@ class RotatingServerCertificate:
         return self.current.context
 
     def run(self) -> None:
-        """Look at the files for ever; for a thread of its own, as file systems may hang."""
+        """Look at the files without end; for a thread of its own, as file systems may hang."""
         wait = threading.Event().wait
         while True:
             self.look()

@@ -15,7 +15,7 @@ _TOKEN = TOKEN.encode()
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _TRAILER = re.compile(_TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*")
 
-# As clients have to write it: what one parser mends and the next does not,
+# As clients have to write it: what one parser repairs and the next does not,
 # makes two requests of one. No blanks stand around a size.
 _LINE_END = re.compile(rb"\r\n")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b(?:=(?:%b|%b))?)*\r\n" % (_TOKEN, _TOKEN, _QUOTED))
@@ -31,7 +31,7 @@ _LENIENT_NEXT_SIZE = re.compile(_LENIENT_LINE_END.pattern + _LENIENT_SIZE.patter
 
 
 class MalformedChunk(HTTPException):
-    """The body is not chunked as it should be; where it ends, nobody knows."""
+    """The body is not chunked as it should be, so that its end is unknown."""
 
 
 class ChunkDecoder:
@@ -120,6 +120,6 @@ class ChunkDecoder:
         line = data[at : match.start()]
         if not line:
             self.complete = True
-        elif not _TRAILER.fullmatch(line):  # the next message, perhaps: nobody may take it
+        elif not _TRAILER.fullmatch(line):  # the next message, perhaps: it is no trailer
             raise MalformedChunk("a trailer is not a header field")
         return match.end()

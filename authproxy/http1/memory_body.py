@@ -142,7 +142,7 @@ class MemoryBody(io.RawIOBase):
     def writable_part(self, most: int) -> memoryview | None:
         """Return where the next bytes go, `most` of them; None where there is no room for them.
 
-        `filled` has to be told how many came, once the view is released.
+        Call `filled` with how many came, once the view is released.
         """
         end = self._received + most
         fresh = max(0, end - self._room.touched)

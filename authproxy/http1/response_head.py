@@ -2,7 +2,7 @@
 
 http.client parses heads with the e-mail parser, which forgives what a proxy
 must not: a broken line hides the fields after it, and with them the framing;
-and it takes 103 Early Hints for the final answer.
+and it takes 103 Early Hints for the final response.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_status_line(line: bytes) -> tuple[int, int, str]:
     """
     match = _STATUS_LINE.fullmatch(line)
     if not match:
-        raise MalformedResponse("the answer is not HTTP/1")
+        raise MalformedResponse("the response is not HTTP/1")
     minor, status, reason = match.groups()
     return int(minor), int(status), (reason or b"").lstrip(b" \t").decode("latin-1")
 
@@ -60,7 +60,7 @@ def parse_field_lines(lines: list[bytes]) -> list[Field]:
     for line in unfolded:
         match = _FIELD_LINE.fullmatch(line)
         if not match:
-            raise MalformedResponse("the answer has a malformed header line")
+            raise MalformedResponse("the response has a malformed header line")
         fields.append((match[1].decode("ascii"), match[2].strip(b" \t").decode("latin-1")))
     return fields
 
@@ -79,7 +79,7 @@ def transfer_coding(fields: list[Field]) -> str | None:
         coding for value in _values(fields, "transfer-encoding") for coding in list_members(value)
     ]
     if codings not in ([], ["chunked"], ["identity"]):
-        raise MalformedResponse("the answer has a transfer coding other than chunked")
+        raise MalformedResponse("the response has a transfer coding other than chunked")
     return codings[0] if codings else None
 
 
@@ -96,7 +96,7 @@ def content_length(fields: list[Field]) -> int | None:
     if not lengths:
         return None
     if len(lengths) > 1 or not _DECIMAL.fullmatch(length := lengths.pop()):
-        raise MalformedResponse("the answer has no single valid Content-Length")
+        raise MalformedResponse("the response has no single valid Content-Length")
     return int(length)
 
 
@@ -141,12 +141,12 @@ def split_head(data: bytes, known: int = 0) -> tuple[bytes, bytes] | None:
     """
     end = _HEAD_END.search(data, max(0, known - 2))
     if (end.end() if end else len(data)) > MAX_HEAD_BYTES:
-        raise MalformedResponse(f"the answer's head is longer than {MAX_HEAD_BYTES} bytes")
+        raise MalformedResponse(f"the response's head is longer than {MAX_HEAD_BYTES} bytes")
     return (data[: end.start()], data[end.end() :]) if end else None
 
 
 def parse_head(head: bytes, method: str) -> Head:
-    """Return what the head of the answer to a request with this method says.
+    """Return what the head of the response to a request with this method says.
 
     Decides where the body ends by RFC 9112 section 6.3. Raises
     MalformedResponse.

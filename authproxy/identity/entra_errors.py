@@ -158,7 +158,7 @@ _AADSTS: dict[str, _Meaning] = {
     ),
 }
 
-_AGAIN = "Nothing to mend here: it is asked again until it is well"
+_AGAIN = "Nothing to do: it is asked again until it responds as it should"
 
 #: (pattern, explanation); the first that is found in the text wins, so the special stand
 #: before the general.
@@ -190,7 +190,7 @@ _PATTERNS: list[tuple[re.Pattern[str], Explanation]] = [
             r"\bHTTP 429\b",
             "IdentityThrottled",
             "The identity endpoint is throttling",
-            "Nothing to mend here: it is asked again later",
+            "Nothing to do: it is asked again later",
         ),
         (r"\bHTTP 5\d\d\b", "IdentityEndpointFailing", "The identity endpoint is failing", _AGAIN),
         (

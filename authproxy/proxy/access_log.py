@@ -82,7 +82,7 @@ class AccessLogEntry:
         return None if self._request.malformed else shown_url(self._request.path)
 
     def crashed(self) -> None:
-        """End it: a bug ended the request, which whoever catches it logs."""
+        """End it: a bug ended the request; its traceback is logged where it is caught."""
         self.watch.failing(self._route, "a fault in authproxy: its log has the traceback")
         self.watch.ended(InternalError.status, error=InternalError.code)
 

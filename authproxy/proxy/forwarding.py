@@ -92,8 +92,8 @@ class Forwarder:
         if body is not None:
             entry.watch.request_bytes = body.length
 
-        # The exchange, with the proxy's token; repeated at most once (upstream/target.py). Whoever
-        # was let in without a token, for a preflight, gets ours only where the target needs it.
+        # The exchange, with the proxy's token; repeated at most once (upstream/target.py). A
+        # preflight that was let in without a token gets ours only where the target needs it.
         outbound = OutboundRequest(request.method, target, fields, body, request.cancellation)
         send = route.target.send_preflight if admitted.preflight else route.target.send
         try:
@@ -152,7 +152,7 @@ def redirected_write(status: int, location: str) -> TargetRedirectedWrite:
 def refused_identity(status: int) -> TargetRefusedIdentity:
     """Return the error for a write that the target's access control refused."""
     return TargetRefusedIdentity(
-        f"the target answered {status} to the proxy's identity: assign it the role Monitoring "
+        f"the target responded {status} to the proxy's identity: assign it the role Monitoring "
         "Metrics Publisher on the data collection rule (a new assignment takes up to 30 minutes); "
         "send again later",
         retry_after=REFUSED_IDENTITY_RETRY_SECONDS,

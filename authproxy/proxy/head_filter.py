@@ -1,6 +1,6 @@
 """Refusing requests by their heads, before their bodies are read.
 
-Whoever is not admitted must not fill memory and disk with bodies either.
+A client that is not admitted must not fill memory and disk with bodies either.
 """
 
 from __future__ import annotations

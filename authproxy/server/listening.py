@@ -73,7 +73,7 @@ def listen_unix(
 ) -> Iterator[socket.socket]:
     """Yield a listening Unix socket, which is removed at the end.
 
-    A socket file that nobody listens on any more is replaced. Raises
+    A socket file without a listener is replaced. Raises
     ListenError for a live one, or any other file in its place.
     """
 
@@ -173,7 +173,7 @@ def _remove_stale(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
-        except ConnectionRefusedError:  # nobody listens: left by a process that was killed
+        except ConnectionRefusedError:  # no listener: left by a process that was killed
             Path(path).unlink(missing_ok=True)
         else:
             raise OSError(errno.EADDRINUSE, "another process listens on it")

@@ -153,7 +153,7 @@ class Outbox:
         if not self._disk_logged:
             self._disk_logged = True
             fields = {"Problem": f"the temporary directory cannot take it ({problem})"}
-            log.warning("An answer waits in memory.", extra={"fields": fields})
+            log.warning("A response waits in memory.", extra={"fields": fields})
         return data
 
     def _wait_for_client(self) -> None:

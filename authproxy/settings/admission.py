@@ -48,7 +48,7 @@ def jwks_url(text: str) -> str:
     """Take the URL of a key set: over TLS, or from this machine."""
     url = whole_url(text)
     if url.scheme == "http" and not _is_loopback(url.host):
-        raise ValueError("it is http: whoever is on the way could put other keys in")
+        raise ValueError("it is http: what is on the way could put other keys in")
     return text
 
 

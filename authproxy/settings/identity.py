@@ -54,8 +54,8 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         Word[IdentityType](*get_args(IdentityType)),
         "default",
         "Whose token to send: systemassigned or userassigned (managed identities), aadapplication "
-        "(a certificate or a secret), workloadidentity (Kubernetes), azurecli (whoever logged in "
-        "with az), default (tries them as azure-identity's DefaultAzureCredential does). Case does "
+        "(a certificate or a secret), workloadidentity (Kubernetes), azurecli (the user of az "
+        "login), default (tries them as azure-identity's DefaultAzureCredential does). Case does "
         "not matter.",
     )
     aad_client_id = Setting(

@@ -89,7 +89,7 @@ class ServingSettings(Declared, group=Group.SERVING):
     listening_socket_mode = Setting(
         Mode(),
         0o660,
-        "Permissions of that socket, in octal: whoever may write to it may connect.",
+        "Permissions of that socket, in octal: users who may write to it may connect.",
         needs=listening_socket,
         only_serve=True,
     )

@@ -69,7 +69,7 @@ class TelemetrySettings(ServingSettings, group=Group.TELEMETRY):
         Integer(1, 65535),
         None,
         "Second port, on LISTENING_HOST, with /metrics for Prometheus and /status for people, open "
-        "to whoever asks; nothing is forwarded.",
+        "to every client that reaches it; nothing is forwarded.",
         unset="off",
         only_serve=True,
     )

@@ -95,7 +95,7 @@ class Instruments:
         self._duration = meter.create_histogram(
             "aad_auth_proxy_request_duration_milliseconds",
             unit="ms",
-            description="Time from a request's arrival to the end of its answer.",
+            description="Time from a request's arrival to the end of its response.",
             explicit_bucket_boundaries_advisory=BOUNDARIES_MILLISECONDS,
         )
         self._server_duration = meter.create_histogram(
@@ -118,7 +118,7 @@ class Instruments:
         meter.create_observable_up_down_counter(
             "aad_auth_proxy_requests_in_flight",
             [self._requests_in_flight],
-            description="Requests whose answer has not ended.",
+            description="Requests whose response has not ended.",
         )
         meter.create_observable_up_down_counter(
             "http.server.active_requests",
@@ -129,7 +129,7 @@ class Instruments:
         counter(
             "aad_auth_proxy_requests_total",
             [self._count_requests],
-            description="Requests, by the status that the target (or else the proxy) answered.",
+            description="Requests, by the status of the target's response (or else the proxy's).",
         )
         counter(
             "aad_auth_proxy_request_bytes_total",

@@ -155,7 +155,7 @@ class ConnectionPool:
             return idle.connection, wait
 
     def _may_be_used(self, connection: HTTPConnection, wait: float) -> bool:
-        """Whether an idle connection is open, and nothing came on it that nobody asked for."""
+        """Whether an idle connection is open, and nothing came on it unsolicited."""
         try:
             data = received(connection.sock, wait)
         except OSError:

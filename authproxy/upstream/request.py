@@ -42,13 +42,13 @@ class RequestBody:
 
 @dataclass(frozen=True)
 class OutboundRequest:
-    """A request as it goes to the target, short of its Authorization."""
+    """A request as it goes to the target, without its Authorization."""
 
     method: str
     target: str
     fields: Sequence[Field]
     body: RequestBody | None = None
-    #: Comes when nobody waits for the response any more.
+    #: Comes when the client has left.
     cancellation: Cancellation = field(default_factory=Cancellation)
 
     def head(self, authorization: str) -> bytes:

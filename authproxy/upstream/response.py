@@ -17,7 +17,7 @@ from authproxy.errors import ClientDisconnected, TargetProtocolError, TargetTime
 from authproxy.upstream.pool import ConnectionPool
 from authproxy.upstream.response_reader import ResponseReader
 
-#: How much, and for how long, a response is read that nobody is sent.
+#: How much, and for how long, a response is read that no client gets.
 BEGINNING_BYTES = 16 * 1024
 BEGINNING_SECONDS = 0.5
 
@@ -55,11 +55,11 @@ class RawResponse:
                     self.close()  # the client may ask again as soon as it has this piece
                 yield piece
         except TimeoutError as error:
-            raise TargetTimeout("the target stopped sending within its answer") from error
+            raise TargetTimeout("the target stopped sending within its response") from error
         except (HTTPException, OSError, ValueError) as error:
             if self._cancellation.cancelled:
                 raise ClientDisconnected from error
-            raise TargetProtocolError("the target's answer ended too early") from error
+            raise TargetProtocolError("the target's response ended too early") from error
         finally:
             self.close()
 
@@ -134,7 +134,7 @@ class UpstreamResponse(Response):
     def beginning(self) -> bytes:
         """Return what comes of the body at once, and end the exchange.
 
-        For a response that nobody is sent: its connection is kept where that
-        was all of the body, and a slow or endless one holds nobody up.
+        For a response that no client gets: its connection is kept where that
+        was all of the body, and a slow or endless one holds up no request.
         """
         return self.raw.beginning()

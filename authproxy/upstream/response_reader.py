@@ -131,7 +131,7 @@ class ResponseReader:
             if head.status >= 200:
                 break
             if head.status == 101:  # what follows is no HTTP, whatever it looks like
-                raise MalformedResponse("the answer changes to a protocol that nobody asked for")
+                raise MalformedResponse("the response changes to a protocol that was not asked for")
         else:
             raise MalformedResponse("too many interim responses")
         self.head = head

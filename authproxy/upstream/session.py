@@ -246,7 +246,7 @@ class TargetAdapter(HTTPAdapter):
                 self._pool.suspect()
             raise TargetTimeout(f"the target was silent for {self._read_timeout:g} s") from error
         except (HTTPException, OSError) as error:
-            raise TargetProtocolError(f"the target sent no valid answer: {error}") from error
+            raise TargetProtocolError(f"the target sent no valid response: {error}") from error
         reader.will_close = reader.will_close or not sent
         return reader
 

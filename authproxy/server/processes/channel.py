@@ -164,7 +164,7 @@ class ParentLink:
             pass  # none came in time
         finally:
             del self._waiting[number]
-        raise ParentSilent("the parent process does not answer")
+        raise ParentSilent("the parent process does not respond")
 
     def report_last(self) -> None:
         """Send the lasting reports, which do not change from now on."""

@@ -1,4 +1,4 @@
-"""What `helm test` runs: waits until each route has a token, or says what the proxy answers."""
+"""What `helm test` runs: waits until each route has a token, or says what the proxy responds."""
 
 import json
 import os
@@ -20,10 +20,10 @@ for attempt in range(attempts):
     if attempt:
         time.sleep(2)
     try:
-        with opener.open(url, timeout=5) as answer:
-            if answer.status != 200:
-                sys.exit(f"unexpected status {answer.status}")
-            about = json.load(answer)
+        with opener.open(url, timeout=5) as response:
+            if response.status != 200:
+                sys.exit(f"unexpected status {response.status}")
+            about = json.load(response)
             if all(route["ready"] for route in about.get("routes", [])):
                 sys.exit()
             said = about["status"]

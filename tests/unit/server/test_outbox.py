@@ -174,7 +174,7 @@ def test_where_no_file_can_be_had_the_thread_waits_with_what_it_has(
     thread = writing(client, b"b" * MEMORY_BYTES)
     assert client.read_all(2 * MEMORY_BYTES) == b"a" * MEMORY_BYTES + b"b" * MEMORY_BYTES
     thread.join(DEADLINE)
-    assert caplog.text.count("An answer waits in memory.") == 1
+    assert caplog.text.count("A response waits in memory.") == 1
     assert client.kept == (0, 0)
 
 
