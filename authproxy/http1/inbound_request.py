@@ -112,6 +112,20 @@ class InboundRequest:
         return requested_host(self.raw_target, self.fields.get("Host", ""))
 
     @property
+    def origin(self) -> str:
+        """The scheme and host that the client knows the proxy by; empty where it names no host.
+
+        X-Forwarded-Proto is of what opens TLS before the proxy.
+        """
+        scheme = self.fields.get("X-Forwarded-Proto", "").lower()
+        if scheme not in ("http", "https"):
+            scheme = self.scheme
+        try:
+            return f"{scheme}://{host}" if (host := self.host) else ""
+        except BadRequest:
+            return ""
+
+    @property
     def request_id(self) -> str | None:
         """X-Request-ID as it came."""
         return self.fields.get("X-Request-Id")

@@ -15,7 +15,7 @@ that the target meant. All other origins pass untouched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,13 +24,21 @@ from authproxy.http1.urls import DEFAULT_PORTS, TargetURL, canonical_host, path_
 
 #: Fields whose whole value is a reference (RFC 9110 sections 10.2.2 and 8.7).
 _REFERENCES = frozenset({"location", "content-location"})
-_REWRITTEN = _REFERENCES | {"refresh", "set-cookie"}
+
+#: Fields whose whole value is an absolute URL, of the state of a long-running operation: clients
+#: take no other (Microsoft Azure REST API Guidelines, "Long-Running Operations"; Azure Resource
+#: Manager, "Track asynchronous Azure operations").
+_URLS = frozenset({"operation-location", "azure-asyncoperation"})
+_REWRITTEN = _REFERENCES | _URLS | {"link", "refresh", "set-cookie"}
 
 #: Scheme, authority, path, and query with fragment (RFC 3986 appendix B): it fits every text.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(.*)", re.DOTALL)
 
 #: Browsers take these out of a reference, so that what is left may lead elsewhere (URL Standard).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+#: A reference of a Link field, or a quoted string, in which there is none (RFC 8288 section 3).
+_LINK = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|<([^<>]*)>', re.DOTALL)
 
 #: What stands before the reference of a Refresh field (HTML Standard, "shared declarative
 #: refresh").
@@ -44,22 +52,32 @@ class TargetOnProxy:
     target: TargetURL
     prefix: str = ""
 
-    def returned(self, fields: Iterable[Field], requested: str) -> list[Field]:
+    def returned(
+        self, fields: Iterable[Field], requested: str, origin: Callable[[], str]
+    ) -> list[Field]:
         """Return the fields of a response with references and cookies as they hold on the proxy.
 
-        `requested` is the request target that the target was sent. Order and repeats are kept.
+        `requested` is the request target that the target was sent, `origin` returns the proxy's
+        as the client knows it. Order and repeats are kept.
         """
         return [
-            (name, self._value(key, value, requested) if key in _REWRITTEN else value)
+            (name, self._value(key, value, requested, origin) if key in _REWRITTEN else value)
             for name, value in fields
             for key in (name.lower(),)
         ]
 
-    def _value(self, key: str, value: str, requested: str) -> str:
+    def _value(self, key: str, value: str, requested: str, origin: Callable[[], str]) -> str:
         if key == "set-cookie":
             return self.cookie(value)
         if key in _REFERENCES:
             return self.reference(value, requested)
+        if key in _URLS:
+            reference = self.reference(value, requested)
+            # Behind `//` comes the name of another host.
+            is_path = reference.startswith("/") and not reference.startswith("//")
+            return f"{origin()}{reference}" if is_path else reference
+        if key == "link":
+            return self.link(value, requested)
         return self.refresh(value, requested)
 
     def reference(self, value: str, requested: str) -> str:
@@ -81,6 +99,15 @@ class TargetOnProxy:
         reference = f"{self.prefix}{inside}{self._without_own_query(rest)}"
         # `//host` names a host, and browsers take `/\host` for it (RFC 3986 section 4.2).
         return f"/.{reference}" if reference[1:2] in ("/", "\\") else reference
+
+    def link(self, value: str, requested: str) -> str:
+        """Return a Link field with its references as they hold on the proxy."""
+
+        def returned(match: re.Match[str]) -> str:
+            reference: str | None = match[1]
+            return match[0] if reference is None else f"<{self.reference(reference, requested)}>"
+
+        return _LINK.sub(returned, value)
 
     def refresh(self, value: str, requested: str) -> str:
         """Return a Refresh field with its reference as it holds on the proxy."""

@@ -154,7 +154,7 @@ class ServedRoute:
         on_proxy = self._on_proxy
         if request.mount:
             on_proxy = replace(on_proxy, prefix=request.mount + on_proxy.prefix)
-        return on_proxy.returned(fields, requested)
+        return on_proxy.returned(fields, requested, lambda: request.origin)
 
     def start(self) -> None:
         """Start getting what it needs; harmless when repeated, from any thread."""

@@ -10,6 +10,11 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+from azure.core import PipelineClient
+from azure.core.pipeline.policies import RequestIdPolicy
+from azure.core.polling import LROPoller
+from azure.core.polling.base_polling import LROBasePolling, OperationResourcePolling
+from azure.core.rest import HttpRequest
 
 from tests.conftest import Launch
 from tests.support import actions
@@ -56,6 +61,7 @@ def test_the_targets_own_url_leads_back_to_the_proxy(
             status,
             ("Location", own),
             ("Content-Location", own),
+            ("Link", f"<{own}>; rel=next, <https://elsewhere.example/>; rel=help"),
             ("Refresh", f"5; url={own}"),
             ("Set-Cookie", "a=1; Domain=localhost; Path=/; Secure"),
             ("Set-Cookie", "b=2; Path=/x"),
@@ -64,6 +70,9 @@ def test_the_targets_own_url_leads_back_to_the_proxy(
     response = proxy.get("/")
     assert response.status == status
     assert response.one("Location") == response.one("Content-Location") == "/a%2fb?x=%20"
+    assert (
+        response.one("Link") == "</a%2fb?x=%20>; rel=next, <https://elsewhere.example/>; rel=help"
+    )
     assert response.one("Refresh") == "5; url=/a%2fb?x=%20"
     assert response.all("Set-Cookie") == ["a=1; Path=/; Secure", "b=2; Path=/x"]
     assert assert_followed(proxy, target, "/", response.one("Location")) == b"/a%2fb?x=%20"
@@ -100,6 +109,48 @@ def routed(
     ]
     config: Path = write_routes(tmp_path_factory.mktemp("routes") / "authproxy.yaml", routes)
     return launch_for_module(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config))
+
+
+@pytest.mark.parametrize("name", ["Operation-Location", "Azure-AsyncOperation"])
+@pytest.mark.parametrize("path", ["", "/query"])
+def test_an_azure_client_comes_back_for_the_state_of_its_operation(
+    proxy: ProxyProcess, routed: ProxyProcess, target: Upstream, name: str, path: str
+) -> None:
+    begun = actions.answer(202, (name, f"{target.url}/operations/1?v=1"))
+    kind = ("Content-Type", "application/json")
+    done = actions.answer(200, kind, body=b'{"status": "Succeeded", "result": 5}')
+    target.script(actions.raw(begun), actions.raw(done))
+    url = f"http://127.0.0.1:{(routed if path else proxy).port}{path}"
+    with PipelineClient(base_url=url, policies=[RequestIdPolicy()]) as client:
+        asked = client.send_request(
+            HttpRequest("POST", f"{url}/jobs"), _return_pipeline_response=True
+        )
+        polling = OperationResourcePolling(operation_location_header=name)
+        poller = LROPoller(
+            client,
+            asked,
+            lambda response: response.http_response.json()["result"],
+            LROBasePolling(timeout=0, lro_algorithms=[polling]),
+        )
+        assert poller.result() == 5
+    first, second = target.requests
+    assert [first.target, second.target] == [b"/jobs", b"/operations/1?v=1"]
+    assert (second.one("Authorization") or "").startswith("Bearer ey")
+
+
+def test_the_url_of_an_operation_has_the_name_and_scheme_that_the_client_used(
+    proxy: ProxyProcess, target: Upstream
+) -> None:
+    target.respond(actions.answer(202, f"Operation-Location: {target.url}/operations/1"))
+    for fields, origin in (
+        (("Host: proxy.example.com:8081",), "http://proxy.example.com:8081"),
+        (("Host: proxy.example.com", "X-Forwarded-Proto: https"), "https://proxy.example.com"),
+        (("Host: proxy.example.com", "X-Forwarded-Proto: x://y"), "http://proxy.example.com"),
+    ):
+        response = proxy.get("/", *fields)
+        assert response.one("Operation-Location") == f"{origin}/operations/1"
+    without_host = proxy.ask(b"GET / HTTP/1.0\r\n\r\n")
+    assert without_host.one("Operation-Location") == "/operations/1"
 
 
 @pytest.mark.parametrize("location", ["/graph?g0=1", "{url}/graph?g0=1", "../graph?g0=1"])

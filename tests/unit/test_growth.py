@@ -207,6 +207,8 @@ RULES: dict[str, Rule] = {
     # -- fields of responses that the target chooses
     "reference": lambda text: ON_PROXY.reference(f"/base/{text}", "/base/a"),
     "absolute reference": lambda text: ON_PROXY.reference(f"https://{text}/{text}", f"/{text}"),
+    "links": lambda text: ON_PROXY.link(f"<{text}>; a={text}", "/base/a"),
+    "unending links": lambda text: ON_PROXY.link(text, "/base/a"),
     "refresh": lambda text: ON_PROXY.refresh(f"5; url='{text}", "/base/a"),
     "digits of a refresh": lambda text: ON_PROXY.refresh(text, "/base/a"),
     "cookie": lambda text: ON_PROXY.cookie(f"a={text}; Path=/base/{text}; Domain={text}"),
@@ -256,6 +258,9 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "chunks": ("", "1\r\na\r\n", "0\r\n\r\n"),
     "extensions": ("1", ';a="b"', "\r\n"),
     "line ends": ("", "\r\n", "x"),
+    "open links": ("", "<a", ""),
+    "closed links": ("", "<a>,", ""),
+    "open quotes": ("", '"\\', ""),
     "quotes": ('1;a="', "\\", "\r\n"),
 }
 

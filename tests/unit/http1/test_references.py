@@ -102,6 +102,44 @@ def test_a_refresh_leads_there_too(value: str, expected: str) -> None:
     assert ROUTED.refresh(value, "/a") == expected
 
 
+LINKS = [
+    ("<https://t.example.com/a?page=2>; rel=next", "</query/a?page=2>; rel=next"),
+    ('</a>; rel="next", </b>;rel=last', '</query/a>; rel="next", </query/b>;rel=last'),
+    (
+        '<a>; title="</b>, \\"</c>"; rel=x, </d>',
+        '</query/a>; title="</b>, \\"</c>"; rel=x, </query/d>',
+    ),
+    ("<https://elsewhere.example/a>; rel=next", "<https://elsewhere.example/a>; rel=next"),
+    ("<>; rel=self", "<>; rel=self"),
+    # Of no form: as it is.
+    ("https://t.example.com/a", "https://t.example.com/a"),
+    ("</a; rel=next", "</a; rel=next"),
+    ('"</a>', '"</a>'),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), LINKS)
+def test_links_lead_there_too(value: str, expected: str) -> None:
+    assert ROUTED.link(value, "/") == expected
+
+
+OPERATIONS = [
+    ("https://t.example.com/operations/1?v=1", "http://p.example.com/query/operations/1?v=1"),
+    ("/operations/1", "http://p.example.com/query/operations/1"),
+    ("https://t.example.com//x", "http://p.example.com/query//x"),
+    ("https://elsewhere.example/operations/1", "https://elsewhere.example/operations/1"),
+    ("//elsewhere.example/operations/1", "//elsewhere.example/operations/1"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize("name", ["Operation-Location", "azure-asyncoperation"])
+@pytest.mark.parametrize(("value", "expected"), OPERATIONS)
+def test_the_url_of_an_operation_stays_a_whole_url(name: str, value: str, expected: str) -> None:
+    fields = ROUTED.returned([(name, value)], "/", lambda: "http://p.example.com")
+    assert fields == [(name, expected)]
+
+
 COOKIES = [
     (WHOLE, "a=b; Path=/x; Secure; HttpOnly", "a=b; Path=/x; Secure; HttpOnly"),
     (WHOLE, "a=b; Domain=t.example.com; Path=/", "a=b; Path=/"),
@@ -133,10 +171,10 @@ def test_a_cookie_comes_back_to_the_same_target(
 
 def test_order_repeats_and_all_other_fields_are_kept() -> None:
     own = "https://t.example.com/x"
-    fields = [("set-cookie", "a=b; Path=/"), ("Link", own), ("LOCATION", own), ("Set-Cookie", "c")]
-    assert ROUTED.returned(fields, "/") == [
+    fields = [("set-cookie", "a=b; Path=/"), ("ETag", own), ("LOCATION", own), ("Set-Cookie", "c")]
+    assert ROUTED.returned(fields, "/", lambda: "http://proxy.example.com") == [
         ("set-cookie", "a=b; Path=/query"),
-        ("Link", own),
+        ("ETag", own),
         ("LOCATION", "/query/x"),
         ("Set-Cookie", "c"),
     ]
@@ -191,6 +229,18 @@ def test_whoever_follows_comes_to_what_the_target_meant(place: TargetOnProxy, va
     if not meant.startswith("/"):
         meant = f"/{meant}" if authority else f"/base/a/{meant}"
     assert forwarded == without_dot_segments(meant)
+
+
+@given(PLACES, st.lists(VALUES.filter(lambda value: not set(value) & set("<>"))))
+def test_each_reference_of_links_is_returned_as_one_alone(
+    place: TargetOnProxy, values: list[str]
+) -> None:
+    def links(references: list[str]) -> str:
+        return ", ".join(f'<{each}>; title="</x>"' for each in references)
+
+    assert place.link(links(values), "/base/a/b") == links(
+        [place.reference(value, "/base/a/b") for value in values]
+    )
 
 
 @given(PLACES, VALUES)
