@@ -10,10 +10,11 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from authproxy.app import Services
+from authproxy.files.expiry import Expiry
 from authproxy.proxy.refusal_log import RefusalLog
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Limits
@@ -62,9 +63,15 @@ def listen_for_metrics(settings: Settings, resources: contextlib.ExitStack) -> M
 
 @contextlib.contextmanager
 def serving(
-    services: Services, port: MetricsPort, siblings: ParentLink | None = None
+    services: Services,
+    port: MetricsPort,
+    siblings: ParentLink | None = None,
+    certificate_expiry: Callable[[], Expiry | None] = lambda: None,
 ) -> Iterator[None]:
-    """Serve the port in this process while the context lasts; with `siblings`, for all."""
+    """Serve the port in this process while the context lasts; with `siblings`, for all.
+
+    `certificate_expiry` is of the certificate that the proxied port shows, if any.
+    """
     collector = services.telemetry.collector
     if collector is None or not port.sockets:
         yield
@@ -77,7 +84,8 @@ def serving(
 
     if siblings is not None:
         collector = SharedMetrics(collector, siblings)
-    status_pages = StatusPages(SharedStatus(services, port.opened, siblings).gather)
+    status = SharedStatus(services, port.opened, siblings, certificate_expiry)
+    status_pages = StatusPages(status.gather)
     pages = {
         "/metrics": metrics_page(collector),
         "/status": status_pages.html,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 
 from authproxy.admin.status_data import Data, of_worker, together
 from authproxy.app import Services
 from authproxy.errors import AuthProxyError
+from authproxy.files.expiry import Expiry
 from authproxy.server.processes.channel import ParentLink
 
 log = logging.getLogger(__name__)
@@ -21,18 +23,26 @@ class SharedStatus:
     """The status of this worker, and of its siblings if it has any."""
 
     def __init__(
-        self, services: Services, opened: float, siblings: ParentLink | None = None
+        self,
+        services: Services,
+        opened: float,
+        siblings: ParentLink | None = None,
+        certificate_expiry: Callable[[], Expiry | None] = lambda: None,
     ) -> None:
-        """`opened` is when the service began (monotonic), in the parent if there is one."""
+        """`opened` is when the service began (monotonic), in the parent if there is one.
+
+        `certificate_expiry` is of the certificate that clients are shown, if any.
+        """
         self._services = services
         self._opened = opened
         self._began = time.monotonic()
         self._siblings = siblings
+        self._certificate_expiry = certificate_expiry
         if siblings is not None:
             siblings.report_on(_SUBJECT, lambda: json.dumps(self._own()).encode())
 
     def _own(self) -> Data:
-        return of_worker(self._services, self._began)
+        return of_worker(self._services, self._began, self._certificate_expiry())
 
     def gather(self) -> Data:
         """Return the present status."""

@@ -17,6 +17,7 @@ from typing import Any
 from authproxy import __version__
 from authproxy.app import Services
 from authproxy.clock import rfc3339
+from authproxy.files.expiry import Expiry
 from authproxy.identity.token_state import TokenState
 from authproxy.proxy.route_set import ServedRoute
 from authproxy.telemetry.recent_requests import KINDS, MAX_FAILURES, MINUTES
@@ -51,8 +52,11 @@ def _revision() -> str | None:
     return str(revision) if revision else None
 
 
-def of_worker(services: Services, began: float) -> Data:
-    """Return the status of this process, which began at that monotonic time."""
+def of_worker(services: Services, began: float, listening: Expiry | None) -> Data:
+    """Return the status of this process, which began at that monotonic time.
+
+    `listening` is of the certificate that clients are shown, if any.
+    """
     now, lifecycle = time.time(), services.lifecycle
     reload = lifecycle.last_reload
     return {
@@ -62,12 +66,17 @@ def of_worker(services: Services, began: float) -> Data:
         "draining": lifecycle.draining,
         "threads": services.settings.threads,
         "reload": reload and {"done_at": reload.at, "error": reload.error},
-        "routes": [_of_route(served) for served in services.routes.routes],
+        "certificate": _of_certificate(listening, now),
+        "routes": [_of_route(served, now) for served in services.routes.routes],
         **services.telemetry.recent(),
     }
 
 
-def _of_route(served: ServedRoute) -> Data:
+def _of_certificate(expiry: Expiry | None, now: float) -> Data | None:
+    return None if expiry is None else {"expires_at": expiry.at, "state": expiry.state(now)}
+
+
+def _of_route(served: ServedRoute, now: float) -> Data:
     route, settings = served.route, served.route.settings
     return {
         "name": route.name,
@@ -81,11 +90,11 @@ def _of_route(served: ServedRoute) -> Data:
             "tenant_id": settings.aad_tenant_id,
         },
         "ready": served.ready,
-        "token": _of_token(served.tokens.state()),
+        "token": _of_token(served.tokens.state(), now),
     }
 
 
-def _of_token(state: TokenState) -> Data:
+def _of_token(state: TokenState, now: float) -> Data:
     error = state.last_error
     explanation = error and error.explanation
     return {
@@ -95,6 +104,7 @@ def _of_token(state: TokenState) -> Data:
         "expires_at": state.expires_at,
         "last_attempt_at": state.tried_at,
         "next_attempt_at": state.next_attempt_at,
+        "certificate": _of_certificate(state.certificate_expiry, now),
         "error": error
         and {
             "summary": error.summary,
@@ -120,13 +130,15 @@ def together(
     known = sorted(workers, key=lambda worker: (worker["started_at"], worker["pid"]))
     without_report = list(silent)
     routes = _routes(known, now)
+    certificate = _first_to_expire(known)
     return {
         "time_at": now,
         "build": build(),
-        "state": _state(known, without_report, routes),
+        "state": _state(known, without_report, routes, certificate),
         "started_at": started_at,
         "uptime_seconds": round(now - started_at),
         "reload": _latest_reload(known, reload),
+        "certificate": certificate,
         "in_flight": sum(worker["in_flight"] for worker in known),
         "threads": sum(worker["threads"] for worker in known),
         "routes": routes,
@@ -145,13 +157,25 @@ def together(
     }
 
 
-def _state(workers: Sequence[Data], silent: Sequence[object], routes: Iterable[Data]) -> str:
+def _first_to_expire(workers: Iterable[Data]) -> Data | None:
+    """Return the certificate that clients are shown: workers notice a new one each by itself."""
+    shown = [worker["certificate"] for worker in workers if worker["certificate"]]
+    return min(shown, key=lambda each: float(each["expires_at"]), default=None)
+
+
+def _state(
+    workers: Sequence[Data],
+    silent: Sequence[object],
+    routes: Iterable[Data],
+    certificate: Data | None,
+) -> str:
     """Return the state of the service, in a word or a few."""
     if any(worker["draining"] for worker in workers):
         return "draining"
     if not any(worker["ready"] for worker in workers):
         return "not ready"
     well = all(worker["ready"] for worker in workers) and not silent
+    well &= certificate is None or certificate["state"] != "expired"
     for route in routes:
         well &= route["ready"] and not any(token["error"] for token in route["tokens"])
     return "ready" if well else "ready, with trouble"

@@ -178,12 +178,16 @@ def check(
         if not as_json:
             click.echo(line, color=style.colour)
 
+    process: list[Step] = []
     checked: list[tuple[Route, list[Step]]] = []
     try:
         settings = _load(options, serving=False).settings
         chosen = _chosen(settings, only, path)
-        from authproxy.diagnose.check import exit_status, run_check
+        from authproxy.diagnose.check import check_listening, exit_status, run_check
 
+        process += check_listening(settings)
+        for step in process:
+            tell("\n".join(lines_of(step, style)))
         for route in chosen:
             if settings.has_routes:
                 tell(style.strong(f"Route {route.name}"))
@@ -198,10 +202,10 @@ def check(
         if as_json:
             click.echo(json.dumps(report_of_faults(error), indent=2))
         raise
-    every = [step for _, steps in checked for step in steps]
+    every = [*process, *(step for _, steps in checked for step in steps)]
     status = exit_status(every)
     if as_json:
-        click.echo(json.dumps(report(checked, status), indent=2))
+        click.echo(json.dumps(report(process, checked, status), indent=2))
     tell(f"\n{ending(every, status, style)}")
     sys.exit(status)
 

@@ -41,6 +41,7 @@ from authproxy.server.refusals import RefusedRequest
 from authproxy.settings import Settings
 
 if TYPE_CHECKING:
+    from authproxy.files.expiry import Expiry
     from authproxy.files.server_certificate import RotatingServerCertificate
 
 log = logging.getLogger(__name__)
@@ -171,13 +172,17 @@ def serve_process(
         share=share,
         tls=None if certificate is None else certificate.context,
     )
+
+    def certificate_expiry() -> Expiry | None:
+        return None if certificate is None else certificate.current.expiry
+
     if certificate is not None:
         services.vital_threads.start("TLS certificate", certificate.run)
     services.start()
     if supervisor.listens:
         lifecycle.report()
     try:
-        with serving(services, metrics, siblings):
+        with serving(services, metrics, siblings, certificate_expiry):
             server.run()
     finally:
         refusals.flush()

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from authproxy.diagnose import identity, network
 from authproxy.diagnose.kinds import request_for
+from authproxy.diagnose.listening import listening
 from authproxy.diagnose.request import HarmlessExchange, no_response
 from authproxy.diagnose.steps import (
     IDENTITY,
@@ -54,6 +55,12 @@ def run_check(
     """
     with ExitStack() as stack:
         return _Check(settings, on_step, limit, stack).run(path)
+
+
+def check_listening(settings: Settings) -> list[Step]:
+    """Return the step of the certificate that clients are shown, if there is one."""
+    files = settings.tls_files
+    return [] if files is None else [listening(files, _now())]
 
 
 def exit_status(steps: Sequence[Step]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from cryptography import x509
@@ -11,10 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from authproxy.clock import rfc3339
 from authproxy.diagnose.token_claims import printable
-
-#: A certificate that ends so soon is worth a warning, unless it is of a kind that lives shortly.
-EXPIRY_NOTICE = timedelta(days=14)
-_NOTICE_SHARE = 3
+from authproxy.files.expiry import Expiry
 
 #: Who issues for Azure's own names.
 _AZURE_ISSUERS = ("microsoft", "digicert")
@@ -67,8 +64,7 @@ class PeerCertificate:
 
     def ends_soon(self, now: datetime) -> bool:
         """Tell whether there is reason to ask who renews it."""
-        left = self.not_after - now
-        return left < EXPIRY_NOTICE and left < (self.not_after - self.not_before) / _NOTICE_SHARE
+        return Expiry.of(self.not_before, self.not_after).state(now.timestamp()) != "valid"
 
 
 def foreign_issuer(host: str, certificate: PeerCertificate) -> str | None:

@@ -119,8 +119,13 @@ def ending(steps: Sequence[Step], exit_status: int, style: Style) -> str:
     return "\n".join(style.of_outcome(outcome, line) for line in _wrapped(text, style, 0))
 
 
-def report(checked: Sequence[tuple[Route, Sequence[Step]]], exit_status: int) -> dict[str, Any]:
-    """Return what `--json` prints: docs/command-line.md describes it."""
+def report(
+    process: Sequence[Step], checked: Sequence[tuple[Route, Sequence[Step]]], exit_status: int
+) -> dict[str, Any]:
+    """Return what `--json` prints: docs/command-line.md describes it.
+
+    `process` are the steps that are about no route.
+    """
     about = [
         {
             "target": str(route.settings.target),
@@ -134,7 +139,10 @@ def report(checked: Sequence[tuple[Route, Sequence[Step]]], exit_status: int) ->
     return {
         **_ending(exit_status),
         **(dict.fromkeys(about[0]) if several else about[0]),
-        "steps": [_step(step, route.name or None) for route, steps in checked for step in steps],
+        "steps": [
+            *(_step(step, None) for step in process),
+            *(_step(step, route.name or None) for route, steps in checked for step in steps),
+        ],
         "routes": named if several else [],
     }
 

@@ -19,6 +19,7 @@ from typing import Literal, NoReturn
 from cryptography import x509
 
 from authproxy.clock import rfc3339
+from authproxy.files.expiry import Expiry
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, read_regular_file
 from authproxy.files.state import FileState, state_of
 
@@ -72,6 +73,11 @@ class ServerCertificate:
     subject: str
     not_before: datetime
     not_after: datetime
+
+    @property
+    def expiry(self) -> Expiry:
+        """When it expires."""
+        return Expiry.of(self.not_before, self.not_after)
 
     @property
     def expires_soon_from(self) -> datetime:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import CredentialError, SettingsError
+from authproxy.files.expiry import Expiry
 from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
 from authproxy.identity.bounded_fetch import Budget
 from authproxy.identity.entra_errors import Explanation, explain
@@ -150,6 +151,11 @@ class TokenFetcher:
             raise self._explained(error, str(refusal or ""), retry_after) from error
         finally:
             self.clock_offset = session.clock_offset
+
+    @property
+    def certificate_expiry(self) -> Expiry | None:
+        """When the client certificate in use expires; None where there is none."""
+        return None if self._certificate is None else self._certificate.expiry
 
     def _explained(self, error: Exception, refusal: str, retry_after: float | None) -> FetchError:
         detail = _one_line(str(error)) or type(error).__name__

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from authproxy.clock import Clock, rfc3339
 from authproxy.errors import AuthProxyError, CertificateError, CredentialError
 from authproxy.files.certificates import ClientCertificate, load_certificate
+from authproxy.files.expiry import Expiry
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,14 @@ class RotatingCertificate:
         if certificate.not_after - now < EXPIRY_NOTICE:
             self._give_notice(certificate)
         return certificate
+
+    @property
+    def expiry(self) -> Expiry | None:
+        """When the certificate in use expires; None before there is one."""
+        good = self._good
+        if good is None:
+            return None
+        return Expiry(good.not_after.timestamp(), (good.not_after - EXPIRY_NOTICE).timestamp())
 
     def _report(self, error: AuthProxyError) -> None:
         fault = (str(error), self._modified())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from authproxy.errors import AuthProxyError
+from authproxy.files.expiry import Expiry
 from authproxy.identity.credentials import FetchError
 from authproxy.identity.entra_errors import Explanation
 
@@ -39,3 +40,5 @@ class TokenState:
     tried_at: float | None
     last_error: LastError | None
     next_attempt_at: float
+    #: Of the client certificate that proves the identity, where there is one.
+    certificate_expiry: Expiry | None

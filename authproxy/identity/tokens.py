@@ -11,6 +11,7 @@ from random import Random, SystemRandom
 
 from authproxy.clock import Clock, SystemClock, rfc3339
 from authproxy.errors import AuthenticationTokenNotFound, AuthProxyError, CredentialError
+from authproxy.files.expiry import Expiry
 from authproxy.identity.lifetimes import BACKOFF_FIRST, FetchedToken, Token, backoff
 from authproxy.identity.refresher import Attempt, Refresher
 from authproxy.identity.renewals import Renewal, Renewals
@@ -37,6 +38,7 @@ class TokenSource:
         *,
         percentage: int,
         audience: str | None = None,
+        certificate_expiry: Callable[[], Expiry | None] = lambda: None,
         telemetry: TokenTelemetry = NO_TOKEN_TELEMETRY,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -45,6 +47,7 @@ class TokenSource:
         self._refresher = refresher
         self._percentage = percentage
         self._audience = audience
+        self._certificate_expiry = certificate_expiry
         self._telemetry = telemetry
         self._clock: Clock = clock or SystemClock()
         # SystemRandom keeps no state: forked workers must not share one jitter.
@@ -159,6 +162,7 @@ class TokenSource:
                 tried_at=self._tried_at,
                 last_error=self._last_error,
                 next_attempt_at=self._clock.wall() + self._seconds_until_due(),
+                certificate_expiry=self._certificate_expiry(),
             )
 
     def await_first_attempt(self, timeout: float) -> None:

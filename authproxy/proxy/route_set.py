@@ -64,11 +64,13 @@ class Resources:
         """Return the source of tokens for these settings, held as long as `held` is open."""
 
         def make() -> TokenSource:
+            fetcher = TokenFetcher(settings, contexts=self._contexts)
             return TokenSource(
-                TokenFetcher(settings, contexts=self._contexts),
+                fetcher,
                 self.refresher,
                 percentage=settings.aad_token_refresh_interval_in_percentage,
                 audience=settings.scope,
+                certificate_expiry=lambda: fetcher.certificate_expiry,
                 telemetry=self.telemetry.of_tokens(settings),
             )
 

@@ -28,6 +28,7 @@ from tests.support.quoting import QUOTED, basic
 from tests.support.stand_ins.applications import Application, ServiceAccountIssuer
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.stand_ins.store import StandInStore
+from tests.support.tls_client import Certificates
 from tests.support.upstream import Exchange, Handler, Upstream
 
 QUERY_HOST = "workspace-abcd.westeurope.prometheus.monitor.azure.com"
@@ -359,6 +360,32 @@ def test_a_silent_identity_endpoint_is_given_up(run: Run, entra: StandInEntra) -
     assert check.status == 1
     assert check.step("token")["facts"]["code"] == "IdentityTimeout"
     assert check.outcomes["tls"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("days", "outcome", "status", "says"),
+    [
+        (90.5, "ok", 0, "good for 90 days"),
+        (13.5, "warning", 0, "good for 13 days"),
+        (-1, "failed", 2, "expired"),
+    ],
+)
+def test_the_certificate_that_clients_are_shown_is_looked_at(
+    run: Run, target: Upstream, tmp_path: Path, days: float, outcome: str, status: int, says: str
+) -> None:
+    certificates = Certificates(tmp_path)
+    certificates.issue("Example Works", days=days)
+    check = run(**certificates.settings)
+    assert check.status == status
+    step = check.step("listening")
+    assert (step["outcome"], step["route"]) == (outcome, None)
+    assert "O=Example Works" in step["summary"]
+    assert says in step["summary"]
+    assert list(step["facts"]) == ["subject", "not_before", "not_after"]
+    hint = "Replace the file of LISTENING_TLS_CERTIFICATE_FILE and its key"
+    assert (hint in check.advice("listening")) == (outcome != "ok")
+    # All else is looked at as well.
+    assert check.outcomes["request"] == "ok"
 
 
 def test_our_certificate_is_shown_and_its_end_announced(

@@ -17,16 +17,19 @@ from typing import Any
 import pytest
 
 import authproxy
+from tests.support.stand_ins.applications import Application
 from authproxy.telemetry.recent_requests import KINDS
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.authority import Authority
+from tests.support.client_certificates import ClientAuthority
 from tests.support.identity import AUDIENCE, application_settings
 from tests.support.pages import ROOT
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import Page, get, page_of, settled_status, status_of
+from tests.support.tls_client import Certificates
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 
@@ -292,6 +295,61 @@ def test_a_failing_identity_is_explained_with_its_mend(
     for told in (error["cause"], error["mend"], "AADSTS7000215", "Not ready", "none yet"):
         assert told.lower() in page.text.lower()
     assert "planted" not in get(port, "/status").body + get(port, "/status.json").body
+
+
+# -- certificates ------------------------------------------------------------------
+
+
+def test_the_end_of_the_certificates_is_told(
+    launch: Launch, entra: StandInEntra, tmp_path: Path, port: int
+) -> None:
+    """Of the one that clients are shown, and of the one that proves the identity."""
+    ours = ClientAuthority().issue(days=20)
+    (tmp_path / "client.pem").write_bytes(ours.pem())
+    application = entra.register(Application(certificates=(ours.certificate,)))
+    listening = Certificates(tmp_path)
+    listening.issue(days=90)
+    proxy = launch(
+        METRICS_PORT=str(port),
+        WORKERS="2",
+        IDENTITY_TYPE="aadapplication",
+        AAD_CLIENT_CERTIFICATE_PATH=str(tmp_path / "client.pem"),
+        **entra.application_environment(application, tmp_path / "entra-ca.pem"),
+        **listening.settings,
+        ready=False,
+    )
+    wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == 2)
+    status = status_of(port)
+    assert status["state"] == "ready"
+    assert status["certificate"]["state"] == "valid"
+    for token in status["routes"][0]["tokens"]:
+        assert token["certificate"]["state"] == "expires soon"
+        assert (
+            seconds(token["certificate"]["expires_at"])
+            == ours.certificate.not_valid_after_utc.timestamp()
+        )
+    page = page_of(port)
+    assert "TLS certificate valid until" in page.text
+    assert "Client certificate expires soon: " in page.text
+
+    def state() -> str:
+        return str(status_of(port)["certificate"]["state"])
+
+    listening.issue("second", days=13)
+    wait_until("the new one is in use", lambda: state() == "expires soon")
+    assert "TLS certificate expires soon: " in page_of(port).text
+    listening.issue("third", days=-1)
+    wait_until("the one that has expired is in use", lambda: state() == "expired")
+    assert status_of(port)["state"] == "ready, with trouble"
+    assert "TLS certificate expired at " in page_of(port).text
+
+
+def test_without_a_certificate_there_is_nothing_to_tell(shared: tuple[ProxyProcess, int]) -> None:
+    _, port = shared
+    status = status_of(port)
+    assert status["certificate"] is None
+    assert status["routes"][0]["tokens"][0]["certificate"] is None
+    assert "certificate" not in page_of(port).text
 
 
 # -- reloads -----------------------------------------------------------------------

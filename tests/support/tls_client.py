@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import trustme
@@ -35,9 +36,18 @@ class Certificates:
         self._ca.cert_pem.write_to_path(str(self.authority))
         self.issue()
 
-    def issue(self, name: str = "first") -> None:
-        """Replace both files, one after the other; `name` is the organization's."""
-        leaf = self._ca.issue_cert("localhost", "127.0.0.1", organization_name=name)
+    def issue(self, name: str = "first", *, days: float = 365) -> None:
+        """Replace both files, one after the other; `name` is the organization's.
+
+        The certificate expires in so many days, and began 60 days ago.
+        """
+        now = datetime.now(timezone.utc)
+        leaf = self._ca.issue_cert(
+            *("localhost", "127.0.0.1"),
+            organization_name=name,
+            not_before=now - timedelta(days=60),
+            not_after=now + timedelta(days=days),
+        )
         self.certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(str(self.key))
 

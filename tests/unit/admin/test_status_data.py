@@ -21,6 +21,7 @@ def token(**changes: Any) -> dict[str, Any]:
         "expires_at": NOW + 2700,
         "last_attempt_at": NOW - 900,
         "next_attempt_at": NOW + 2340,
+        "certificate": None,
         "error": None,
         **changes,
     }
@@ -28,6 +29,10 @@ def token(**changes: Any) -> dict[str, Any]:
 
 def route(name: str = "", *, ready: bool = True, **of_token: Any) -> dict[str, Any]:
     return {"name": name, "target": "https://t", "ready": ready, "token": token(**of_token)}
+
+
+def certificate(state: str, expires_at: float = NOW) -> dict[str, Any]:
+    return {"expires_at": expires_at, "state": state}
 
 
 def failure(path: str, at: float, times: int = 1) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def worker(pid: int, **changes: Any) -> dict[str, Any]:
         "threads": 32,
         "in_flight": 1,
         "reload": None,
+        "certificate": None,
         "routes": [route()],
         "minutes": [],
         "failures": [],
@@ -68,6 +74,8 @@ ERROR = {"summary": "x", "code": None, "cause": None, "mend": None, "detail": "x
         ([worker(1), worker(2, ready=False)], (), "ready, with trouble"),
         ([worker(1, routes=[route(), route("b", ready=False)])], (), "ready, with trouble"),
         ([worker(1, routes=[route(error=ERROR)])], (), "ready, with trouble"),
+        ([worker(1, certificate=certificate("expires soon"))], (), "ready"),
+        ([worker(1), worker(2, certificate=certificate("expired"))], (), "ready, with trouble"),
         ([worker(1, ready=False)], (), "not ready"),
         ([worker(1), worker(2, draining=True)], (), "draining"),
     ],
@@ -121,6 +129,14 @@ def test_failures_alike_are_one_and_the_latest_come_first() -> None:
     assert len(failures) == MAX_FAILURES
     assert [each["path"] for each in failures[:3]] == ["/a", "/b", "/0"]
     assert (failures[0]["times"], failures[0]["text"]) == (5, f"at {NOW - 1}")
+
+
+def test_of_workers_certificates_the_first_to_expire_is_told() -> None:
+    first, later = certificate("expired", NOW - 1), certificate("valid", NOW + 1e7)
+    for shown in ((first, later), (later, first), (None, first)):
+        workers = [worker(number, certificate=each) for number, each in enumerate(shown)]
+        assert told(*workers)["certificate"] == first
+    assert told(worker(1))["certificate"] is None
 
 
 @pytest.mark.parametrize(
