@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from authproxy.errors import CertificateError, CredentialError
 from authproxy.files.certificates import load_certificate
 from authproxy.files.regular_file import read_regular_file
 from authproxy.identity.credentials import FetchError, TokenFetcher
-from authproxy.identity.entra_errors import FEDERATION_CODES, Explanation, commands_for, explain
+from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
+from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import EXPIRY_NOTICE
 from authproxy.settings import Settings
@@ -46,7 +46,6 @@ _OLD_TOKEN = Advice(
     "The identity endpoint gives out an old token from its cache",
     "Wait a few minutes; restart what runs the endpoint",
 )
-_LOOK_UP = "https://login.microsoftonline.com/error?code={}"
 
 _FEDERATE = (
     "az identity federated-credential create --identity-name NAME --resource-group GROUP "
@@ -156,9 +155,6 @@ def no_token(settings: Settings, error: FetchError, clock_offset: float | None) 
     if error.explanation is not None:
         facts["code"] = error.explanation.code
         advice.append(_explained(settings, error.explanation, assertion))
-    elif code := re.search(r"AADSTS(\d+)", error.detail):
-        facts["code"] = code[0]
-        advice.append(Advice(f"Entra refuses with {code[0]}", f"See {_LOOK_UP.format(code[1])}"))
     summary = f"none for {settings.scope}"
     return Finding(summary, Outcome.FAILED, facts, tuple(notes), tuple(advice))
 

@@ -17,6 +17,7 @@ import os
 import re
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from authproxy.clock import Clock, SystemClock
@@ -24,7 +25,9 @@ from authproxy.errors import CredentialError, SettingsError
 from authproxy.files.expiry import Expiry
 from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
 from authproxy.identity.bounded_fetch import Budget
-from authproxy.identity.entra_errors import Explanation, explain
+from authproxy.identity.endpoint_errors import EndpointResponse
+from authproxy.identity.entra_errors import explain
+from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.redaction import Redactor
@@ -45,6 +48,14 @@ for _library in ("azure", "msal"):
 _DETAIL_LIMIT = 1500
 #: Characters that are searched for secrets, which may be most of the text.
 _READ_LIMIT = 6000
+
+#: What azure-identity makes of every error of a managed identity endpoint, though that responded.
+_GUESSES = re.compile(
+    r"ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint\.?"
+    r"|No identity has been assigned to this resource\."
+    r"|\b(App Service|Azure \w+|Cloud Shell) managed identity configuration not found in "
+    r"environment\."
+)
 
 #: Variables of the platform that name files which azure-identity opens by itself.
 _OPENED_INSIDE = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH")
@@ -144,11 +155,11 @@ class TokenFetcher:
         except Exception as error:
             if budget.exceeded:  # whatever else was made of it on its way here
                 raise FetchError(budget.exceeded, explain(budget.exceeded)) from error
-            refusal = session.refusal
+            response = session.response
             retry_after = None
-            if refusal is not None:
-                retry_after = retry_after_seconds(refusal.retry_after, self._clock.wall())
-            raise self._explained(error, str(refusal or ""), retry_after) from error
+            if response is not None and response.refuses:
+                retry_after = retry_after_seconds(response.retry_after, self._clock.wall())
+            raise self._explained(error, response, retry_after) from error
         finally:
             self.clock_offset = session.clock_offset
 
@@ -157,25 +168,36 @@ class TokenFetcher:
         """When the client certificate in use expires; None where there is none."""
         return None if self._certificate is None else self._certificate.expiry
 
-    def _explained(self, error: Exception, refusal: str, retry_after: float | None) -> FetchError:
-        detail = _one_line(str(error)) or type(error).__name__
-        if refusal:
-            status, _, words = refusal.partition(": ")
-            detail = f"{detail} [{status if words in detail else refusal}]"
-        # The response is more exact than the library's guess, and the cause than its wrapper.
-        texts = [refusal, str(error)]
+    def _explained(
+        self, error: Exception, response: EndpointResponse | None, retry_after: float | None
+    ) -> FetchError:
+        detail = self._masked(_one_line(str(error))) or type(error).__name__
+        texts = [detail]
+        if response is not None and not (response.refuses or response.managed):
+            response = None  # a step before the one that failed, such as Entra's discovery
+        if response is not None:
+            # The response is more exact than the library's guess, and the cause than its wrapper.
+            response = replace(response, text=self._masked(response.text))
+            texts = [_GUESSES.sub("", detail).strip()]
+            shown = response.summary if response.text in detail else str(response)
+            detail = f"{texts[0]} [{shown}]" if texts[0] else str(response)
+            texts.insert(0, str(response))
         cause = error.__cause__ or error.__context__
         while cause is not None:
-            texts.append(f"{type(cause).__name__}: {cause}")
+            texts.append(self._masked(f"{type(cause).__name__}: {cause}"))
             cause = cause.__cause__ or cause.__context__
-        return FetchError(self._masked(detail), explain("\n".join(texts)), retry_after)
+        return FetchError(_cut(detail), explain("\n".join(texts), response), retry_after)
 
     def _masked(self, text: str) -> str:
-        """Return `text` without anything secret, at a length fit for a log line."""
+        """Return the beginning of `text` without anything secret."""
         secret = self._maker.secret if self._maker else None
         own = (secret, os.environ.get("IDENTITY_HEADER"))
-        text = Redactor((*own, *self._sent, *self._given))(text[:_READ_LIMIT])
-        return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
+        return Redactor((*own, *self._sent, *self._given))(text[:_READ_LIMIT])
+
+
+def _cut(text: str) -> str:
+    """Return `text` at a length fit for a log line."""
+    return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
 
 
 def _sendable(value: object) -> str:

@@ -1,31 +1,16 @@
 """What Entra's errors mean here: the cause in an operator's words, a hint, and commands.
 
-Pure rules over the text of an error, as azure-identity, MSAL, Entra and the
-managed identity endpoints word it. The codes are Entra's own, see
-https://learn.microsoft.com/entra/identity-platform/reference-error-codes.
+Pure rules over the text of an error, as azure-identity, MSAL and Entra word it. The codes
+are Entra's own, see https://learn.microsoft.com/entra/identity-platform/reference-error-codes.
+What has none is known by the endpoint's response (`endpoint_errors`).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Explanation:
-    """An error explained: a code to look up, what is wrong, a hint, and commands that help.
-
-    In commands names with $ are settings, words in capitals are for the operator to fill in.
-    """
-
-    code: str
-    cause: str
-    hint: str
-    commands: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.cause} ({self.code}). {self.hint}."
-
+from authproxy.identity.endpoint_errors import EndpointResponse, explain_response
+from authproxy.identity.explanation import Explanation, cut
 
 _CLOCK = "Set this machine's clock (chronyc tracking, timedatectl); Entra allows five minutes"
 _SIGN_IN = "Run 'az login' again, as the user that authproxy runs as"
@@ -158,102 +143,6 @@ _AADSTS: dict[str, _Meaning] = {
     ),
 }
 
-_AGAIN = "Nothing to do: it is asked again until it responds as it should"
-
-#: (pattern, explanation); the first that is found in the text wins, so the special stand
-#: before the general.
-_PATTERNS: list[tuple[re.Pattern[str], Explanation]] = [
-    (re.compile(pattern, re.IGNORECASE), Explanation(*row))
-    for pattern, *row in (
-        (
-            "multiple user assigned identities exist",
-            "IdentityAmbiguous",
-            "This machine has several managed identities",
-            "Choose one: IDENTITY_TYPE=userassigned and its client ID in AAD_CLIENT_ID",
-        ),
-        (
-            "identity not found|no (user assigned or delegated )?managed identity found"
-            "|no identity has been assigned"
-            "|unable to load requested managed identity|managedidentitynotfound",
-            "IdentityNotFound",
-            "This machine has no such managed identity",
-            "Assign it to the VM, scale set or app: for userassigned check AAD_CLIENT_ID (the "
-            "identity's client ID), for systemassigned that it is switched on",
-        ),
-        (
-            r"\bHTTP 410\b",
-            "IdentityEndpointUpdating",
-            "The managed identity endpoint is being updated, for up to 70 s",
-            _AGAIN,
-        ),
-        (
-            r"\bHTTP 429\b",
-            "IdentityThrottled",
-            "The identity endpoint is throttling",
-            "Nothing to do: it is asked again later",
-        ),
-        (r"\bHTTP 5\d\d\b", "IdentityEndpointFailing", "The identity endpoint is failing", _AGAIN),
-        (
-            "DefaultAzureCredential failed to retrieve",
-            "NoDefaultIdentity",
-            "None of the identities that are tried by default gives a token here",
-            "Set IDENTITY_TYPE to the one that is meant, for then it says what it lacks",
-        ),
-        (
-            "azure cli not found",
-            "AzureCliNotFound",
-            "The Azure CLI is not installed, or not on the PATH",
-            "Install it, or choose another IDENTITY_TYPE (azurecli is meant for a desk)",
-        ),
-        ("please run 'az login'", "AzureCliSignedOut", "Nobody is signed in", _SIGN_IN, _LOGIN),
-        (
-            "certificate[ _]verify[ _]failed|CertificateVerifyError",
-            "AuthorityNotTrusted",
-            "The TLS certificate of the identity endpoint is not trusted",
-            "If a proxy inspects TLS here, name its CA in REQUESTS_CA_BUNDLE; check the clock",
-        ),
-        (
-            "no response from the IMDS endpoint|no managed identity endpoint found",
-            "NoIdentityEndpoint",
-            "No managed identity endpoint answers here",
-            "Run on an Azure VM, node or app that has an identity, let the network reach "
-            "169.254.169.254, or choose another IDENTITY_TYPE",
-        ),
-        (
-            "failed to resolve|name or service not known|name resolution|getaddrinfo",
-            "AuthorityNotResolved",
-            "The host name of the identity endpoint cannot be resolved",
-            "Check DNS on this machine and AAD_AUTHORITY_HOST",
-        ),
-        (
-            "SSLError|TLS/SSL|ssl.c:",
-            "AuthorityTLSFailed",
-            "The identity endpoint cannot be spoken to over TLS",
-            "Check AAD_AUTHORITY_HOST and HTTPS_PROXY, and what stands in between",
-        ),
-        (
-            "the response is larger than",
-            "IdentityResponseTooLarge",
-            "The identity endpoint sent more than any token takes",
-            "See what responds there: check AAD_AUTHORITY_HOST and HTTPS_PROXY",
-        ),
-        (
-            "timed out|timeout",
-            "IdentityTimeout",
-            "The identity endpoint did not answer in time",
-            "Check firewall, HTTPS_PROXY and AAD_AUTHORITY_HOST",
-        ),
-        (
-            "connection refused|failed to establish a new connection|connection reset"
-            "|connection aborted|remote end closed|network is unreachable|no route to host",
-            "IdentityUnreachable",
-            "No connection to the identity endpoint",
-            "Check firewall, HTTPS_PROXY and AAD_AUTHORITY_HOST",
-        ),
-        ("unable to get authority configuration", "AADSTS90002", *_AADSTS["90002"]),
-    )
-]
-
 #: No federated credential is for the service account's token as it is.
 FEDERATION_CODES = ("AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213")
 
@@ -266,21 +155,44 @@ _IDENTITY_COMMANDS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-#: A code ends where its digits end: 70021 is not the beginning of 700213.
-_CODE = re.compile(r"AADSTS(\d+)")
+#: A code ends where its digits end: 70021 is not the beginning of 700213. Behind it are
+#: Entra's words, and then what identifies the error.
+_CODE = re.compile(r"AADSTS(\d+):? *([^\r\n]*)")
+_BEHIND_WORDS = re.compile(r"(?:Trace|Correlation) ID|AADSTS\d")
+
+#: Characters of Entra's words that a cause quotes.
+_QUOTED = 300
+
+#: MSAL's words where the authority's discovery fails.
+_NO_TENANT = re.compile("unable to get authority configuration", re.IGNORECASE)
 
 
-def explain(message: str) -> Explanation | None:
+def explain(message: str, response: EndpointResponse | None = None) -> Explanation | None:
     """Return what an error's text means, or None where no rule knows it.
 
     Entra's own code is believed before anything else in the text; of several
-    the first that is known.
+    the first that is known. `response` is the endpoint's last, if there was one; neither
+    it nor the text may hold a secret, as an explanation may quote them.
     """
-    for code in _CODE.findall(message):
+    codes = _CODE.findall(message)
+    for code in re.findall(r"AADSTS(\d+)", message):
         if code in _AADSTS:
             return Explanation(f"AADSTS{code}", *_AADSTS[code])
-    matching = (explanation for pattern, explanation in _PATTERNS if pattern.search(message))
-    return next(matching, None)
+    if codes:
+        return _unknown(*codes[0])
+    if found := explain_response(message, response):
+        return found
+    return Explanation("AADSTS90002", *_AADSTS["90002"]) if _NO_TENANT.search(message) else None
+
+
+def _unknown(code: str, words: str) -> Explanation:
+    """Return the explanation for a code that is not in the table: Entra's."""
+    words = cut(_BEHIND_WORDS.split(words, maxsplit=1)[0], _QUOTED)
+    return Explanation(
+        f"AADSTS{code}",
+        f"Entra refuses: {words}" if words else "Entra refuses",
+        f"https://login.microsoftonline.com/error?code={code} says more",
+    )
 
 
 def commands_for(explanation: Explanation, identity_type: str) -> tuple[str, ...]:

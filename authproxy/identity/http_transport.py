@@ -12,7 +12,7 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from requests import PreparedRequest, Response, Session
 
 from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
+from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.tls import forward_proxy
 
 #: What proves an identity: to Entra, and to managed identity endpoints.
@@ -33,25 +34,11 @@ _TEXT_LIMIT = 1024
 _LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A response with an error status, its host, and its Retry-After as sent."""
-
-    status: int
-    host: str
-    text: str
-    retry_after: str | None
-
-    def __str__(self) -> str:
-        return f"HTTP {self.status} from {self.host}: {self.text}".removesuffix(": ")
-
-
 class IdentitySession(Session):
     """The session of one token fetch, all requests of which share a budget.
 
-    `refusal` is the last response, if it was an error. `clock_offset` is how
-    many seconds the last response's Date was ahead of this machine's clock, if
-    it had one.
+    `response` is the last one. `clock_offset` is how many seconds its Date was
+    ahead of this machine's clock, if it had one.
     HTTPS_PROXY and NO_PROXY are honoured, but a managed identity endpoint is
     never reached through a proxy, which would get a token for itself. .netrc is
     not honoured: its password would go to Entra as this application's. `sent` are
@@ -61,7 +48,7 @@ class IdentitySession(Session):
     def __init__(self, context: ssl.SSLContext, budget: Budget | None = None) -> None:
         super().__init__()
         self.budget = budget or Budget()
-        self.refusal: Refusal | None = None
+        self.response: EndpointResponse | None = None
         self.clock_offset: float | None = None
         self.sent: list[str] = []
         self.auth = _no_more_credentials
@@ -87,14 +74,18 @@ class IdentitySession(Session):
 
     def _remember(self, response: Response, **_: Any) -> None:
         self.clock_offset = date_ahead_of(response.headers.get("Date"), time.time())
-        self.refusal = None
-        if response.status_code >= 400:
-            self.refusal = Refusal(
-                status=response.status_code,
-                host=urlsplit(response.url).hostname or "",
-                text=" ".join(_description(response.content).split())[:_TEXT_LIMIT],
-                retry_after=response.headers.get("Retry-After"),
-            )
+        text, foreign = _description(response.content)
+        seen = EndpointResponse(
+            status=response.status_code,
+            host=urlsplit(response.url).hostname or "",
+            text=" ".join(text.split())[:_TEXT_LIMIT],
+            retry_after=response.headers.get("Retry-After"),
+            managed=isinstance(self.get_adapter(response.url), DirectAdapter),
+            foreign=foreign,
+        )
+        if seen.status < 300:  # nothing is kept that may be a token
+            seen = replace(seen, text="no JSON" if foreign else "")
+        self.response = seen
 
 
 class DirectAdapter(BoundedAdapter):
@@ -140,22 +131,25 @@ def date_ahead_of(date: str | None, now: float) -> float | None:
         return None
 
 
-def _description(data: bytes) -> str:
-    """Return what an error body says, in any of the forms that identity endpoints use."""
+def _description(data: bytes) -> tuple[str, bool]:
+    """Return what an error body says, in any of the forms that identity endpoints use.
+
+    And whether it is none of these: no JSON object, and not empty.
+    """
     body = data.decode("utf-8-sig", "replace")
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        return body
+        content = None
     if not isinstance(content, Mapping):
-        return body
+        return body, bool(body.strip())
     error = content.get("error")
     if isinstance(error, Mapping):  # Service Fabric
         content = error
     for key in ("error_description", "message", "error", "code"):
         if isinstance(content.get(key), str):
-            return str(content[key])
-    return body
+            return str(content[key]), False
+    return body, False
 
 
 def _no_more_credentials(request: PreparedRequest) -> PreparedRequest:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from authproxy.errors import AuthProxyError
 from authproxy.files.expiry import Expiry
 from authproxy.identity.credentials import FetchError
-from authproxy.identity.entra_errors import Explanation
+from authproxy.identity.explanation import Explanation
 
 
 @dataclass(frozen=True)

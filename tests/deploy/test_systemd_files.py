@@ -76,8 +76,9 @@ def test_the_credentials_are_sound(units: Path, uncommented: bool) -> None:
     [("authproxy.socket", r"\[Socket\]"), ("authproxy.service", r"\[Service\]")],
 )
 def test_the_pages_drop_ins_are_sound(units: Path, unit: str, section: str) -> None:
-    (drop_in,) = re.findall(rf"```ini\n({section}.*?)```", (ROOT / PAGE).read_text(), re.S)
-    add(units, unit, drop_in)
+    drop_ins = re.findall(rf"```ini\n({section}.*?)```", (ROOT / PAGE).read_text(), re.S)
+    assert drop_ins
+    add(units, unit, "\n".join(drop_ins))
     result = analyze("verify", units / unit)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 

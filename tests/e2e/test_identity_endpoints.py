@@ -16,6 +16,7 @@ from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.callers import AUDIENCE as CALLERS
 from tests.support.callers import ISSUER
+from tests.support.checking import Check
 from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, whole
 from tests.support.expect import assert_own_error
 from tests.support.identity import AUDIENCE
@@ -93,6 +94,72 @@ def test_a_bomb_in_place_of_a_token_is_not_unpacked(launch: Launch, target: Upst
         error = proxy.wait_for_event(FAILED)["Error"]
         assert "IdentityResponseTooLarge" in error
         assert proxy.peak_bytes() < unpacked // 2
+
+
+# What it says.
+
+
+def metadata_service(endpoint: Endpoint) -> dict[str, str]:
+    """Return the settings of a virtual machine whose metadata service this endpoint is."""
+    return {
+        "IDENTITY_TYPE": "systemassigned",
+        "AUDIENCE": AUDIENCE,
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint.url,
+    }
+
+
+def refusal(status: int, body: bytes) -> bytes:
+    return whole(body).replace(b" 200 OK", b" %d Whatever" % status, 1)
+
+
+#: Status and body, and what is told of it.
+REFUSALS = {
+    "updating": (404, b"", "IdentityEndpointUpdating"),
+    "unauthorized": (401, b'{"error": "unknown_source"}', "IdentityEndpointUnauthorized"),
+    "forbidden": (403, b'{"error": "access_denied"}', "IdentityEndpointForbidden"),
+    "refused": (400, b'{"error": "bad_request_102"}', "IdentityEndpointRefused"),
+    "intercepted": (403, b"<html>Blocked by policy</html>", "IdentityIntercepted"),
+    "captive": (200, b"<html>Sign in</html>", "IdentityIntercepted"),
+    "new code": (400, b'{"error": "x", "error_description": "AADSTS99: New."}', "AADSTS99"),
+}
+
+
+def test_check_tells_what_the_metadata_service_has_said(
+    base_settings: dict[str, str], tmp_path: Path
+) -> None:
+    base = {name: base_settings[name] for name in base_settings if "IDENTITY_" not in name}
+    with ExitStack() as stack:
+        checks = {}
+        for name, (status, body, _) in REFUSALS.items():
+            pieces = lambda status=status, body=body: iter([refusal(status, body)])  # noqa: E731
+            endpoint = stack.enter_context(Endpoint(pieces))
+            checks[name] = Check(tmp_path, {**base, **metadata_service(endpoint)})
+        for name, check in checks.items():
+            status, body, code = REFUSALS[name]
+            token = check.step("token")
+            assert token["facts"]["code"] == code, name
+            assert f"HTTP {status} from 127.0.0.1" in token["notes"][0]
+            assert "no response" not in check.output
+            assert "choose another IDENTITY_TYPE" not in check.output
+        assert "NO_PROXY=169.254.169.254" in checks["intercepted"].advice("token")
+        assert "https://login.microsoftonline.com/error?code=99" in checks["new code"].output
+
+
+def test_a_metadata_service_that_is_updated_is_asked_again(
+    launch: Launch, target: Upstream
+) -> None:
+    with Endpoint(lambda: iter([refusal(404, b"")])) as endpoint:
+        proxy = launch(
+            ready=False,
+            without=("IDENTITY_ENDPOINT", "IDENTITY_HEADER"),
+            **metadata_service(endpoint),
+        )
+        error = proxy.wait_for_event(FAILED)["Error"]
+        assert "IdentityEndpointUpdating" in error
+        assert "no response" not in error
+        expires = {"expires_in": "3600", "access_token": "the-token"}
+        endpoint.pieces = lambda: iter([whole(json.dumps(expires).encode())])
+        proxy.wait_ready()
 
 
 # Time: what takes half a minute and more.

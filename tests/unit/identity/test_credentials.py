@@ -698,7 +698,14 @@ def test_a_virtual_machines_identity_gets_its_token(imds: FaultyStandIn) -> None
 @pytest.mark.parametrize(
     ("status", "body", "headers", "code", "retry_after"),
     [
+        (404, "", {}, "IdentityEndpointUpdating", None),
         (410, {"error": "gone"}, {}, "IdentityEndpointUpdating", None),
+        (401, {"error": "unknown_source"}, {}, "IdentityEndpointUnauthorized", None),
+        (403, {"error": "access_denied"}, {}, "IdentityEndpointForbidden", None),
+        (400, {"error": "bad_request_102"}, {}, "IdentityEndpointRefused", None),
+        (403, "<html>Blocked</html>", {}, "IdentityIntercepted", None),
+        (200, "<html>Sign in</html>", {}, "IdentityIntercepted", None),
+        (200, {"error": "none"}, {}, "IdentityResponseUnusable", None),
         (429, {"error": "slow down"}, {"Retry-After": "5"}, "IdentityThrottled", 5),
         (500, {"error": "unknown"}, {}, "IdentityEndpointFailing", None),
         (503, "<html>", {}, "IdentityEndpointFailing", None),
@@ -735,6 +742,8 @@ def test_what_the_metadata_service_answers_is_explained_after_one_call(
     assert error.explanation is not None
     assert error.explanation.code == code
     assert error.retry_after == retry_after
+    assert "no response" not in str(error)
+    assert f"HTTP {status} from 127.0.0.1" in error.detail
     assert len(imds.requests) == 1
 
 

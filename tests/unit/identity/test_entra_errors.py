@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.identity.entra_errors import commands_for, explain
 
 IMDS = "ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint."
@@ -63,9 +64,6 @@ def test_a_code_of_entras_is_explained(code: str, cause: str, mend: str) -> None
         (IMDS, "NoIdentityEndpoint"),
         ("No managed identity endpoint found.", "NoIdentityEndpoint"),
         (f"{IMDS}\nConnectionRefusedError: connection refused", "NoIdentityEndpoint"),
-        (f"HTTP 410 from 169.254.169.254\n{IMDS}", "IdentityEndpointUpdating"),
-        (f"HTTP 429 from 169.254.169.254\n{IMDS}", "IdentityThrottled"),
-        ("HTTP 503 from login.microsoftonline.com", "IdentityEndpointFailing"),
         (f"{CHAIN} {IMDS} AzureCliCredential: Azure CLI not found on path", "NoDefaultIdentity"),
         (f"{CHAIN} AADSTS7000222: expired", "AADSTS7000222"),
         ("Azure CLI not found on path", "AzureCliNotFound"),
@@ -79,6 +77,18 @@ def test_a_code_of_entras_is_explained(code: str, cause: str, mend: str) -> None
         ("Failed to resolve 'login.example.com' ([Errno -2]", "AuthorityNotResolved"),
         ("Read timed out. (read timeout=30)", "IdentityTimeout"),
         ("[Errno 111] Connection refused", "IdentityUnreachable"),
+        (
+            "[Errno 13] Permission denied: '/var/opt/azcmagent/tokens/a1b2.key'",
+            "ArcKeyUnreadable",
+        ),
+        (
+            "[Errno 2] No such file or directory: '/var/opt/azcmagent/tokens/a1b2.key'",
+            "ArcKeyMissing",
+        ),
+        (
+            "ProxyError('Unable to connect to proxy', OSError('Tunnel connection failed: 403",
+            "ForwardProxyFailed",
+        ),
         ("Unable to get authority configuration for https://login.example.com/x", "AADSTS90002"),
     ],
 )
@@ -88,8 +98,60 @@ def test_an_error_without_a_code_is_known_by_its_words(message: str, code: str) 
     assert explanation.code == code
 
 
-def test_a_longer_code_is_not_taken_for_a_shorter_one() -> None:
-    assert explain("AADSTS700219999: something else") is None
+LOCAL = "169.254.169.254"
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        (EndpointResponse(404, LOCAL, managed=True), "IdentityEndpointUpdating"),
+        (
+            EndpointResponse(404, LOCAL, "<h2>Not Found", managed=True, foreign=True),
+            "IdentityEndpointUpdating",
+        ),
+        (EndpointResponse(410, LOCAL, managed=True), "IdentityEndpointUpdating"),
+        (EndpointResponse(429, LOCAL, managed=True), "IdentityThrottled"),
+        (EndpointResponse(503, "login.example.com"), "IdentityEndpointFailing"),
+        (
+            EndpointResponse(401, LOCAL, "unknown_source", managed=True),
+            "IdentityEndpointUnauthorized",
+        ),
+        (EndpointResponse(403, LOCAL, "forbidden", managed=True), "IdentityEndpointForbidden"),
+        (EndpointResponse(400, LOCAL, "bad_request_102", managed=True), "IdentityEndpointRefused"),
+        (EndpointResponse(403, LOCAL, "<p>", managed=True, foreign=True), "IdentityIntercepted"),
+        (EndpointResponse(302, LOCAL, "<p>", managed=True, foreign=True), "IdentityIntercepted"),
+        (EndpointResponse(200, LOCAL, managed=True), "IdentityResponseUnusable"),
+        (EndpointResponse(403, "login.example.com", "<p>", foreign=True), "AuthorityIntercepted"),
+    ],
+    ids=str,
+)
+def test_where_there_was_a_response_it_is_what_is_explained(
+    response: EndpointResponse, code: str
+) -> None:
+    explanation = explain(f"{response}\n{IMDS}", response)
+    assert explanation is not None
+    assert explanation.code == code
+    assert "{}" not in explanation.cause
+    assert "answers here" not in explanation.cause
+    assert "IDENTITY_TYPE" not in explanation.hint or response.status == 400
+
+
+def test_what_an_endpoint_says_is_cut() -> None:
+    response = EndpointResponse(400, LOCAL, "x" * 1000, managed=True)
+    explanation = explain(str(response), response)
+    assert explanation is not None
+    assert len(explanation.cause) < 300
+
+
+def test_a_code_that_is_not_in_the_table_is_told_in_entras_words_with_its_page() -> None:
+    longer = "AADSTS700219999: Something else is missing.\r\nTrace ID: 1"  # not 70021
+    explanation = explain(longer)
+    assert str(explanation) == (
+        "Entra refuses: Something else is missing (AADSTS700219999). "
+        "https://login.microsoftonline.com/error?code=700219999 says more."
+    )
+    assert len(str(explain(f"AADSTS1: {'x' * 5000} Trace ID: 2"))) < 500
+    assert str(explain("AADSTS1")).startswith("Entra refuses (AADSTS1)")
 
 
 def test_a_known_code_is_found_behind_an_unknown_one() -> None:
@@ -136,6 +198,6 @@ def test_what_can_be_mended_by_a_command_has_it(
 
 
 def test_what_no_command_mends_has_none() -> None:
-    explanation = explain("HTTP 503 from login.microsoftonline.com")
+    explanation = explain("", EndpointResponse(503, "login.microsoftonline.com"))
     assert explanation is not None
     assert commands_for(explanation, "userassigned") == ()

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.identity.http_transport import (
     IdentitySession,
-    Refusal,
     date_ahead_of,
     retry_after_seconds,
 )
@@ -47,19 +47,21 @@ def test_no_retry_after_breaks_the_reading(value: str) -> None:
     assert seconds is None or seconds >= 0
 
 
-def test_a_refusal_without_words_is_still_a_sentence() -> None:
-    assert str(Refusal(503, "login.example.com", "", None)) == "HTTP 503 from login.example.com"
+def test_a_response_without_words_is_still_a_sentence() -> None:
+    assert str(EndpointResponse(503, "login.example.com")) == "HTTP 503 from login.example.com"
 
 
-def test_a_refusal_is_remembered_until_the_next_answer() -> None:
+def test_the_last_response_is_remembered() -> None:
     service = FaultyStandIn()
     listener = service.listen(lambda request: Answer.of_json(200, {}))
     service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
     with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
-        assert session.refusal == Refusal(429, "127.0.0.1", "too many", "17")
+        assert session.response == EndpointResponse(
+            429, "127.0.0.1", "too many", retry_after="17", managed=True
+        )
         session.get(listener.url)
-        assert session.refusal is None
+        assert session.response == EndpointResponse(200, "127.0.0.1", managed=True)
 
 
 def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
@@ -105,5 +107,15 @@ def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: 
     service.fail_with(400, body)
     with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
-        assert session.refusal is not None
-        assert session.refusal.text == text
+        assert session.response is not None
+        assert session.response.text == text
+        assert session.response.foreign is (text == "<html>no</html>")
+
+
+@pytest.mark.parametrize("body", ['{"access_token": "kept"}', "access_token=kept", "kept"])
+def test_nothing_is_remembered_of_what_may_be_a_token(body: str) -> None:
+    service = StandIn()
+    listener = service.listen(lambda request: Answer(200, body.encode()))
+    with service, IdentitySession(client_context()) as session:
+        session.get(listener.url)
+        assert "kept" not in repr(session.response)

@@ -1,0 +1,271 @@
+"""What it means that an identity endpoint gave no token: by its response, or where there was none.
+
+Pure rules in one table. The statuses of virtual machines' endpoint (IMDS) are those of
+https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authproxy.identity.explanation import Explanation, cut
+
+#: Characters of what an endpoint says that a cause quotes.
+_QUOTED = 200
+
+
+@dataclass(frozen=True)
+class EndpointResponse:
+    """A response of an identity endpoint: its status and host, and what it says of an error.
+
+    `managed`: the endpoint is that of managed identities, on this machine, and not Entra.
+    `foreign`: its body is no JSON object, as that of every identity endpoint is, so that
+    something else may have sent it. `retry_after` is the field as sent.
+    """
+
+    status: int
+    host: str
+    text: str = ""
+    retry_after: str | None = None
+    managed: bool = False
+    foreign: bool = False
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it cannot be one with a token."""
+        return self.status >= 300 or self.foreign
+
+    def __str__(self) -> str:
+        return f"{self.summary}: {self.text}".removesuffix(": ")
+
+    @property
+    def summary(self) -> str:
+        """Status and host."""
+        return f"HTTP {self.status} from {self.host}"
+
+
+#: Whether a rule holds: of the text of an error, and the last response, if there was one.
+_Condition = Callable[[str, EndpointResponse | None], object]
+
+
+def _says(words: str) -> _Condition:
+    pattern = re.compile(words, re.IGNORECASE)
+    return lambda text, _: pattern.search(text)
+
+
+def _unanswered(words: str) -> _Condition:
+    says = _says(words)
+    return lambda text, response: response is None and says(text, None)
+
+
+def _responds(*statuses: int) -> _Condition:
+    return lambda _, response: response is not None and response.status in statuses
+
+
+def _managed(*statuses: int) -> _Condition:
+    """Hold for a managed identity endpoint's response, with one of these statuses if given."""
+    return lambda _, response: (
+        response is not None and response.managed and (not statuses or response.status in statuses)
+    )
+
+
+def _foreign(*, managed: bool) -> _Condition:
+    return lambda _, response: (
+        response is not None and response.foreign and response.managed is managed
+    )
+
+
+_AGAIN = "Nothing to mend here: it is asked again until it is well"
+
+
+def _rule(
+    condition: _Condition, code: str, cause: str, hint: str, commands: tuple[str, ...] = ()
+) -> tuple[_Condition, Explanation]:
+    return condition, Explanation(code, cause, hint, commands)
+
+
+#: The first rule that holds explains, so the special stand before the general. `{}` in a
+#: cause stands for the response, cut.
+RULES: tuple[tuple[_Condition, Explanation], ...] = (
+    _rule(
+        _says("multiple user assigned identities exist"),
+        "IdentityAmbiguous",
+        "This machine has several managed identities",
+        "Choose one: IDENTITY_TYPE=userassigned and its client ID in AAD_CLIENT_ID",
+    ),
+    _rule(
+        _says(
+            "identity not found|no (user assigned or delegated )?managed identity found"
+            "|no identity has been assigned|no azure ?(assigned ?)?identity found"
+            "|unable to load requested managed identity|managedidentitynotfound"
+        ),
+        "IdentityNotFound",
+        "This machine has no such managed identity",
+        "Assign it to the VM, scale set or app: for userassigned check AAD_CLIENT_ID (the "
+        "identity's client ID), for systemassigned that it is switched on",
+    ),
+    _rule(
+        _says(r"permission denied.*azcmagent"),
+        "ArcKeyUnreadable",
+        "This user may not read the key file of Azure Arc's agent",
+        "Put the user that authproxy runs as into the group himds (SupplementaryGroups=himds "
+        "in its unit), and restart it",
+        ("usermod --append --groups himds USER",),
+    ),
+    _rule(
+        _says(r"no such file.*azcmagent"),
+        "ArcKeyMissing",
+        "The key file of Azure Arc's agent is not there for authproxy",
+        "In a container, mount /var/opt/azcmagent/tokens; elsewhere see 'azcmagent show'",
+    ),
+    _rule(
+        _managed(404),
+        "IdentityEndpointUpdating",
+        "The managed identity endpoint is not there for now ({}): it is being updated",
+        f"{_AGAIN}. If it stays, see what responds at that address",
+    ),
+    _rule(
+        _responds(410),
+        "IdentityEndpointUpdating",
+        "The managed identity endpoint is being updated, for up to 70 s",
+        _AGAIN,
+    ),
+    _rule(
+        _responds(429),
+        "IdentityThrottled",
+        "The identity endpoint is throttling",
+        "Nothing to mend here: it is asked again later",
+    ),
+    _rule(
+        _responds(*range(500, 600)),
+        "IdentityEndpointFailing",
+        "The identity endpoint is failing",
+        _AGAIN,
+    ),
+    _rule(
+        _says("DefaultAzureCredential failed to retrieve"),
+        "NoDefaultIdentity",
+        "None of the identities that are tried by default gives a token here",
+        "Set IDENTITY_TYPE to the one that is meant, for then it says what it lacks",
+    ),
+    _rule(
+        _foreign(managed=True),
+        "IdentityIntercepted",
+        "Something between this process and the managed identity endpoint responds: {}",
+        "Have what intercepts (a transparent proxy, service mesh or Docker Desktop) let the "
+        "endpoint alone: NO_PROXY=169.254.169.254, or its list of excluded addresses. authproxy "
+        "itself asks it through no proxy",
+    ),
+    _rule(
+        _foreign(managed=False),
+        "AuthorityIntercepted",
+        "Something else than Entra responds: {}",
+        "Check AAD_AUTHORITY_HOST, and whether a proxy or gateway on the way (HTTPS_PROXY) "
+        "lets requests to it through",
+    ),
+    _rule(
+        _managed(401),
+        "IdentityEndpointUnauthorized",
+        "The managed identity endpoint does not know this process: {}",
+        "Run authproxy where the identity is, with the environment that the platform gives "
+        "(IDENTITY_HEADER changes with each start)",
+    ),
+    _rule(
+        _managed(403),
+        "IdentityEndpointForbidden",
+        "The managed identity endpoint forbids this process to ask: {}",
+        "Look for a policy of the machine or cluster that restricts its metadata endpoint, "
+        "and allow this process, or use a workload identity",
+    ),
+    _rule(
+        _managed(*range(400, 500)),
+        "IdentityEndpointRefused",
+        "The managed identity endpoint refuses: {}",
+        "Check IDENTITY_TYPE, AAD_CLIENT_ID and AUDIENCE by its words",
+    ),
+    _rule(
+        _managed(),
+        "IdentityResponseUnusable",
+        "The managed identity endpoint responds without a token that can be used: {}",
+        "See what responds there: IDENTITY_ENDPOINT, or 169.254.169.254",
+    ),
+    _rule(
+        _says("azure cli not found"),
+        "AzureCliNotFound",
+        "The Azure CLI is not installed, or not on the PATH",
+        "Install it, or choose another IDENTITY_TYPE (azurecli is meant for a desk)",
+    ),
+    _rule(
+        _says("please run 'az login'"),
+        "AzureCliSignedOut",
+        "Nobody is signed in",
+        "Run 'az login' again, as the user that authproxy runs as",
+        ("az login --tenant $AAD_TENANT_ID",),
+    ),
+    _rule(
+        _says("certificate[ _]verify[ _]failed|CertificateVerifyError"),
+        "AuthorityNotTrusted",
+        "The TLS certificate of the identity endpoint is not trusted",
+        "If a proxy inspects TLS here, name its CA in REQUESTS_CA_BUNDLE; check the clock",
+    ),
+    _rule(
+        _unanswered("no response from the IMDS endpoint|no managed identity endpoint found"),
+        "NoIdentityEndpoint",
+        "No managed identity endpoint answers here",
+        "Run on an Azure VM, node or app that has an identity, let the network reach "
+        "169.254.169.254, or choose another IDENTITY_TYPE",
+    ),
+    _rule(
+        _says("tunnel connection failed|(cannot|unable to) connect to proxy"),
+        "ForwardProxyFailed",
+        "The forward proxy of HTTPS_PROXY gives no connection to the identity endpoint",
+        "Have it allow that host on port 443, or name the host in NO_PROXY",
+    ),
+    _rule(
+        _says("failed to resolve|name or service not known|name resolution|getaddrinfo"),
+        "AuthorityNotResolved",
+        "The host name of the identity endpoint cannot be resolved",
+        "Check DNS on this machine and AAD_AUTHORITY_HOST",
+    ),
+    _rule(
+        _says("SSLError|TLS/SSL|ssl.c:"),
+        "AuthorityTLSFailed",
+        "The identity endpoint cannot be spoken to over TLS",
+        "Check AAD_AUTHORITY_HOST and HTTPS_PROXY, and what stands in between",
+    ),
+    _rule(
+        _says("the response is larger than"),
+        "IdentityResponseTooLarge",
+        "The identity endpoint sent more than any token takes",
+        "See what responds there: check AAD_AUTHORITY_HOST and HTTPS_PROXY",
+    ),
+    _rule(
+        _says("timed out|timeout"),
+        "IdentityTimeout",
+        "The identity endpoint did not answer in time",
+        "Check firewall, HTTPS_PROXY and AAD_AUTHORITY_HOST",
+    ),
+    _rule(
+        _says(
+            "connection refused|failed to establish a new connection|connection reset"
+            "|connection aborted|remote end closed|network is unreachable|no route to host"
+        ),
+        "IdentityUnreachable",
+        "No connection to the identity endpoint",
+        "Check firewall, HTTPS_PROXY and AAD_AUTHORITY_HOST",
+    ),
+)
+
+
+def explain_response(text: str, response: EndpointResponse | None) -> Explanation | None:
+    """Return what an error means whose text this is, or None where no rule knows it.
+
+    `response` is the last one that came from the endpoint, None where none did.
+    """
+    found = next((each for condition, each in RULES if condition(text, response)), None)
+    if found is None or "{}" not in found.cause:
+        return found
+    quoted = cut(str(response), _QUOTED)
+    return Explanation(found.code, found.cause.replace("{}", quoted), found.hint, found.commands)
