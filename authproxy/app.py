@@ -177,3 +177,8 @@ def tell_routes(settings: Settings) -> None:
                 "Tokens travel in clear: TARGET_ALLOW_HTTP is set and the target is http",
                 extra={"fields": {"Target": str(route.settings.target)}},
             )
+        if unfit := route.settings.unfit_audience:
+            log.warning(
+                "Tokens are for another audience than the target's host takes",
+                extra={"fields": {"Cause": unfit, "Route": route.name or None}},
+            )

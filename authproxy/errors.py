@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import ceil
 from typing import ClassVar
@@ -48,6 +48,16 @@ class Fault:
     def __str__(self) -> str:
         given = "" if self.value is None else f"={self.value!r}"
         return f"{self.place}{self.setting}{given}: {self.problem}. {self.hint}"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One likely cause, a hint, and commands that help; in a rule it counts `when` that holds."""
+
+    cause: str
+    hint: str = ""
+    commands: tuple[str, ...] = ()
+    when: object = field(default=True, compare=False, repr=False)
 
 
 class SettingsError(AuthProxyError):

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from authproxy.diagnose.network import Way
 from authproxy.diagnose.peer_certificates import PeerCertificate, foreign_issuer
-from authproxy.diagnose.steps import Advice, Finding, Rule, first
+from authproxy.diagnose.steps import Finding, Rule, first
 from authproxy.diagnose.token_claims import days_of
+from authproxy.errors import Advice
 
 #: OpenSSL's verification results (x509_vfy.h) that have an explanation here.
 _NOT_YET_VALID, _EXPIRED = 9, 10

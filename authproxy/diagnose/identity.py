@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from authproxy.clock import rfc3339
-from authproxy.diagnose.steps import Advice, Finding, Outcome, ProbeFailed
+from authproxy.diagnose.steps import Finding, Outcome, ProbeFailed
 from authproxy.diagnose.token_claims import (
     claims_of,
     days_of,
@@ -23,7 +23,7 @@ from authproxy.diagnose.token_claims import (
     text_of,
     utc,
 )
-from authproxy.errors import CertificateError, CredentialError
+from authproxy.errors import Advice, CertificateError, CredentialError
 from authproxy.files.certificates import load_certificate
 from authproxy.files.regular_file import read_regular_file
 from authproxy.identity.credentials import FetchError, TokenFetcher

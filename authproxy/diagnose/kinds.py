@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 
 from authproxy.http1.headers import Field
 from authproxy.http1.urls import REMOTE_WRITE_PATH, TargetURL, path_of
-from authproxy.settings.audiences import scope_for_host
+from authproxy.settings.audiences import Kind, kind_of
 
 QUERY_PATH = "/api/v1/query?query=vector(1)"
 
@@ -21,18 +20,8 @@ _WRITE_FIELDS = (
     ("X-Prometheus-Remote-Write-Version", "0.1.0"),
 )
 
-_INGESTION_SCOPE = re.compile(r"https://monitor\.azure\.\w+/")
-_QUERY_SCOPE = re.compile(r"https://prometheus\.monitor\.azure\.\w+/")
 _READING = re.compile(r"/api/v1/(query|query_range|series|labels?|metadata|status)\b")
 _RULE = re.compile(r"/dataCollectionRules/(dcr-[0-9A-Za-z]+)(?=/)", re.IGNORECASE)
-
-
-class Kind(str, Enum):
-    """What a target is for, as far as the settings tell."""
-
-    INGESTION = "ingestion"
-    QUERY = "query"
-    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -54,21 +43,6 @@ class HarmlessRequest:
         """The immutable id of the data collection rule in the path."""
         found = _RULE.search(self.target)
         return found[1] if found else None
-
-
-def is_azure_monitor(scope: str) -> bool:
-    """Tell whether tokens for `scope` are for an Azure Monitor workspace."""
-    return bool(_INGESTION_SCOPE.match(scope) or _QUERY_SCOPE.match(scope))
-
-
-def kind_of(url: TargetURL, scope: str) -> Kind:
-    """Return what the target is for, by its host, its path and the audience."""
-    derived = scope_for_host(url.host) or ""
-    if url.path.endswith(REMOTE_WRITE_PATH) or _INGESTION_SCOPE.match(derived):
-        return Kind.INGESTION
-    if _QUERY_SCOPE.match(derived or scope):
-        return Kind.QUERY
-    return Kind.OTHER
 
 
 def request_for(

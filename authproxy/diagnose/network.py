@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
-from authproxy.diagnose.steps import Advice, Finding, ProbeFailed, Rule, first
+from authproxy.diagnose.steps import Finding, ProbeFailed, Rule, first
 from authproxy.diagnose.token_claims import printable
+from authproxy.errors import Advice
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import Redactor
 from authproxy.tls import proxy_password

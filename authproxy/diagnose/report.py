@@ -16,12 +16,11 @@ from authproxy.diagnose.steps import (
     SETTINGS,
     TARGET,
     WELL,
-    Advice,
     Finding,
     Outcome,
     Step,
 )
-from authproxy.errors import SettingsError
+from authproxy.errors import Advice, SettingsError
 from authproxy.settings import Route
 
 #: How outcomes are marked; where marks cannot be shown, their names are.

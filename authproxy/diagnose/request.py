@@ -13,9 +13,9 @@ from authproxy.diagnose.identity import Token
 from authproxy.diagnose.kinds import HarmlessRequest
 from authproxy.diagnose.network import Way
 from authproxy.diagnose.responses import Asked, Response, judge
-from authproxy.diagnose.steps import Advice, Finding, ProbeFailed, Rule, first
+from authproxy.diagnose.steps import Finding, ProbeFailed, Rule, first
 from authproxy.diagnose.token_claims import printable
-from authproxy.errors import RequestError, TargetTimeout, TargetUnreachable
+from authproxy.errors import Advice, RequestError, TargetTimeout, TargetUnreachable
 from authproxy.http1.headers import canonical, forwardable
 from authproxy.identity.http_transport import date_ahead_of
 from authproxy.proxy.excerpt import BodyExcerpt

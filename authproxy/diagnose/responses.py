@@ -6,17 +6,16 @@ import re
 from dataclasses import dataclass, replace
 
 from authproxy.diagnose.identity import Token
-from authproxy.diagnose.kinds import HarmlessRequest, Kind, is_azure_monitor
-from authproxy.diagnose.steps import Advice, Finding, Outcome, Rule, first
+from authproxy.diagnose.kinds import HarmlessRequest
+from authproxy.diagnose.steps import Finding, Outcome, Rule, first
+from authproxy.errors import Advice
 from authproxy.http1.urls import TargetURL
-from authproxy.settings.audiences import scope_for_host, scope_of
+from authproxy.settings.audiences import Kind, is_azure_monitor, scope_for_host
+from authproxy.upstream.refused_identity import Refusal, causes
 
-_PRIVATE_LINK = re.compile(r"private.?(link|endpoint)|public.?(network|access)|perimeter", re.I)
 _EMPTY = re.compile(r"empty|payload|body|no (data|time.?series|samples)", re.IGNORECASE)
 _WRONG_ENDPOINT = re.compile(r"stream|immutable|collection.?rule|api.?version", re.IGNORECASE)
 _API_STATUS = re.compile(r'^\{.*?"status" ?: ?"(success|error)"')
-_RESOURCE = re.compile(r'\bresource(?:_id)?="?([^",\s]+)')
-_TENANT = re.compile(r'\bauthorization(?:_uri)?="?https://[^/",\s]+/([0-9A-Za-z.-]+)')
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ def _meaning(response: Response, asked: Asked) -> Finding:
         ),
     )
     return first(
-        Rule(status == 401, "it does not take the token", *_unauthorized(response, asked)),
-        Rule(status == 403, "it refuses the identity", *_forbidden(response, asked)),
+        Rule(status == 401, "it does not take the token", *_causes(response, asked)),
+        Rule(status == 403, "it refuses the identity", *_causes(response, asked)),
         Rule(
             status == 429,
             "it takes the identity, but is throttling",
@@ -171,114 +170,22 @@ def _meaning(response: Response, asked: Asked) -> Finding:
     )
 
 
-def _unauthorized(response: Response, asked: Asked) -> tuple[Advice, ...]:
-    other_audience = _other_audience(asked)
-    audience, ours = asked.token.audience, asked.token.tenant
-    wanted = _found(_RESOURCE, response.challenge)
-    wanted = wanted if wanted and scope_of(wanted) != asked.scope else None
-    home = _found(_TENANT, response.challenge)
-    foreign = ours and home not in (None, ours, "common", "organizations")
-    return (
-        other_audience,
-        Advice(
-            f"The target wants tokens for {wanted}, and this one is for {audience}",
-            f"Set AUDIENCE={wanted}",
-            when=wanted and not other_audience.when,
-        ),
-        Advice(
-            f"The target takes tokens for something else than {audience}",
-            "Set AUDIENCE to the application ID URI or client ID that it expects",
-            when=not (wanted or other_audience.when or asked.azure),
-        ),
-        Advice(
-            f"The target belongs to the tenant {home}, and the token is of {ours}",
-            f"Use an identity of that tenant: AAD_TENANT_ID={home}",
-            when=foreign,
-        ),
-        Advice(
-            "The target belongs to another tenant or cloud than the identity"
-            + (f" ({ours})" if ours else ""),
-            "Use an identity of the target's tenant",
-            when=not foreign,
-        ),
-    )
-
-
-def _forbidden(response: Response, asked: Asked) -> tuple[Advice, ...]:
-    #: Whether it is known which role is needed, and where.
-    known = asked.azure and asked.request.kind is not Kind.OTHER
-    writing = asked.request.kind is Kind.INGESTION
-    find_rule = (
-        "az monitor data-collection rule list --query "
-        f"\"[?immutableId=='{asked.request.rule}'].id\" --output tsv"
-        if asked.request.rule
-        else "az monitor account show --resource-group GROUP --name WORKSPACE --query "
-        "defaultIngestionSettings.dataCollectionRuleResourceId --output tsv"
-    )
-    find_workspace = (
-        "az monitor account list --query "
-        f"\"[?metrics.prometheusQueryEndpoint=='https://{asked.url.host.lower()}'].id\" "
-        "--output tsv"
-    )
-    assign = (
-        f"az role assignment create --assignee-object-id {asked.token.object_id or 'OBJECT_ID'} "
-        f"--assignee-principal-type {'User' if asked.token.is_user else 'ServicePrincipal'}"
-    )
-    later = "Wait and check again"
-    return (
-        _other_audience(asked),
-        Advice(
-            "The target takes requests from its private endpoints only",
-            "Reach it through one, or allow public network access",
-            when=_PRIVATE_LINK.search(response.text),
-        ),
-        Advice(
-            f"The target gives {asked.token.object_id or 'the identity'} no right to this",
-            "Assign it a role there",
-            when=not known,
-        ),
-        Advice(
-            "A gateway or firewall before the target refuses", "Ask whoever runs it", when=not known
-        ),
-        Advice(
-            'The identity lacks the role "Monitoring Metrics Publisher" on the data collection '
-            "rule of the workspace",
-            "Assign it there. On the workspace it has no effect",
-            (
-                f"RULE_ID=$({find_rule})",
-                f'{assign} --role "Monitoring Metrics Publisher" --scope "$RULE_ID"',
-            ),
-            when=known and writing,
-        ),
-        Advice(
-            'The identity lacks the role "Monitoring Data Reader" on the Azure Monitor workspace',
-            "Assign it there. On the data collection rule it has no effect, nor has "
-            '"Monitoring Reader"',
-            (
-                f"WORKSPACE_ID=$({find_workspace})",
-                f'{assign} --role "Monitoring Data Reader" --scope "$WORKSPACE_ID"',
-            ),
-            when=known and not writing,
-        ),
-        Advice(
-            "The role is assigned, but Azure is still spreading it: that takes up to 30 minutes",
-            f"{later}; what Prometheus writes meanwhile is not lost" if writing else later,
-            when=known,
-        ),
-    )
-
-
-def _other_audience(asked: Asked) -> Advice:
-    """Return advice for a token for something else than the target's host implies.
-
-    Version 2.0 tokens have a client ID for audience, of which nothing can be said.
-    """
-    audience, wanted = asked.token.audience, scope_for_host(asked.url.host) or ""
-    return Advice(
-        f"The token is for {audience}, and {asked.url.host} takes those for "
-        f"{wanted.removesuffix('/.default')} only",
-        f"Leave AUDIENCE out, or set AUDIENCE={wanted}",
-        when=wanted and "://" in audience and scope_of(audience.rstrip("/").lower()) != wanted,
+def _causes(response: Response, asked: Asked) -> tuple[Advice, ...]:
+    token, request = asked.token, asked.request
+    return causes(
+        Refusal(
+            response.status,
+            asked.url.host,
+            asked.scope,
+            request.kind,
+            text=response.text,
+            challenge=response.challenge,
+            rule=request.rule,
+            audience=token.audience,
+            tenant=token.tenant,
+            object_id=token.object_id,
+            is_user=token.is_user,
+        )
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from authproxy.errors import AuthProxyError
+from authproxy.errors import Advice, AuthProxyError
 
 #: Exit statuses. What stands first in the order of the steps decides.
 WELL, IDENTITY, SETTINGS, TARGET = 0, 1, 2, 3
@@ -30,16 +30,6 @@ class Outcome(str, Enum):
     WARNING = "warning"
     FAILED = "failed"
     SKIPPED = "skipped"
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One likely cause, a hint, and commands that help; in a rule it counts `when` that holds."""
-
-    cause: str
-    hint: str = ""
-    commands: tuple[str, ...] = ()
-    when: object = field(default=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

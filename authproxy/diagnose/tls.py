@@ -13,9 +13,9 @@ from urllib3.util.ssl_ import ssl_wrap_socket
 from authproxy.diagnose.handshakes import explain_handshake
 from authproxy.diagnose.network import Way
 from authproxy.diagnose.peer_certificates import PeerCertificate, foreign_issuer
-from authproxy.diagnose.steps import Advice, Finding, Outcome, ProbeFailed
+from authproxy.diagnose.steps import Finding, Outcome, ProbeFailed
 from authproxy.diagnose.token_claims import days_of
-from authproxy.errors import AuthProxyError
+from authproxy.errors import Advice, AuthProxyError
 
 
 def secure(

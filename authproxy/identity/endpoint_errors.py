@@ -77,7 +77,7 @@ def _foreign(*, managed: bool) -> _Condition:
     )
 
 
-_AGAIN = "Nothing to mend here: it is asked again until it is well"
+_AGAIN = "Nothing to do: it is asked again until it responds as it should"
 
 
 def _rule(
@@ -136,7 +136,7 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
         _responds(429),
         "IdentityThrottled",
         "The identity endpoint is throttling",
-        "Nothing to mend here: it is asked again later",
+        "Nothing to do: it is asked again later",
     ),
     _rule(
         _responds(*range(500, 600)),

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 from authproxy.errors import InternalError, RequestError
 from authproxy.http1.inbound_request import InboundRequest
 from authproxy.http1.urls import path_of
-from authproxy.proxy.excerpt import BodyExcerpt
+from authproxy.proxy.excerpt import SHOWN_BYTES, BodyExcerpt
 from authproxy.redaction import Redactor
 from authproxy.telemetry.events import Telemetry
+from authproxy.upstream.refused_identity import REFUSED_IDENTITY
 from authproxy.upstream.target import Exchange
 
 log = logging.getLogger(__name__)
+
+#: Says why a target refused the identity, by request, status, text and WWW-Authenticate.
+WhyRefused = Callable[[InboundRequest, int, str, str], str]
 
 #: What stands in a URL for itself.
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
@@ -36,15 +41,20 @@ class AccessLogEntry:
         self._route: str | None = None
         #: Masks what the target's errors may quote of what it was sent.
         self._redact = _NO_SECRETS
+        #: Says why the target refused the identity, where it did.
+        self._why_refused: WhyRefused | None = None
         self._start = time.monotonic()
         #: Status, bytes and text of an upstream response in place of which the client gets
         #: an error.
         self._suppressed: tuple[int, int, str] | None = None
 
-    def routed(self, route: str | None, host: str, redact: Redactor) -> None:
+    def routed(
+        self, route: str | None, host: str, redact: Redactor, why_refused: WhyRefused
+    ) -> None:
         """Note the route: its name, if there are several, and its target's host."""
         self._route = route
         self._redact = redact
+        self._why_refused = why_refused
         self.watch.target_host = host
 
     def set_url(self, origin: str, target: str, *, log_query: bool) -> None:
@@ -92,13 +102,19 @@ class AccessLogEntry:
             self._log_response(exchange, sent, excerpt)
         self.watch.ended(exchange.response.status, sent)
 
-    def suppressed(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> None:
-        """Log an upstream response in place of which the client gets an error: `failed`."""
-        text = self._log_response(exchange, received, excerpt)
-        self._suppressed = exchange.response.status, received, text
+    def suppressed(self, exchange: Exchange, received: int, excerpt: BodyExcerpt | None) -> str:
+        """Log an upstream response in place of which the client gets an error: `failed`.
 
-    def _log_response(self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None) -> str:
-        """Return the text of an error, masked as the log has it."""
+        Returns why the identity was refused, empty where it was not.
+        """
+        text, cause = self._log_response(exchange, received, excerpt)
+        self._suppressed = exchange.response.status, received, text
+        return cause
+
+    def _log_response(
+        self, exchange: Exchange, sent: int, excerpt: BodyExcerpt | None
+    ) -> tuple[str, str]:
+        """Return the masked text of an error, and why the identity was refused, if it was."""
         exchange.attempt.ended(sent)
         self.watch.target_responded = True
         status = exchange.response.status
@@ -111,17 +127,22 @@ class AccessLogEntry:
         message = "Successfully sent request, returning response back."
         log.info(message, extra={"fields": fields})
         if excerpt is None:
-            return ""
+            return "", ""
         encoding = excerpt.encoding
+        text, cause = self._redact(excerpt.text(), exchange.tokens), ""
+        if status in REFUSED_IDENTITY and self._why_refused is not None:
+            challenge = exchange.response.field("www-authenticate") or ""
+            challenge = self._redact(challenge[:SHOWN_BYTES], exchange.tokens)
+            cause = self._why_refused(self._request, status, text, challenge)
         fields = {
             "Encoding": encoding and self._redact(encoding, exchange.tokens),
             "Request": self._url,
             "StatusCode": status,
+            "Cause": cause or None,
         }
-        text = self._redact(excerpt.text(), exchange.tokens)
         log.error("Error response body: %s", text, extra={"fields": fields})
         self.watch.failing(self._route, text)
-        return text
+        return text, cause
 
     def truncated(self, exchange: Exchange, sent: int, error: RequestError) -> None:
         """End it: the response was truncated after its head had gone to the client."""

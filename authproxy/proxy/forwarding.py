@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from authproxy.errors import (
@@ -18,6 +17,7 @@ from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLogEntry
 from authproxy.proxy.request_body import receive_body
 from authproxy.proxy.responses import ResponseStream, StreamedResponse
+from authproxy.upstream.refused_identity import REFUSED_IDENTITY
 from authproxy.upstream.request import OutboundRequest
 
 if TYPE_CHECKING:
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
     from authproxy.proxy.lifecycle import Lifecycle
     from authproxy.proxy.route_set import Routing, ServedRoute
     from authproxy.telemetry.events import Telemetry
-    from authproxy.upstream.target import Exchange
 
 #: Seconds after which a sender may try again while a role is still spreading.
 REFUSED_IDENTITY_RETRY_SECONDS = 5
 
 #: Seconds after which a sender may try again whose write was redirected.
 REDIRECTED_WRITE_RETRY_SECONDS = 5
-
-_REFUSED_IDENTITY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class Forwarder:
@@ -69,7 +66,7 @@ class Forwarder:
         # a body was to come (head_filter.py).
         route, admitted = self._routing.routes.admit(request)
         entry.caller = admitted.caller
-        entry.routed(route.label, route.url.authority, route.redact)
+        entry.routed(route.label, route.url.authority, route.redact, route.why_refused)
         if request.method in REFUSED_METHODS:  # RFC 9110 sections 9.3.6 and 9.3.8
             raise MethodNotAllowed(f"{request.method} is not forwarded")
 
@@ -105,8 +102,7 @@ class Forwarder:
 
         # A new role assignment takes up to half an hour at Azure, and senders of writes drop a
         # batch for good on 4xx, but send it again on 503. A redirect leads them to a 401.
-        if error := write_error(request, target, exchange, route):
-            stream.suppress()
+        if error := write_error(request, target, stream, route):
             raise error
 
         # The response, as it arrives: hop-by-hop fields end here, and what is on the target's
@@ -117,19 +113,21 @@ class Forwarder:
 
 
 def write_error(
-    request: InboundRequest, target: str, exchange: Exchange, route: ServedRoute
+    request: InboundRequest, target: str, stream: ResponseStream, route: ServedRoute
 ) -> RequestError | None:
     """Return what the sender of a write gets in place of the upstream response, if anything.
 
-    `target` is the request target that the target was sent.
+    `target` is the request target that the target was sent. What is replaced is read for the log.
     """
+    exchange = stream.exchange
     status = exchange.response.status
     redirected = status // 100 == 3
-    retried = status in _REFUSED_IDENTITY and route.settings.remote_write_retry_auth_failures
+    retried = status in REFUSED_IDENTITY and route.settings.remote_write_retry_auth_failures
     if not (redirected or retried) or not is_write(request.method, target, request.fields):
         return None
+    cause = stream.suppress()
     if retried:
-        return refused_identity(status)
+        return refused_identity(status, cause)
     location = exchange.response.field("location") or ""
     if not route.settings.log_query:
         location = path_of(location)
@@ -149,11 +147,9 @@ def redirected_write(status: int, location: str) -> TargetRedirectedWrite:
     )
 
 
-def refused_identity(status: int) -> TargetRefusedIdentity:
+def refused_identity(status: int, cause: str) -> TargetRefusedIdentity:
     """Return the error for a write that the target's access control refused."""
     return TargetRefusedIdentity(
-        f"the target responded {status} to the proxy's identity: assign it the role Monitoring "
-        "Metrics Publisher on the data collection rule (a new assignment takes up to 30 minutes); "
-        "send again later",
+        f"the target responded with {status} to the proxy's identity; send again later. {cause}",
         retry_after=REFUSED_IDENTITY_RETRY_SECONDS,
     )

@@ -27,7 +27,7 @@ class ResponseStream:
     """
 
     def __init__(self, exchange: Exchange, entry: AccessLogEntry) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._entry = entry
         self._pieces = exchange.response.body()
         self._sent = 0
@@ -45,11 +45,11 @@ class ResponseStream:
         except StopIteration:
             if self._open:
                 self._open = False
-                self._entry.responded(self._exchange, self._sent, self._excerpt)
+                self._entry.responded(self.exchange, self._sent, self._excerpt)
             raise
         except RequestError as error:
             self._open = False
-            self._entry.truncated(self._exchange, self._sent, error)
+            self._entry.truncated(self.exchange, self._sent, error)
             raise
         self._sent += len(piece)
         if self._excerpt is not None:
@@ -58,22 +58,25 @@ class ResponseStream:
 
     def has_arrived(self) -> bool:
         """Whether the first piece can be had without waiting."""
-        return self._exchange.response.has_arrived()
+        return self.exchange.response.has_arrived()
 
-    def suppress(self) -> None:
-        """Read the beginning for the log; the client gets an error instead."""
-        beginning = self._exchange.response.beginning()
+    def suppress(self) -> str:
+        """Read the beginning for the log; the client gets an error instead.
+
+        Returns why the identity was refused, as the log has it; empty where it was not.
+        """
+        beginning = self.exchange.response.beginning()
         if self._excerpt is not None:
             self._excerpt.feed(beginning)
         self._open = False
-        self._entry.suppressed(self._exchange, len(beginning), self._excerpt)
+        return self._entry.suppressed(self.exchange, len(beginning), self._excerpt)
 
     def close(self) -> None:
         """End the exchange (called by the WSGI server in any case)."""
-        self._exchange.response.close()
+        self.exchange.response.close()
         if self._open:
             self._open = False
-            self._entry.truncated(self._exchange, self._sent, ClientDisconnected())
+            self._entry.truncated(self.exchange, self._sent, ClientDisconnected())
 
 
 class StreamedResponse(Response):

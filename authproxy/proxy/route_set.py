@@ -25,6 +25,7 @@ from authproxy.http1.headers import OVERRULING, Field, canonical
 from authproxy.http1.inbound_request import InboundRequest
 from authproxy.http1.references import TargetOnProxy
 from authproxy.http1.urls import REMOTE_WRITE_PATH, path_of
+from authproxy.http1.writes import is_write
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.tokens import TokenSource
@@ -32,8 +33,10 @@ from authproxy.proxy.routes import RouteTable
 from authproxy.proxy.shared import Shared
 from authproxy.redaction import Redactor
 from authproxy.settings import Route, Settings
+from authproxy.settings.audiences import Kind, kind_of
 from authproxy.telemetry.events import Telemetry
 from authproxy.tls import TLSContextCache, forward_proxy
+from authproxy.upstream.refused_identity import Refusal, told
 from authproxy.upstream.session import TargetSession
 from authproxy.upstream.target import Target
 
@@ -157,6 +160,13 @@ class ServedRoute:
         if request.mount:
             on_proxy = replace(on_proxy, prefix=request.mount + on_proxy.prefix)
         return on_proxy.returned(fields, requested, lambda: request.origin)
+
+    def why_refused(self, request: InboundRequest, status: int, text: str, challenge: str) -> str:
+        """Return why the target refused the identity, by what it says, and the hints."""
+        url, scope = self.url, self.settings.scope
+        writes = is_write(request.method, request.target, request.fields)
+        kind = Kind.INGESTION if writes else kind_of(url, scope)
+        return told(Refusal(status, url.host, scope, kind, text=text, challenge=challenge))
 
     def start(self) -> None:
         """Start getting what it needs; harmless when repeated, from any thread."""

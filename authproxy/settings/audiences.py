@@ -10,6 +10,11 @@ support (ingestion) and Grafana and KEDA (queries) ask for in those clouds.
 
 from __future__ import annotations
 
+import re
+from enum import Enum
+
+from authproxy.http1.urls import REMOTE_WRITE_PATH, TargetURL
+
 #: Top-level domain of a cloud's hosts, and its Entra ID endpoint unless it is the public one.
 _CLOUDS = {
     "com": None,
@@ -27,6 +32,44 @@ _AUDIENCES = {
 }
 
 _DEFAULT = "/.default"
+
+_INGESTION_SCOPE = re.compile(r"https://monitor\.azure\.\w+/")
+_QUERY_SCOPE = re.compile(r"https://prometheus\.monitor\.azure\.\w+/")
+
+
+class Kind(str, Enum):
+    """What a target is for, as far as the settings tell."""
+
+    INGESTION = "ingestion"
+    QUERY = "query"
+    OTHER = "other"
+
+
+def is_azure_monitor(scope: str) -> bool:
+    """Tell whether tokens for `scope` are for an Azure Monitor workspace."""
+    return bool(_INGESTION_SCOPE.match(scope) or _QUERY_SCOPE.match(scope))
+
+
+def kind_of(url: TargetURL, scope: str) -> Kind:
+    """Return what the target is for, by its host, its path and the audience."""
+    derived = scope_for_host(url.host) or ""
+    if url.path.endswith(REMOTE_WRITE_PATH) or _INGESTION_SCOPE.match(derived):
+        return Kind.INGESTION
+    if _QUERY_SCOPE.match(derived or scope):
+        return Kind.QUERY
+    return Kind.OTHER
+
+
+def unfit(host: str, audience: str) -> str | None:
+    """Return the audience that a host implies, where a token's `audience` is another.
+
+    None where it fits, and where nothing can be said of it: version 2.0 tokens have a client
+    ID for audience.
+    """
+    wanted, given = scope_for_host(host), audience.lower().removesuffix(_DEFAULT).rstrip("/")
+    if wanted is None or "://" not in given or scope_of(given) == wanted:
+        return None
+    return wanted.removesuffix(_DEFAULT)
 
 
 def scope_for_host(host: str) -> str | None:

@@ -12,29 +12,38 @@ _WIDEST_VALUE = 48
 
 
 def as_json(loaded: Loaded) -> dict[str, Any]:
-    """Return each setting's value and origin; and the routes, if there are several."""
+    """Return each setting's value and origin; the routes, if there are several, and warnings."""
     shown: dict[str, Any] = {
         variable: {"value": value, "origin": loaded.origins[variable]}
         for variable, value in loaded.settings.effective().items()
     }
     if loaded.settings.has_routes:
         shown["routes"] = [route.shown() for route in loaded.settings.routes]
+    if warnings := list(_warnings(loaded)):
+        shown["warnings"] = warnings
     return shown
 
 
 def lines(loaded: Loaded) -> Iterator[str]:
-    """Yield a line for each setting, then for what differs in each route."""
+    """Yield a line for each setting, then for what differs in each route, and warnings."""
     effective = loaded.settings.effective()
     name_width = max(map(len, effective))
     value_width = min(_WIDEST_VALUE, max(map(len, effective.values())))
     for variable, value in effective.items():
         origin = loaded.origins[variable]
         yield f"{variable:<{name_width}}  {value or '-':<{value_width}}  {origin}"
-    if not loaded.settings.has_routes:
-        return
-    for route in loaded.settings.routes:
+    for route in loaded.settings.routes if loaded.settings.has_routes else ():
         yield ""
         yield f"Route {route.name}"
         for name, value in route.shown().items():
             if value != effective.get(name):
                 yield f"{name:<{name_width}}  {value or '-'}"
+    for warning in _warnings(loaded):
+        yield ""
+        yield f"Warning: {warning}"
+
+
+def _warnings(loaded: Loaded) -> Iterator[str]:
+    for route in loaded.settings.routes:
+        if unfit := route.settings.unfit_audience:
+            yield f"route {route.name}: {unfit}" if route.name else unfit

@@ -178,6 +178,15 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
             raise ValueError("AUDIENCE is not set, and the target implies none")
         return self.audience
 
+    @property
+    def unfit_audience(self) -> str | None:
+        """What is wrong with the audience, if the target's host takes another; else None."""
+        wanted = audiences.unfit(self.target.host, self.scope)
+        return wanted and (
+            f"AUDIENCE={self.scope} does not fit: {self.target.host} takes tokens for {wanted} "
+            "only. Leave AUDIENCE out"
+        )
+
     @rule(per_route=True)
     def known_audience(self, draft: Draft) -> Iterator[Fault]:
         """AUDIENCE is given, or the target implies one."""

@@ -148,6 +148,24 @@ def test_settings_prints_json_for_scripts(tmp_path):
     assert printed["AAD_CLIENT_SECRET"]["value"] == "***"
 
 
+UNFIT = {
+    **MINIMAL,
+    "TARGET_HOST": "ws.eastus.prometheus.monitor.azure.com",
+    "AUDIENCE": "https://monitor.azure.com",
+}
+
+
+def test_settings_warn_of_an_audience_that_the_targets_host_does_not_take(tmp_path):
+    said = "takes tokens for https://prometheus.monitor.azure.com only"
+    done = run(tmp_path, "settings", **UNFIT)
+    assert done.returncode == 0
+    assert said in done.stdout.splitlines()[-1]
+    [warning] = json.loads(run(tmp_path, "settings", "--json", **UNFIT).stdout)["warnings"]
+    assert said in warning
+    fits = {**UNFIT, "AUDIENCE": "https://prometheus.monitor.azure.com/"}
+    assert "Warning" not in run(tmp_path, "settings", **fits).stdout
+
+
 @pytest.mark.parametrize("command", ["serve", "check", "settings"])
 def test_each_setting_but_a_secret_has_an_option_with_its_meaning(command):
     wide = {"terminal_width": 1000, "max_content_width": 1000}  # no word is cut at a hyphen
@@ -188,6 +206,15 @@ def test_a_port_in_use_is_no_fault_of_the_settings_and_ends_with_1(tmp_path):
     assert done.returncode == 1
     assert port in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_serve_warns_at_start_of_an_audience_that_the_targets_host_does_not_take(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environ = {**UNFIT, "LISTENING_PORT": str(taken.getsockname()[1])}
+        done = run(tmp_path, "serve", **environ)
+    [line] = [line for line in done.stderr.splitlines() if "another audience" in line]
+    assert "level=warning" in line
+    assert "takes tokens for https://prometheus.monitor.azure.com only" in line
 
 
 def test_serve_logs_every_setting_at_start_as_the_retired_proxy_did(tmp_path):

@@ -77,6 +77,34 @@ def test_a_refused_otlp_export_is_to_be_sent_again_later(
     assert int(response.one("Retry-After") or 0) > 0
 
 
+#: What a target says, and what is told of it.
+SAID = {
+    "private link": (
+        403,
+        b'{"error": {"message": "Public network access is not allowed"}}',
+        "private endpoints only",
+    ),
+    "audience": (401, b'{"error": "AKV10022: Invalid audience. Expected api://x"}', "api://x"),
+    "signature": (401, b"IDX10501: Signature validation failed", "signature is wrong"),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_the_target_says_is_what_is_told(
+    proxy: ProxyProcess, target: Upstream, said: str
+) -> None:
+    """To the sender of a write, and in the log for any request."""
+    status, body, cause = SAID[said]
+    target.respond(actions.answer(status, body=body))
+    mark = proxy.mark()
+    response = proxy.ask(message("POST /write", VERSION, body=SAMPLES))
+    assert cause in assert_own_error(response, 503, "TargetRefusedIdentity")
+    target.respond(actions.answer(status, body=body))
+    assert proxy.get("/a-query").status == status
+    line = proxy.wait_for_line(f"Error response body.*a-query.*StatusCode={status}", after=mark)
+    assert cause in line
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_the_log_of_a_refused_write_has_the_true_status_and_the_targets_words(
     proxy: ProxyProcess, target: Upstream, status: int

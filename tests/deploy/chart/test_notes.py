@@ -100,11 +100,23 @@ def test_a_pasted_endpoint_needs_no_path_from_prometheus(notes: Notes) -> None:
         (["networkPolicy.enabled=false"], "networkPolicy.enabled is false"),
         (["service.type=LoadBalancer"], "service.type is LoadBalancer and clients need no token"),
         (["overrideRequestHeaders.X-Key=x"], "overrideRequestHeaders is kept in clear"),
+        (
+            ["audience=https://monitor.azure.com"],
+            "audience=https://monitor.azure.com does not fit",
+        ),
         (["aadTokenRefreshIntervalInMinutes=60"], "aadTokenRefreshIntervalInMinutes has no effect"),
     ],
 )
 def test_what_is_unwise_is_said(notes: Notes, assignments: list[str], warning: str) -> None:
     assert f"WARNING: {warning}" in notes(LEAST, *assignments)
+
+
+def test_an_audience_that_fits_is_no_reason_to_warn(notes: Notes) -> None:
+    assert "WARNING" not in notes(LEAST, "audience=https://prometheus.monitor.azure.com/.default")
+    ingests = "targetHost=x.westeurope-1.metrics.ingest.monitor.azure.com"
+    assert "WARNING" not in notes(LEAST, ingests, "audience=https://monitor.azure.com")
+    said = notes(LEAST, ingests, "audience=https://prometheus.monitor.azure.com")
+    assert "takes tokens for https://monitor.azure.com" in said
 
 
 def test_a_token_for_clients_is_mentioned_and_calms(notes: Notes) -> None:

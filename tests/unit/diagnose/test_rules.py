@@ -21,7 +21,8 @@ from authproxy.diagnose.network import Way
 from authproxy.diagnose.peer_certificates import PeerCertificate
 from authproxy.diagnose.report import Style, lines_of
 from authproxy.diagnose.responses import Asked, Response, judge
-from authproxy.diagnose.steps import Advice, Finding, Outcome, Step, TookTooLong, within
+from authproxy.diagnose.steps import Finding, Outcome, Step, TookTooLong, within
+from authproxy.errors import Advice
 from authproxy.http1.urls import TargetURL
 from authproxy.identity.credentials import FetchedToken
 
