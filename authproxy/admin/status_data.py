@@ -95,13 +95,17 @@ def _of_route(served: ServedRoute, now: float) -> Data:
 
 
 def _of_token(state: TokenState, now: float) -> Data:
-    error = state.last_error
+    token, error = state.token, state.last_error
+    given = token and token.provenance
     explanation = error and error.explanation
     return {
         "valid": state.ready,
-        "acquired_at": state.acquired_at,
-        "refresh_at": state.refresh_at,
-        "expires_at": state.expires_at,
+        "acquired_at": token and token.acquired_at,
+        "refresh_at": token and token.refresh_at,
+        "expires_at": token and token.expires_at,
+        "endpoint": given and given.endpoint,
+        "appid": given and given.app_id,
+        "oid": given and given.object_id,
         "last_attempt_at": state.tried_at,
         "next_attempt_at": state.next_attempt_at,
         "certificate": _of_certificate(state.certificate_expiry, now),

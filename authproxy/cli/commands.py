@@ -158,7 +158,7 @@ def check(
     \b
     Exit status:
       0  all is well
-      1  the identity gets no token
+      1  the identity gets no token, or that of another one
       2  faults in the settings or options
       3  the target is not reached, or does not take the request
     The first step that fails decides.

@@ -13,7 +13,6 @@ from typing import Any
 from authproxy.clock import rfc3339
 from authproxy.diagnose.steps import Finding, Outcome, ProbeFailed
 from authproxy.diagnose.token_claims import (
-    claims_of,
     days_of,
     expiry,
     identifier,
@@ -30,6 +29,7 @@ from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
 from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import FetchedToken
+from authproxy.identity.provenance import Provenance, claims_of
 from authproxy.identity.rotation import EXPIRY_NOTICE
 from authproxy.settings import Settings
 
@@ -122,8 +122,10 @@ def token(
     except FetchError as error:
         raise ProbeFailed(no_token(settings, error, fetcher.clock_offset)) from error
     got = Token(fetched, claims_of(fetched.value))
+    given = fetched.provenance
     facts: dict[str, Any] = {
         "scope": settings.scope,
+        "endpoint": printable(given.endpoint) if given else None,
         "claims": shown(got.claims or {}),
         "expires_on": utc(fetched.expires_on),
     }
@@ -131,12 +133,39 @@ def token(
         claims = ["an opaque token: its claims are for its issuer only"]
     else:
         claims = [f"{name}: {value}" for name, value in facts["claims"].items()]
-    notes = (*claims, f"exp: {expiry(fetched.expires_on, now)}")
+    notes = (
+        f"given by {facts['endpoint']}",
+        *claims,
+        f"exp: {expiry(fetched.expires_on, now)}",
+    )
+    if given and (difference := given.mismatch(settings)):
+        raise ProbeFailed(_another_identity(settings, given, difference, facts, notes))
     if fetched.expires_on - now <= _LAST_SECONDS:
         summary = f"the token expired at {utc(fetched.expires_on)} by this machine's clock"
         advice = (_clock_advice(fetched.expires_on - now), _OLD_TOKEN)
         raise ProbeFailed(Finding(summary, Outcome.FAILED, facts, notes, advice))
     return Finding(f"for {settings.scope}", facts=facts, notes=notes), got
+
+
+def _another_identity(
+    settings: Settings,
+    given: Provenance,
+    difference: str,
+    facts: Mapping[str, Any],
+    notes: tuple[str, ...],
+) -> Finding:
+    """Return what it means that the token is not that of the identity in the settings."""
+    app_id = identifier({"appid": given.app_id}, "appid")
+    advice = Advice(
+        printable(
+            f"The token is not the one that IDENTITY_TYPE={settings.identity_type} asks for: "
+            f"{difference}"
+        ),
+        "Assign the identity that is meant to this machine"
+        + (f", or set IDENTITY_TYPE=userassigned and AAD_CLIENT_ID={app_id}" if app_id else ""),
+    )
+    summary = f"that of another identity, for {settings.scope}"
+    return Finding(summary, Outcome.FAILED, facts, notes, (advice,))
 
 
 def no_token(settings: Settings, error: FetchError, clock_offset: float | None) -> Finding:

@@ -34,7 +34,7 @@ _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red
 
 _ENDINGS = {
     WELL: "All is well.",
-    IDENTITY: "The identity gets no token.",
+    IDENTITY: "The identity gets no token, or that of another one.",
     SETTINGS: "The settings have faults.",
     TARGET: "The target is not reached, or does not take the request.",
 }

@@ -24,6 +24,7 @@ from azure.core.credentials import AccessTokenInfo
 from azure.identity import CredentialUnavailableError
 
 from authproxy.identity.bounded_fetch import RESPONSE_BYTES, Budget
+from authproxy.identity.http_transport import IdentitySession
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions
@@ -92,11 +93,11 @@ AZD = Tool(
 
 
 class CommandLineIdentity:
-    """A credential: the user who has signed in to the tool."""
+    """A credential: the user who has signed in to the tool. It keeps to the session's budget."""
 
-    def __init__(self, tool: Tool, budget: Budget, tenant: str = "") -> None:
+    def __init__(self, tool: Tool, session: IdentitySession, tenant: str = "") -> None:
         self._tool = tool
-        self._budget = budget
+        self._session = session
         self._tenant = tenant
 
     def __enter__(self) -> CommandLineIdentity:
@@ -118,9 +119,10 @@ class CommandLineIdentity:
         if command is None:
             raise CredentialUnavailableError(tool.missing)
         status, output, complaint = _run(
-            [command, *tool.arguments(scopes[0], self._tenant)], self._budget
+            [command, *tool.arguments(scopes[0], self._tenant)], self._session.budget
         )
         if status == 0:
+            self._session.endpoint = command
             try:
                 return tool.read(json.loads(output))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

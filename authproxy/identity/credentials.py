@@ -29,6 +29,7 @@ from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.identity.entra_errors import explain
 from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import FetchedToken
+from authproxy.identity.provenance import Provenance
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.redaction import Redactor
 from authproxy.settings import Settings
@@ -144,7 +145,13 @@ class TokenFetcher:
                 info = credential.get_token_info(self._settings.scope, options=options)
             token = _sendable(info.token)
             self._given.append(token)
-            return FetchedToken.of(token, info.expires_on, info.refresh_on, self._clock.wall())
+            return FetchedToken.of(
+                token,
+                info.expires_on,
+                info.refresh_on,
+                self._clock.wall(),
+                Provenance.of(token, session.endpoint),
+            )
         except FetchError:
             raise
         except CredentialError as error:  # a secret's or certificate's file

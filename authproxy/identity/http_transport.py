@@ -37,7 +37,8 @@ _LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 class IdentitySession(Session):
     """The session of one token fetch, all requests of which share a budget.
 
-    `response` is the last one. `clock_offset` is how many seconds its Date was
+    `endpoint` is who gave the last response: a URL, or the path of a command.
+    `response` is that response. `clock_offset` is how many seconds its Date was
     ahead of this machine's clock, if it had one.
     HTTPS_PROXY and NO_PROXY are honoured, but a managed identity endpoint is
     never reached through a proxy, which would get a token for itself. .netrc is
@@ -48,6 +49,7 @@ class IdentitySession(Session):
     def __init__(self, context: ssl.SSLContext, budget: Budget | None = None) -> None:
         super().__init__()
         self.budget = budget or Budget()
+        self.endpoint = ""
         self.response: EndpointResponse | None = None
         self.clock_offset: float | None = None
         self.sent: list[str] = []
@@ -73,6 +75,7 @@ class IdentitySession(Session):
         return settings
 
     def _remember(self, response: Response, **_: Any) -> None:
+        self.endpoint = response.url
         self.clock_offset = date_ahead_of(response.headers.get("Date"), time.time())
         text, foreign = _description(response.content)
         seen = EndpointResponse(

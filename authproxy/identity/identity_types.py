@@ -86,18 +86,10 @@ class CredentialMaker:
     # One method for each identity type.
 
     def _system_assigned(self, session: IdentitySession) -> object:
-        if on_service_fabric():
-            return ServiceFabricIdentity(session)
-        return ManagedIdentityCredential(**_common(session))
+        return _managed_identity(session)
 
     def _user_assigned(self, session: IdentitySession) -> object:
-        if on_service_fabric():
-            raise CredentialError(
-                "On Service Fabric the cluster's configuration chooses the identity: "
-                "IDENTITY_TYPE=systemAssigned"
-            )
-        client_id = self._settings.aad_client_id
-        return ManagedIdentityCredential(client_id=client_id, **_common(session))
+        return _managed_identity(session, client_id=self._settings.aad_client_id)
 
     def _application(self, session: IdentitySession) -> object:
         settings = self._settings
@@ -132,7 +124,7 @@ class CredentialMaker:
         )
 
     def _azure_cli(self, session: IdentitySession) -> object:
-        return CommandLineIdentity(AZ, session.budget, self._settings.aad_tenant_id or "")
+        return CommandLineIdentity(AZ, session, self._settings.aad_tenant_id or "")
 
     def _default(self, session: IdentitySession) -> object:
         given: dict[str, Any] = {}
@@ -156,6 +148,24 @@ class CredentialMaker:
         return chain
 
 
+def _managed_identity(session: IdentitySession, **which: Any) -> object:
+    """Return the credential of the machine's identity, or of `which` user-assigned one.
+
+    Without the last option the class becomes the service account's federated identity where
+    the variables of the workload identity webhook are set (seen with azure-identity 1.27).
+    """
+    if not on_service_fabric():
+        return ManagedIdentityCredential(
+            **which, **_common(session), _exclude_workload_identity_credential=True
+        )
+    if which:
+        raise CredentialError(
+            "On Service Fabric the cluster's configuration chooses the identity: "
+            "IDENTITY_TYPE=systemAssigned"
+        )
+    return ServiceFabricIdentity(session)
+
+
 def _common(session: IdentitySession) -> dict[str, Any]:
     """Return the options of every class that sends requests."""
     return {
@@ -174,9 +184,9 @@ def _common(session: IdentitySession) -> dict[str, Any]:
 def _bounded(credential: Any, session: IdentitySession) -> Any:
     """Return what keeps to the budget, in place of a credential that does not."""
     if isinstance(credential, AzureCliCredential):
-        return CommandLineIdentity(AZ, session.budget)
+        return CommandLineIdentity(AZ, session)
     if isinstance(credential, AzureDeveloperCliCredential):
-        return CommandLineIdentity(AZD, session.budget)
+        return CommandLineIdentity(AZD, session)
     if isinstance(credential, ManagedIdentityCredential) and on_service_fabric():
         return ServiceFabricIdentity(session)
     return credential

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from authproxy.clock import Clock
+from authproxy.identity.provenance import Provenance
 
 #: Entra's longest: tokens for continuous access evaluation live for 28 hours at most.
 #: https://learn.microsoft.com/entra/identity/conditional-access/concept-continuous-access-evaluation
@@ -77,9 +78,17 @@ class FetchedToken:
     expires_on: float
     #: When the issuer would like it refreshed, if it says so.
     refresh_on: float | None = None
+    provenance: Provenance | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, value: str, expires_on: object, refresh_on: object, now: float) -> FetchedToken:
+    def of(
+        cls,
+        value: str,
+        expires_on: object,
+        refresh_on: object,
+        now: float,
+        provenance: Provenance | None = None,
+    ) -> FetchedToken:
         """Return a token with times as an endpoint says them, whatever that is, at `now`.
 
         They may be texts, and milliseconds. A lifetime beyond Entra's longest
@@ -91,7 +100,7 @@ class FetchedToken:
         if expires != stated or expires > now + LONGEST_LIFETIME:
             refresh_on = None
         refresh = None if refresh_on is None else _seconds(refresh_on)
-        return cls(value, min(expires, now + LONGEST_LIFETIME), refresh)
+        return cls(value, min(expires, now + LONGEST_LIFETIME), refresh, provenance)
 
 
 def _finite(stated: object) -> float:
@@ -125,6 +134,7 @@ class Token:
     refresh_by: float
     #: Wall time at which it was fetched.
     acquired_at: float
+    provenance: Provenance | None = None
 
     @classmethod
     def acquired(cls, fetched: FetchedToken, percentage: float, clock: Clock) -> Token:
@@ -138,6 +148,7 @@ class Token:
             deadline=monotonic + fetched.expires_on - wall - EXPIRY_MARGIN,
             refresh_by=monotonic + refresh_at - wall,
             acquired_at=wall,
+            provenance=fetched.provenance,
         )
 
     def seconds_valid(self, clock: Clock) -> float:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import ceil
 from random import Random, SystemRandom
 
-from authproxy.clock import Clock, SystemClock, rfc3339
+from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthenticationTokenNotFound, AuthProxyError, CredentialError
 from authproxy.files.expiry import Expiry
 from authproxy.identity.lifetimes import BACKOFF_FIRST, FetchedToken, Token, backoff
@@ -118,12 +118,7 @@ class TokenSource:
             newer = self._other_than(rejected)
             if newer is not None or not self._refresher.alive or not self._request_renewal(claims):
                 return newer
-            ended, give_up = self._ended, self._clock.monotonic() + timeout
-            while self._ended == ended and not self._stopped:
-                remaining = give_up - self._clock.monotonic()
-                if remaining <= 0:
-                    break
-                self._clock.wait(self._changed, remaining)
+            self._await_attempt_after(self._ended, timeout)
             return self._other_than(rejected)
 
     @property
@@ -143,37 +138,17 @@ class TokenSource:
         `expires_at` is RFC 3339, `next_attempt_seconds` the time until a new
         token is fetched in any case.
         """
-        token = self._current
-        return {
-            "expires_at": None if token is None else rfc3339(token.expires_at),
-            "last_error": self._last_error.summary if self._last_error else None,
-            "next_attempt_seconds": round(self._seconds_until_due(), 1),
-        }
+        return self._state().brief(self._clock.wall())
 
     def state(self) -> TokenState:
         """Return the state for people, without token or secret."""
         with self._changed:
-            token = self._current
-            return TokenState(
-                ready=self.ready,
-                acquired_at=token.acquired_at if token else None,
-                expires_at=token.expires_at if token else None,
-                refresh_at=token.refresh_at if token else None,
-                tried_at=self._tried_at,
-                last_error=self._last_error,
-                next_attempt_at=self._clock.wall() + self._seconds_until_due(),
-                certificate_expiry=self._certificate_expiry(),
-            )
+            return self._state()
 
     def await_first_attempt(self, timeout: float) -> None:
         """Return once the first attempt has ended, well or not, or after `timeout` seconds."""
-        give_up = self._clock.monotonic() + timeout
         with self._changed:
-            while not self._ended and not self._stopped:
-                remaining = give_up - self._clock.monotonic()
-                if remaining <= 0:
-                    return
-                self._clock.wait(self._changed, remaining)
+            self._await_attempt_after(0, timeout)
 
     # For the configurations that use it.
 
@@ -249,6 +224,15 @@ class TokenSource:
     def _under_way(self) -> bool:
         return self._attempt is not None and self._attempt.of_this_process
 
+    def _await_attempt_after(self, ended: int, timeout: float) -> None:
+        """Return once another attempt than so many has ended, or after `timeout` seconds."""
+        give_up = self._clock.monotonic() + timeout
+        while self._ended == ended and not self._stopped:
+            remaining = give_up - self._clock.monotonic()
+            if remaining <= 0:
+                return
+            self._clock.wait(self._changed, remaining)
+
     def _apply(self, outcome: Token | AuthProxyError, *, because_rejected: bool) -> None:
         """Apply the outcome of an attempt to the state, and log it."""
         now, self._tried_at = self._clock.monotonic(), self._clock.wall()
@@ -260,7 +244,7 @@ class TokenSource:
             if retry_after is not None:
                 self._asked_until = self._not_before
             level = logging.WARNING if self.ready else logging.ERROR
-            self._report(level, "Failed to refresh token", Error=str(outcome))
+            self._report(level, "Failed to refresh token", outcome)
             return
         self._last_error = None
         self._not_before = now + BACKOFF_FIRST
@@ -312,15 +296,18 @@ class TokenSource:
         pause = self._not_before - self._clock.monotonic()
         return max(0.0, pause, token.seconds_fresh(self._clock) if token else 0.0)
 
-    def _report(self, level: int, message: str, **first: str) -> None:
-        token, due = self._current, self._seconds_until_due()
-        fields: dict[str, str | float | None] = {**first, "Audience": self._audience}
-        if token is not None:
-            fields["ExpiresOn"] = rfc3339(token.expires_at)
-        if first:
-            fields["NextAttempt"] = round(due, 1)
-        else:
-            fields["NextRefresh"] = rfc3339(self._clock.wall() + due)
+    def _state(self) -> TokenState:
+        return TokenState(
+            ready=self.ready,
+            token=self._current,
+            tried_at=self._tried_at,
+            last_error=self._last_error,
+            next_attempt_at=self._clock.wall() + self._seconds_until_due(),
+            certificate_expiry=self._certificate_expiry(),
+        )
+
+    def _report(self, level: int, message: str, error: AuthProxyError | None = None) -> None:
+        fields = self._state().fields(self._audience, error, self._clock.wall())
         log.log(level, message, extra={"fields": fields})
 
 

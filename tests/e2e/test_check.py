@@ -129,7 +129,7 @@ def test_the_report_for_scripts_has_the_documented_keys(run: Run, target: Upstre
         "dns": ["host", "addresses"],
         "tcp": ["address", "port"],
         "tls": ["protocol", "subject", "issuer", "names", "not_before", "not_after"],
-        "token": ["scope", "claims", "expires_on"],
+        "token": ["scope", "endpoint", "claims", "expires_on"],
         "request": ["kind", "method", "url", "status"],
         "clock": ["seconds_behind", "compared_with"],
     }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from authproxy.settings import Settings
-from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
 from tests.support.stand_ins.entra import StandInEntra
 
 #: A resource that the stand-in knows.
@@ -28,6 +33,21 @@ def identity_settings(entra: StandInEntra) -> dict[str, str]:
         "IDENTITY_TYPE": "systemassigned",
         "AUDIENCE": AUDIENCE,
         **entra.managed_identity_environment(),
+    }
+
+
+def labelled_pod(entra: StandInEntra, folder: Path) -> dict[str, str]:
+    """Return what the workload identity webhook sets in a pod with its label, and the CA."""
+    cluster, subject = ServiceAccountIssuer(), "system:serviceaccount:monitoring:authproxy"
+    application = entra.register(Application(federated=(FederatedCredential(cluster, subject),)))
+    path = folder / "service-account-token"
+    path.write_text(cluster.token(subject, now=time.time()))
+    return {
+        "AZURE_AUTHORITY_HOST": entra.authority_host,
+        "AZURE_TENANT_ID": entra.tenant,
+        "AZURE_CLIENT_ID": application.client_id,
+        "AZURE_FEDERATED_TOKEN_FILE": str(path),
+        "REQUESTS_CA_BUNDLE": str(entra.authority.write_bundle(folder / "entra-ca.pem")),
     }
 
 

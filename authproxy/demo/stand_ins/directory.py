@@ -11,6 +11,9 @@ TENANT = "00000000-0000-4000-8000-00000000aaaa"
 METRICS_INGESTION = "https://monitor.azure.com"
 METRICS_QUERY = "https://prometheus.monitor.azure.com"
 
+_GROUP = "/subscriptions/00000000-0000-4000-8000-00000000bbbb/resourceGroups/group/providers"
+MACHINE = f"{_GROUP}/Microsoft.Compute/virtualMachines/machine"
+
 
 def new_id() -> str:
     """Return a new id in the form that Entra uses everywhere."""
@@ -19,7 +22,13 @@ def new_id() -> str:
 
 @dataclass(frozen=True)
 class ManagedIdentity:
-    """An identity that Azure assigns to a machine."""
+    """An identity that Azure assigns to a machine, a user-assigned one unless told otherwise."""
 
     client_id: str = field(default_factory=new_id)
     object_id: str = field(default_factory=new_id)
+    #: For a system-assigned one, the machine's.
+    resource_id: str = field(
+        default_factory=lambda: (
+            f"{_GROUP}/Microsoft.ManagedIdentity/userAssignedIdentities/{new_id()}"
+        )
+    )

@@ -1,4 +1,4 @@
-"""A stand-in for the managed identity endpoint of App Service (api-version 2019-08-01).
+"""A stand-in for the managed identity endpoints of App Service and of virtual machines (IMDS).
 
 It speaks to the real azure-identity and says no where the real one would, in
 the same words. Tokens are JWTs that `signing_key.verify` accepts.
@@ -7,7 +7,6 @@ the same words. Tokens are JWTs that `signing_key.verify` accepts.
 from __future__ import annotations
 
 import base64
-import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -15,17 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from authproxy.demo.stand_ins.directory import (
+    MACHINE,
     METRICS_INGESTION,
     METRICS_QUERY,
     TENANT,
     ManagedIdentity,
-    new_id,
 )
 from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.machine import APP_SERVICE_PATH, Machine
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.stand_in import StandIn
-
-MANAGED_IDENTITY_PATH = "/msi/token"
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ManagedIdentityEndpoint(StandIn):
         super().__init__()
         self.tenant = TENANT
         self.lifetime: float = 3600
-        self.system_assigned: ManagedIdentity | None = ManagedIdentity()
+        self.system_assigned: ManagedIdentity | None = ManagedIdentity(resource_id=MACHINE)
         self.user_assigned: dict[str, ManagedIdentity] = {}
         self.resources = {METRICS_INGESTION, METRICS_QUERY}
         self.issued: list[IssuedToken] = []
@@ -66,7 +64,7 @@ class ManagedIdentityEndpoint(StandIn):
     @property
     def identity_endpoint(self) -> str:
         """The managed identity endpoint's URL, as IDENTITY_ENDPOINT has it."""
-        return self._identity.url + MANAGED_IDENTITY_PATH
+        return self._identity.url + APP_SERVICE_PATH
 
     def managed_identity_environment(self) -> dict[str, str]:
         """Return the variables by which azure-identity finds the endpoint."""
@@ -112,46 +110,25 @@ class ManagedIdentityEndpoint(StandIn):
         self.issued.append(token)
         return token
 
+    def machine_environment(self) -> dict[str, str]:
+        """Return the variable by which azure-identity finds the endpoint of a virtual machine."""
+        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self._identity.url}
+
     def _answer_managed_identity(self, request: Request) -> Answer:
-        if request.path.rstrip("/") != MANAGED_IDENTITY_PATH or request.method != "GET":
-            return _app_service_error(404, "Not found.")
-        given = request.headers.get("X-IDENTITY-HEADER", "")
-        if not hmac.compare_digest(given.encode(), self._identity_header.encode()):
-            return _app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
-        if request.query.get("api-version") != "2019-08-01":
-            return _app_service_error(400, "The api-version is not supported.")
-        client_id = request.query.get("client_id")
-        if client_id is None:
-            identity = self.system_assigned
-            if identity is None:
-                return _app_service_error(400, "Unable to load requested managed identity.")
-        else:
-            identity = self.user_assigned.get(client_id)
-            if identity is None:
-                return _app_service_error(
-                    400,
-                    "No User Assigned or Delegated Managed Identity found for specified "
-                    "ClientId/ResourceId/PrincipalId.",
-                )
-        resource = request.query.get("resource", "")
-        if resource.rstrip("/") not in self.resources:
-            return _app_service_error(
-                500, "An unexpected error occured while fetching the AAD Token."
+        def issue(resource: str, identity: ManagedIdentity) -> tuple[str, dict[str, Any]]:
+            token = self.issue(
+                resource,
+                identity.client_id,
+                identity.object_id,
+                xms_mirid=identity.resource_id,
             )
-        token = self.issue(resource, identity.client_id, identity.object_id)
-        return Answer.of_json(
-            200,
-            {
-                "access_token": token.value,
-                "expires_on": str(token.claims["exp"]),
-                "resource": resource,
-                "token_type": "Bearer",
-                "client_id": identity.client_id,
-            },
+            return token.value, token.claims
+
+        machine = Machine(
+            self.system_assigned,
+            self.user_assigned,
+            self._identity_header,
+            frozenset(self.resources),
+            issue,
         )
-
-
-def _app_service_error(status: int, message: str) -> Answer:
-    return Answer.of_json(
-        status, {"statusCode": status, "message": message, "correlationId": new_id()}
-    )
+        return machine.answer(request)

@@ -37,6 +37,7 @@ COVERED = (
 NOT_COVERED = {
     "test_bounds": "about the limits of `authproxy serve`",
     "test_listening_tls": "about the TLS of `authproxy serve`: here Apache has its own",
+    "test_identities": "how tokens are fetched does not depend on who serves",
     "test_identity_endpoints": "how tokens are fetched does not depend on who serves",
     "test_dashboard": "about METRICS_PORT's metrics",
     "test_full_disk": "about where `authproxy serve` keeps bodies",

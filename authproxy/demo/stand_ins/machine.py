@@ -1,0 +1,125 @@
+"""What managed identity endpoints answer: App Service's, and those of virtual machines (IMDS)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from authproxy.demo.stand_ins.directory import ManagedIdentity, new_id
+from authproxy.demo.stand_ins.loopback import Answer, Request
+
+APP_SERVICE_PATH = "/msi/token"
+#: Below the host that AZURE_POD_IDENTITY_AUTHORITY_HOST names.
+IMDS_PATH = "/metadata/identity/oauth2/token"
+
+#: By which parameter a request chooses an identity; resource ids have three.
+_SELECTORS = {
+    "client_id": "client_id",
+    "object_id": "object_id",
+    "principal_id": "object_id",
+    "msi_res_id": "resource_id",
+    "mi_res_id": "resource_id",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The identities of a machine, when it is asked."""
+
+    system_assigned: ManagedIdentity | None
+    user_assigned: Mapping[str, ManagedIdentity]
+    #: What its App Service endpoint is sent by those that may ask.
+    header: str
+    resources: frozenset[str]
+    #: Makes a token for a resource and an identity, and returns it with its claims.
+    issue: Callable[[str, ManagedIdentity], tuple[str, Mapping[str, Any]]]
+
+    def answer(self, request: Request) -> Answer:
+        """Return what the endpoint answers."""
+        path = request.path.rstrip("/")
+        if path == APP_SERVICE_PATH and request.method == "GET":
+            return self._app_service(request)
+        if path == IMDS_PATH and request.method == "GET":
+            return self._imds(request)
+        return _app_service_error(404, "Not found.")
+
+    def _chosen(self, request: Request) -> ManagedIdentity | None:
+        """Return the identity that a request is for, if the machine has it."""
+        for parameter, attribute in _SELECTORS.items():
+            asked = request.query.get(parameter)
+            if asked is not None:
+                of_all = self.user_assigned.values()
+                fits = (one for one in of_all if getattr(one, attribute).lower() == asked.lower())
+                return next(fits, None)
+        return self.system_assigned
+
+    def _app_service(self, request: Request) -> Answer:
+        """Api-version 2019-08-01."""
+        given = request.headers.get("X-IDENTITY-HEADER", "")
+        if not hmac.compare_digest(given.encode(), self.header.encode()):
+            return _app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
+        if request.query.get("api-version") != "2019-08-01":
+            return _app_service_error(400, "The api-version is not supported.")
+        identity = self._chosen(request)
+        if identity is None and _SELECTORS.keys() & request.query.keys():
+            return _app_service_error(
+                400,
+                "No User Assigned or Delegated Managed Identity found for specified "
+                "ClientId/ResourceId/PrincipalId.",
+            )
+        if identity is None:
+            return _app_service_error(400, "Unable to load requested managed identity.")
+        resource = request.query.get("resource", "")
+        if resource.rstrip("/") not in self.resources:
+            return _app_service_error(
+                500, "An unexpected error occured while fetching the AAD Token."
+            )
+        return self._granted(resource, identity)
+
+    def _imds(self, request: Request) -> Answer:
+        """Api-version 2018-02-01. An only user-assigned identity is given to whoever names none."""
+        if request.headers.get("Metadata", "").lower() != "true":
+            return _imds_error("Required metadata header not specified")
+        identity = self._chosen(request)
+        if identity is None and not _SELECTORS.keys() & request.query.keys():
+            if len(self.user_assigned) > 1:
+                return _imds_error(
+                    "Multiple user assigned identities exist, please specify the clientId / "
+                    "resourceId of the identity in the token request"
+                )
+            identity = next(iter(self.user_assigned.values()), None)
+        if identity is None:
+            return _imds_error("Identity not found")
+        resource = request.query.get("resource", "")
+        if resource.rstrip("/") not in self.resources:
+            return _imds_error(
+                f"AADSTS500011: The resource principal named {resource} was not found"
+            )
+        return self._granted(resource, identity, expires_in=True)
+
+    def _granted(
+        self, resource: str, identity: ManagedIdentity, *, expires_in: bool = False
+    ) -> Answer:
+        token, claims = self.issue(resource, identity)
+        content = {
+            "access_token": token,
+            "expires_on": str(claims["exp"]),
+            "resource": resource,
+            "token_type": "Bearer",
+            "client_id": identity.client_id,
+        }
+        if expires_in:
+            content["expires_in"] = str(claims["exp"] - claims["iat"])
+        return Answer.of_json(200, content)
+
+
+def _app_service_error(status: int, message: str) -> Answer:
+    return Answer.of_json(
+        status, {"statusCode": status, "message": message, "correlationId": new_id()}
+    )
+
+
+def _imds_error(description: str) -> Answer:
+    return Answer.of_json(400, {"error": "invalid_request", "error_description": description})

@@ -1,0 +1,89 @@
+"""Which endpoint gave a token and whose it is, and whether that is who was asked for.
+
+A managed identity endpoint may give out the token of another identity than the one that was
+meant, and environments may lead a library to another endpoint: neither is an error to them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from authproxy.settings import Settings
+
+#: Where Entra gives tokens, by whichever host; managed identity endpoints have other paths.
+_ENTRA_PATH = "/oauth2/v2.0/token"
+
+#: What the resource ids of user-assigned identities have, in small letters.
+_USER_ASSIGNED = "/providers/microsoft.managedidentity/userassignedidentities/"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a token comes from; ids are None where it does not have them, or is opaque."""
+
+    #: The URL of the endpoint without its query, or the command.
+    endpoint: str
+    app_id: str | None = None
+    object_id: str | None = None
+    #: Of a managed identity: its own resource id, or that of the machine that it belongs to.
+    resource_id: str | None = None
+
+    @classmethod
+    def of(cls, token: str, endpoint: str) -> Provenance:
+        """Return that of a token which came from this URL, or of this command."""
+        claims = claims_of(token) or {}
+        parts = urlsplit(endpoint)
+        host = parts.netloc.rpartition("@")[2]
+
+        def text(*names: str) -> str | None:
+            values = (claims.get(name) for name in names)
+            return next((each for each in values if isinstance(each, str)), None)
+
+        return cls(
+            parts._replace(netloc=host, query="", fragment="").geturl(),
+            text("appid", "azp"),  # versions 1.0 and 2.0 of Entra's tokens
+            text("oid"),
+            text("xms_mirid"),
+        )
+
+    def fields(self) -> dict[str, str | float | None]:
+        """Return what the log says of it."""
+        return {"Endpoint": self.endpoint, "AppID": self.app_id, "ObjectID": self.object_id}
+
+    def mismatch(self, settings: Settings) -> str | None:
+        """Return in words how it is not the identity that the settings ask for; None if it is."""
+        kind = settings.identity_type
+        managed = kind in ("systemassigned", "userassigned")
+        if managed and urlsplit(self.endpoint).path.endswith(_ENTRA_PATH):
+            return "it was not given by a managed identity endpoint"
+        if kind == "systemassigned":
+            if _USER_ASSIGNED in (self.resource_id or "").lower():
+                return f"it is that of a user-assigned identity, {self.resource_id}"
+            return None
+        if kind not in ("userassigned", "aadapplication", "workloadidentity"):
+            return None  # whichever there is was asked for
+        for variable, asked, given in (("AAD_CLIENT_ID", settings.aad_client_id, self.app_id),):
+            if asked and given and asked.lower() != given.lower():
+                return f"{variable} is {asked}, and the token is for {given}"
+        return None
+
+
+def claims_of(token: str) -> Mapping[str, Any] | None:
+    """Return the payload of a JWT (RFC 7519), or None where the token is not one.
+
+    It is not verified: that is its audience's part.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    payload = parts[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None

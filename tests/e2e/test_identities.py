@@ -1,0 +1,143 @@
+"""Each identity type asks its own source, and whose token came is told (section 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authproxy.demo.stand_ins.directory import MACHINE, ManagedIdentity
+from authproxy.demo.stand_ins.loopback import free_port
+from authproxy.demo.stand_ins.managed_identity import IMDS_PATH
+from tests.conftest import Launch
+from tests.support.checking import Check
+from tests.support.endpoints import Endpoint, whole
+from tests.support.identity import AUDIENCE, labelled_pod
+from tests.support.logfmt import parse_line
+from tests.support.routes import to, write_routes
+from tests.support.stand_ins.entra import StandInEntra
+from tests.support.status import get, status_of
+from tests.support.upstream import Upstream
+
+#: What the base settings lead to App Service's endpoint with.
+APP_SERVICE = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+
+
+@pytest.fixture
+def entra() -> Iterator[StandInEntra]:
+    with StandInEntra() as own:
+        yield own
+
+
+@pytest.fixture
+def pod(entra: StandInEntra, tmp_path: Path) -> dict[str, str]:
+    """A pod with the webhook's label, on a node whose endpoint can be reached."""
+    return {**labelled_pod(entra, tmp_path), **entra.machine_environment()}
+
+
+Run = Callable[..., Check]
+
+
+@pytest.fixture
+def check(base_settings: dict[str, str], tmp_path: Path) -> Run:
+    """Start a check on a machine without App Service's endpoint."""
+
+    def start(**settings: str) -> Check:
+        base = {name: text for name, text in base_settings.items() if name not in APP_SERVICE}
+        return Check(tmp_path, base, **settings)
+
+    return start
+
+
+def bearer(entra: StandInEntra, target: Upstream) -> dict[str, Any]:
+    """Return the claims of the token in the latest request that the target got."""
+    sent = target.requests[-1].one("Authorization").removeprefix("Bearer ")
+    [issued] = [each for each in entra.issued if each.value == sent]
+    return issued.claims
+
+
+# The identity that was asked for, and no other.
+
+
+def test_routes_in_a_labelled_pod_get_each_the_token_of_its_own_identity(
+    launch: Launch, target: Upstream, entra: StandInEntra, pod: dict[str, str], tmp_path: Path
+) -> None:
+    assert entra.system_assigned is not None
+    assigned, other = entra.assign(), entra.assign()
+    wanted = {
+        "/system": entra.system_assigned.client_id,
+        "/user": assigned.client_id,
+        "/other": other.client_id,
+        "/pod": pod["AZURE_CLIENT_ID"],
+    }
+    routes = [
+        to(target, path="/system", identity_type="systemAssigned"),
+        to(target, path="/user", identity_type="userAssigned", aad_client_id=assigned.client_id),
+        to(target, path="/other", identity_type="userAssigned", aad_client_id=other.client_id),
+        to(target, path="/pod", identity_type="workloadIdentity"),
+    ]
+    config = write_routes(tmp_path / "authproxy.yaml", routes)
+    without = ("TARGET_HOST", "IDENTITY_TYPE", *APP_SERVICE)
+    port = free_port()
+    proxy = launch(without=without, AUTHPROXY_CONFIG=str(config), METRICS_PORT=str(port), **pod)
+    for path, client_id in wanted.items():
+        assert proxy.get(f"{path}/x").status == 200
+        assert bearer(entra, target)["appid"] == client_id, path
+    # Who gave each is told, in the log and on the page.
+    lines = [line for line in proxy.log.splitlines() if "Token refreshed" in line]
+    events = {event["AppID"]: event for event in map(parse_line, lines)}
+    imds = entra.machine_environment()["AZURE_POD_IDENTITY_AUTHORITY_HOST"] + IMDS_PATH
+    for path, client_id in wanted.items():
+        endpoint = f"{entra.authority_host}/{entra.tenant}/oauth2/v2.0/token"
+        assert events[client_id]["Endpoint"] == (endpoint if path == "/pod" else imds)
+    assert events[assigned.client_id]["ObjectID"] == assigned.object_id
+    tokens = [token for route in status_of(port)["routes"] for token in route["tokens"]]
+    assert {token["appid"]: token["endpoint"] for token in tokens} == {
+        client_id: event["Endpoint"] for client_id, event in events.items()
+    }
+    assert imds in get(port, "/status").body
+
+
+def test_check_says_who_gave_the_token(
+    check: Run, target: Upstream, entra: StandInEntra, pod: dict[str, str]
+) -> None:
+    assert entra.system_assigned is not None
+    done = check(**pod)
+    assert done.status == 0, done.output
+    facts = done.step("token")["facts"]
+    assert facts["endpoint"].endswith(IMDS_PATH)
+    assert facts["claims"]["appid"] == entra.system_assigned.client_id
+
+
+def test_check_fails_where_the_machine_gives_a_user_assigned_identity_for_its_own(
+    check: Run, target: Upstream, entra: StandInEntra
+) -> None:
+    """As virtual machines do that have one user-assigned identity and none of their own."""
+    entra.system_assigned = None
+    only = entra.assign()
+    done = check(**entra.machine_environment())
+    assert done.status == 1
+    assert done.outcomes["token"] == "failed"
+    advice = done.advice("token")
+    assert only.resource_id in advice
+    assert f"IDENTITY_TYPE=userassigned and AAD_CLIENT_ID={only.client_id}" in advice
+
+
+def test_check_fails_where_the_token_is_anothers(
+    check: Run, target: Upstream, entra: StandInEntra
+) -> None:
+    another = ManagedIdentity(resource_id=MACHINE)
+    token = entra.issue(AUDIENCE, another.client_id, another.object_id)
+    content = {"access_token": token.value, "expires_in": 3600, "token_type": "Bearer"}
+    with Endpoint(lambda: iter([whole(json.dumps(content).encode())])) as endpoint:
+        settings = {
+            "IDENTITY_TYPE": "userassigned",
+            "AAD_CLIENT_ID": "11111111-1111-1111-1111-111111111111",
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint.url,
+        }
+        done = check(**settings)
+        assert done.status == 1
+    assert f"and the token is for {another.client_id}" in done.advice("token")
