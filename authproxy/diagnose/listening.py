@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from authproxy.clock import rfc3339
-from authproxy.diagnose.steps import SETTINGS, Advice, Finding, Outcome, Step
+from authproxy.diagnose.steps import SETTINGS, Finding, Outcome, Step
 from authproxy.diagnose.token_claims import days_of, printable
+from authproxy.errors import Advice
 from authproxy.files.server_certificate import (
     ServerCertificate,
     ServerFiles,

@@ -89,7 +89,12 @@ class CredentialMaker:
         return _managed_identity(session)
 
     def _user_assigned(self, session: IdentitySession) -> object:
-        return _managed_identity(session, client_id=self._settings.aad_client_id)
+        settings = self._settings
+        others = {"resource_id": settings.aad_resource_id, "object_id": settings.aad_object_id}
+        for name, given in others.items():
+            if given:
+                return _managed_identity(session, identity_config={name: given})
+        return _managed_identity(session, client_id=settings.aad_client_id)
 
     def _application(self, session: IdentitySession) -> object:
         settings = self._settings

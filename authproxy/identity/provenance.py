@@ -67,7 +67,11 @@ class Provenance:
             return None
         if kind not in ("userassigned", "aadapplication", "workloadidentity"):
             return None  # whichever there is was asked for
-        for variable, asked, given in (("AAD_CLIENT_ID", settings.aad_client_id, self.app_id),):
+        for variable, asked, given in (
+            ("AAD_CLIENT_ID", settings.aad_client_id, self.app_id),
+            ("AAD_RESOURCE_ID", settings.aad_resource_id, self.resource_id),
+            ("AAD_OBJECT_ID", settings.aad_object_id, self.object_id),
+        ):
             if asked and given and asked.lower() != given.lower():
                 return f"{variable} is {asked}, and the token is for {given}"
         return None

@@ -30,10 +30,27 @@ IdentityType = Literal[
 _TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE"
 
 
+#: Of a user-assigned managed identity; Azure compares such ids without regard to case.
+_RESOURCE_ID = re.compile(
+    "/subscriptions/[^/]+/resourcegroups/[^/]+/providers/microsoft[.]managedidentity"
+    "/userassignedidentities/[^/]+",
+    re.IGNORECASE,
+)
+
+
 def identifier(text: str) -> str:
     """Take what azure-identity takes for a tenant; client ids are GUIDs and fit as well."""
+    if text.startswith("/"):
+        raise Unusable("it is a resource id", "Put a resource id into AAD_RESOURCE_ID.")
     if not re.fullmatch("[0-9A-Za-z.-]+", text):
         raise ValueError("it has characters that no such id has")
+    return text
+
+
+def resource_id(text: str) -> str:
+    """Take the resource id of a user-assigned managed identity."""
+    if not _RESOURCE_ID.fullmatch(text):
+        raise ValueError("it is not the resource id of a user-assigned managed identity")
     return text
 
 
@@ -61,12 +78,40 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
     aad_client_id = Setting(
         Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
         None,
-        "Client id of the identity.",
+        "Client id of the identity. For userassigned exactly one of it, AAD_RESOURCE_ID and "
+        "AAD_OBJECT_ID.",
         also=("AZURE_CLIENT_ID",),
         required=Required(
             "Set it to the identity's client id",
             where=identity_type,
-            values=("userassigned", "aadapplication", "workloadidentity"),
+            values=("aadapplication", "workloadidentity"),
+        ),
+    )
+    aad_resource_id = Setting(
+        Text(
+            resource_id,
+            "Copy it from the identity's properties in the Azure portal: /subscriptions/.../"
+            "providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME.",
+        ),
+        None,
+        "For userassigned: the identity's resource id, which is known before the identity is made.",
+    )
+    aad_object_id = Setting(
+        Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
+        None,
+        "For userassigned: the identity's object id, which the portal also calls principal id.",
+    )
+    user_assigned: OneOf[Any] = OneOf(
+        aad_client_id,
+        aad_resource_id,
+        aad_object_id,
+        hint="Keep one of them.",
+        required=Required(
+            "Set it to the identity's client id (AZURE_CLIENT_ID will do as well), or set "
+            "AAD_RESOURCE_ID or AAD_OBJECT_ID",
+            where=identity_type,
+            values=("userassigned",),
+            because="a machine may have several identities",
         ),
     )
     aad_tenant_id = Setting(

@@ -93,7 +93,8 @@ def _given(
                 given[variable], origins[variable] = value, origin
                 break
     for variable, one in model.declared.items():
-        if variable in given or (one.file and one.file.variable in given):
+        alternatives = {variable}.union(*(each for each in model.exclusive if variable in each))
+        if alternatives & given.keys():
             continue
         for other in one.also:
             if (value := one.stripped(environ.get(other))) is not None:

@@ -61,6 +61,13 @@ def bearer(entra: StandInEntra, target: Upstream) -> dict[str, Any]:
 
 # The identity that was asked for, and no other.
 
+#: The settings that name a user-assigned identity, and what they have of it.
+IDS = {
+    "AAD_CLIENT_ID": "client_id",
+    "AAD_RESOURCE_ID": "resource_id",
+    "AAD_OBJECT_ID": "object_id",
+}
+
 
 def test_routes_in_a_labelled_pod_get_each_the_token_of_its_own_identity(
     launch: Launch, target: Upstream, entra: StandInEntra, pod: dict[str, str], tmp_path: Path
@@ -70,13 +77,20 @@ def test_routes_in_a_labelled_pod_get_each_the_token_of_its_own_identity(
     wanted = {
         "/system": entra.system_assigned.client_id,
         "/user": assigned.client_id,
-        "/other": other.client_id,
+        "/by-resource": other.client_id,
+        "/by-object": other.client_id,
         "/pod": pod["AZURE_CLIENT_ID"],
     }
     routes = [
         to(target, path="/system", identity_type="systemAssigned"),
         to(target, path="/user", identity_type="userAssigned", aad_client_id=assigned.client_id),
-        to(target, path="/other", identity_type="userAssigned", aad_client_id=other.client_id),
+        to(
+            target,
+            path="/by-resource",
+            identity_type="userAssigned",
+            aad_resource_id=other.resource_id,
+        ),
+        to(target, path="/by-object", identity_type="userAssigned", aad_object_id=other.object_id),
         to(target, path="/pod", identity_type="workloadIdentity"),
     ]
     config = write_routes(tmp_path / "authproxy.yaml", routes)
@@ -130,14 +144,22 @@ def test_check_fails_where_the_token_is_anothers(
     check: Run, target: Upstream, entra: StandInEntra
 ) -> None:
     another = ManagedIdentity(resource_id=MACHINE)
-    token = entra.issue(AUDIENCE, another.client_id, another.object_id)
+    absent = ManagedIdentity()
+    token = entra.issue(
+        AUDIENCE, another.client_id, another.object_id, xms_mirid=another.resource_id
+    )
     content = {"access_token": token.value, "expires_in": 3600, "token_type": "Bearer"}
     with Endpoint(lambda: iter([whole(json.dumps(content).encode())])) as endpoint:
-        settings = {
-            "IDENTITY_TYPE": "userassigned",
-            "AAD_CLIENT_ID": "11111111-1111-1111-1111-111111111111",
-            "AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint.url,
+        checks = {
+            name: check(
+                IDENTITY_TYPE="userassigned",
+                AZURE_POD_IDENTITY_AUTHORITY_HOST=endpoint.url,
+                **{name: getattr(absent, attribute)},
+            )
+            for name, attribute in IDS.items()
         }
-        done = check(**settings)
-        assert done.status == 1
-    assert f"and the token is for {another.client_id}" in done.advice("token")
+        for name, done in checks.items():
+            assert done.status == 1
+            of_the_token = getattr(another, IDS[name])
+            assert f"{name} is {getattr(absent, IDS[name])}" in done.advice("token")
+            assert f"and the token is for {of_the_token}" in done.advice("token")

@@ -18,10 +18,19 @@
 {{- range .Values.extraEnv }}
 {{- $_ := set $given .name (.value | default "from elsewhere") }}
 {{- end }}
-{{- range (.Files.Get "files/values.json" | fromJson).settings }}
+{{- $known := .Files.Get "files/values.json" | fromJson }}
+{{- range $known.settings }}
 {{- $setting := . }}
+{{- $taken := hasKey $given .variable }}
+{{- range $known.exclusive }}
+{{- if has $setting.variable . }}
+{{- range . }}
+{{- $taken = or $taken (hasKey $given .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range .also }}
-{{- if and (hasKey $given .) (not (hasKey $given $setting.variable)) }}
+{{- if and (hasKey $given .) (not (or $taken (hasKey $given $setting.variable))) }}
 {{- $_ := set $given $setting.variable (get $given .) }}
 {{- end }}
 {{- end }}
@@ -123,8 +132,9 @@ image.repository: it is required: there is no image in a public place. Build doc
 {{- $annotated := hasKey .Values.serviceAccount.annotations "azure.workload.identity/client-id" }}
 {{- if not (include "authproxy.saidElsewhere" .) }}
 {{- range (include "authproxy.ways" . | fromJson).every }}
-{{- if and (has .identity (list "userassigned" "aadapplication")) (not .given.AAD_CLIENT_ID) }}
-{{ .prefix }}aadClientId: it is required with identityType={{ .identity }}. Set it to the client id of the identity.
+{{- $others := and (eq .identity "userassigned") (or .given.AAD_RESOURCE_ID .given.AAD_OBJECT_ID) }}
+{{- if and (has .identity (list "userassigned" "aadapplication")) (not (or .given.AAD_CLIENT_ID $others)) }}
+{{ .prefix }}aadClientId: it is required with identityType={{ .identity }}. Set it to the client id of the identity{{ if eq .identity "userassigned" }}, or set aadResourceId or aadObjectId{{ end }}.
 {{- end }}
 {{- if and (eq .identity "aadapplication") (not .given.AAD_TENANT_ID) }}
 {{ .prefix }}aadTenantId: it is required with identityType={{ .identity }}. Set it to the tenant id of the application.

@@ -117,11 +117,19 @@ def test_a_system_assigned_identity_gets_its_token(managed: StandInEntra) -> Non
     assert issued.claims["aud"] == AUDIENCE
 
 
-def test_a_user_assigned_identity_is_chosen_by_its_client_id(managed: StandInEntra) -> None:
-    identity = managed.assign()
-    token = fetcher("userassigned", aad_client_id=identity.client_id)(None)
-    assert token.value == managed.issued[-1].value
-    assert managed.issued[-1].claims["appid"] == identity.client_id
+@pytest.mark.parametrize("home", ["App Service", "virtual machine"])
+@pytest.mark.parametrize("by", ["client_id", "resource_id", "object_id"])
+def test_a_user_assigned_identity_is_chosen_by_any_of_its_ids(
+    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, by: str, home: str
+) -> None:
+    machine = home == "virtual machine"
+    where = entra.machine_environment() if machine else entra.managed_identity_environment()
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    identity = entra.assign()
+    token = fetcher("userassigned", **{f"aad_{by}": getattr(identity, by)})(None)
+    assert token.value == entra.issued[-1].value
+    assert entra.issued[-1].claims["appid"] == identity.client_id
 
 
 def test_an_application_gets_its_token_with_a_secret(entra: StandInEntra) -> None:

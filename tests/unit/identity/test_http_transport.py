@@ -114,7 +114,7 @@ def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: 
 
 @pytest.mark.parametrize("body", ['{"access_token": "kept"}', "access_token=kept", "kept"])
 def test_nothing_is_remembered_of_what_may_be_a_token(body: str) -> None:
-    service = StandIn()
+    service = FaultyStandIn()
     listener = service.listen(lambda request: Answer(200, body.encode()))
     with service, IdentitySession(client_context()) as session:
         session.get(listener.url)

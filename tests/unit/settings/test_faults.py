@@ -11,7 +11,7 @@ import pytest
 
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import Fault, SettingsError
-from authproxy.settings import load_settings
+from authproxy.settings import Settings, load_settings
 from tests.support.callers import write_keys
 from tests.support.client_certificates import ClientAuthority
 from tests.support.tls_client import Certificates
@@ -24,6 +24,11 @@ APPLICATION = {
     "AAD_TENANT_ID": "example.com",
 }
 WORKLOAD = {**APPLICATION, "IDENTITY_TYPE": "workloadidentity"}
+USER_ASSIGNED = {**MINIMAL, "IDENTITY_TYPE": "userAssigned"}
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    return load_settings({}, environ, serving=True).settings
 
 
 def faults(environ: Mapping[str, str], *, serving: bool = True) -> list[Fault]:
@@ -185,12 +190,48 @@ def test_an_application_needs_a_certificate_or_a_secret():
 def test_an_application_takes_one_of_certificate_and_secret(tmp_path, form):
     path = tmp_path / "client.pem"
     path.write_bytes(ClientAuthority().issue().pem())
-    also = {form: str(path), "AZURE_CLIENT_CERTIFICATE_PATH": str(path)}
-    found = faults({**APPLICATION, **also})
+    found = faults({**APPLICATION, form: str(path), "AAD_CLIENT_CERTIFICATE_PATH": str(path)})
     ours = [fault.problem for fault in found if fault.setting == form]
-    # Nobody set this variable: the fault says which one was read.
-    other = "AAD_CLIENT_CERTIFICATE_PATH (from environment (AZURE_CLIENT_CERTIFICATE_PATH))"
-    assert f"it is set besides {other}" in ours
+    assert "it is set besides AAD_CLIENT_CERTIFICATE_PATH" in ours
+
+
+def test_the_sdks_variables_do_not_compete_with_settings_of_ours(tmp_path):
+    sdk = {"AZURE_CLIENT_CERTIFICATE_PATH": str(tmp_path / "absent"), "AZURE_CLIENT_ID": "of-a-pod"}
+    load({**APPLICATION, "AAD_CLIENT_SECRET": "s3cret", **sdk})
+    settings = load({**USER_ASSIGNED, "AAD_OBJECT_ID": "1111", **sdk})
+    assert settings.aad_client_id is None
+
+
+RESOURCE_ID = (
+    "/subscriptions/00000000-0000-4000-8000-00000000bbbb/resourcegroups/group/providers/"
+    "Microsoft.ManagedIdentity/userAssignedIdentities/authproxy"
+)
+IDS = {"AAD_CLIENT_ID": "1111", "AAD_RESOURCE_ID": RESOURCE_ID, "AAD_OBJECT_ID": "2222"}
+
+
+@pytest.mark.parametrize("given", IDS)
+def test_a_user_assigned_identity_is_named_in_one_of_three_ways(given):
+    load({**USER_ASSIGNED, given: IDS[given]})
+    found = faults({**USER_ASSIGNED, **IDS})
+    assert [fault.setting for fault in found] == ["AAD_RESOURCE_ID", "AAD_OBJECT_ID"]
+    fault = only_fault(USER_ASSIGNED)
+    assert fault.setting == "AAD_CLIENT_ID"
+    assert all(name in str(fault) for name in IDS)
+
+
+@pytest.mark.parametrize("name", ["AAD_CLIENT_ID", "AAD_OBJECT_ID"])
+def test_a_resource_id_in_another_setting_is_a_fault_that_names_its_own(name):
+    fault = only_fault({**USER_ASSIGNED, name: RESOURCE_ID})
+    assert (fault.setting, fault.problem) == (name, "it is a resource id")
+    assert "AAD_RESOURCE_ID" in fault.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["1111", "/subscriptions/s/resourceGroups/g", f"{RESOURCE_ID}/x", f"x{RESOURCE_ID}"]
+)
+def test_what_is_no_resource_id_of_an_identity_is_a_fault(text):
+    fault = only_fault({**USER_ASSIGNED, "AAD_RESOURCE_ID": text})
+    assert "it is not the resource id of a user-assigned managed identity" in fault.problem
 
 
 def test_a_workload_needs_the_webhooks_token_file(tmp_path):
