@@ -11,7 +11,7 @@ import pytest
 
 from authproxy.demo.stand_ins.directory import MACHINE, ManagedIdentity
 from authproxy.demo.stand_ins.loopback import free_port
-from authproxy.demo.stand_ins.managed_identity import IMDS_PATH
+from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
 from tests.support.checking import Check
 from tests.support.endpoints import Endpoint, whole
