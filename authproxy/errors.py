@@ -69,7 +69,14 @@ class SettingsError(AuthProxyError):
 
 
 class CertificateError(AuthProxyError):
-    """A client certificate file cannot be used; the message says why."""
+    """A client certificate cannot be used; the message says why.
+
+    `setting` is the variable of the setting that is at fault.
+    """
+
+    def __init__(self, message: str, setting: str) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class CredentialError(AuthProxyError):

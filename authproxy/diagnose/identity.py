@@ -23,7 +23,6 @@ from authproxy.diagnose.token_claims import (
     utc,
 )
 from authproxy.errors import Advice, CertificateError, CredentialError
-from authproxy.files.certificates import load_certificate
 from authproxy.files.regular_file import read_regular_file
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
@@ -84,13 +83,13 @@ class Token:
 
 def certificate(settings: Settings, now: datetime) -> Finding:
     """Describe our own certificate and its end. Raises ProbeFailed where it cannot be used."""
-    path = settings.aad_client_certificate_path or ""
     try:
-        ours = load_certificate(path, settings.certificate_password())
+        ours = settings.client_certificate()
         ours.require_valid(now)
-    except (CertificateError, CredentialError) as error:
-        problem = f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}"
-        raise ProbeFailed(Finding(problem, Outcome.FAILED)) from error
+    except CertificateError as error:
+        raise ProbeFailed(Finding(settings.naming(error), Outcome.FAILED)) from error
+    except CredentialError as error:
+        raise ProbeFailed(Finding(str(error), Outcome.FAILED)) from error
     left = ours.not_after - now
     subject = printable(ours.subject)
     facts = {

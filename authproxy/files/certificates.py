@@ -2,12 +2,14 @@
 
 Rules come from what `azure.identity.ClientCertificateCredential` takes: one
 RSA key (its assertions are signed with RS256), the key's certificate first,
-the rest of the chain after it. Files in the wild are less tidy, so what is
-handed on is put in that order, whatever the order or the format of the file.
+the rest of the chain after it. Files in the wild are less tidy: what is handed on
+is put in that order, whatever the order or the format of the file, or of the two files.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 from collections.abc import Sequence
@@ -35,24 +37,26 @@ from authproxy.files.regular_file import UnreadableFile, read_regular_file
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
 _CERTIFICATE_LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
 
+#: The settings that can be at fault.
+_PATH = "AAD_CLIENT_CERTIFICATE_PATH"
+_KEY_PATH = "AAD_CLIENT_CERTIFICATE_KEY_PATH"
+_PASSWORD = "AAD_CLIENT_CERTIFICATE_PASSWORD"
+
 _EXPORT = (
-    "Export the certificate again together with its private key, as .pem or .pfx, "
-    "and let AAD_CLIENT_CERTIFICATE_PATH name that file"
+    f"Export the certificate again together with its private key, as .pem or .pfx, and let {_PATH} "
+    f"name that file; name a private key that is a file of its own in {_KEY_PATH}"
 )
-_PASSWORD = "AAD_CLIENT_CERTIFICATE_PASSWORD or AAD_CLIENT_CERTIFICATE_PASSWORD_FILE"
+_NAME_KEY = "Name the PEM file of the certificate's private key, such as tls.key"
+_GIVE_PASSWORD = f"the password in {_PASSWORD} or {_PASSWORD}_FILE"
 
 
 class UnusableCertificate(CertificateError):
-    """A certificate file that cannot be used: the problem, and a hint.
+    """A certificate file that cannot be used: the problem, a hint, and the setting at fault."""
 
-    `password`: the password is at fault rather than the file.
-    """
-
-    def __init__(self, problem: str, hint: str, *, password: bool = False) -> None:
-        super().__init__(f"{problem}. {hint}.")
+    def __init__(self, problem: str, hint: str, setting: str = _PATH) -> None:
+        super().__init__(f"{problem}. {hint}.", setting)
         self.problem = problem
         self.hint = f"{hint}."
-        self.password = password
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,32 @@ class ClientCertificate:
             )
 
 
-def load_certificate(path: str | os.PathLike[str], password: str | None) -> ClientCertificate:
-    """Read a PEM or PKCS#12 file (told apart by content) with its private key.
+def load_certificate(
+    path: str | os.PathLike[str],
+    password: str | None,
+    key_path: str | os.PathLike[str] | None = None,
+) -> ClientCertificate:
+    """Read a PEM or PKCS#12 file (told apart by content), or base64 of one, with its private key.
 
-    A password that the file does not need is not used. The dates are not
-    judged: see `ClientCertificate.require_valid`.
+    With `key_path` the key is there instead, as PEM. A password that is not needed is not
+    used. The dates are not judged: see `ClientCertificate.require_valid`.
 
     Raises UnusableCertificate, a CertificateError, whose message names neither
     the password nor anything of the key.
     """
-    data = _read(path)
+    data = _decoded(_read(path))
     secret = password.encode() if password else None
-    if b"-----BEGIN" in data:
+    if key_path is not None:
+        key, certificates = _key_file(key_path, secret), _without_key(data)
+    elif _is_pem(data):
         key, certificates = _from_pem(data, secret)
     else:
         key, certificates = _from_pkcs12(data, secret)
     if not isinstance(key, RSAPrivateKey):
+        # RFC 7518 section 3.3; azure-identity refuses other keys, as Entra ID does.
         raise UnusableCertificate(
-            "its private key is not an RSA key, and Entra ID takes only RSA here",
+            "its private key is not an RSA key, as an EC key is not: an application proves itself "
+            "to Entra ID by a signature of RS256, which takes an RSA key",
             "Issue a certificate with an RSA key of 2048 bits or more",
         )
     leaf = _leaf(key, certificates)
@@ -138,23 +150,83 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
+def _decoded(data: bytes) -> bytes:
+    """Return what base64 without armour stands for, anything else as it is.
+
+    The Key Vault provider of the Secrets Store CSI driver writes a PFX so, unless its
+    objectEncoding is base64.
+    """
+    if _is_pem(data):
+        return data
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except binascii.Error:
+        return data
+
+
+def _is_pem(data: bytes) -> bool:
+    return b"-----BEGIN" in data
+
+
 def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    key = _only_key(data)
+    armoured = _blocks(data)[1]
+    if not armoured:
+        raise UnusableCertificate("it holds a private key but no certificate", _EXPORT)
+    certificates = _certificates(armoured)
+    return _pem_key(key, password), certificates
+
+
+def _key_file(path: str | os.PathLike[str], password: bytes | None) -> object:
+    """Return the key in a file of its own."""
+    try:
+        return _pem_key(_only_key(_decoded(_read(path))), password)
+    except UnusableCertificate as error:
+        if error.setting == _PASSWORD:
+            raise
+        hint = _NAME_KEY if _EXPORT in error.hint else error.hint.removesuffix(".")
+        raise UnusableCertificate(error.problem, hint, _KEY_PATH) from None
+
+
+def _without_key(data: bytes) -> list[x509.Certificate]:
+    """Return the certificates of a file whose key is in another one."""
+    if armoured := _blocks(data)[1]:
+        return _certificates(armoured)
+    if _is_der_certificate(data):
+        return [x509.load_der_x509_certificate(data)]
+    if _looks_like_pkcs12(data):
+        raise UnusableCertificate(
+            "it is a PKCS#12 file, which holds its private key itself", f"Leave {_KEY_PATH} out"
+        )
+    hint = "Name the PEM file of the certificate and its chain, such as tls.crt"
+    raise UnusableCertificate("it holds no certificate", hint)
+
+
+def _blocks(data: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Return the private keys and the certificates of a PEM file, each in its armour."""
     blocks = [(match[1], match[0]) for match in _PEM_BLOCK.finditer(data)]
-    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
-    armoured = [block for label, block in blocks if label in _CERTIFICATE_LABELS]
+    return (
+        [block for label, block in blocks if label.endswith(b"PRIVATE KEY")],
+        [block for label, block in blocks if label in _CERTIFICATE_LABELS],
+    )
+
+
+def _only_key(data: bytes) -> bytes:
+    keys = _blocks(data)[0]
     if not keys:
         raise UnusableCertificate("it holds no private key", _EXPORT)
     if len(keys) > 1:
         raise UnusableCertificate(
             f"it holds {len(keys)} private keys", "Leave only the certificate's own in the file"
         )
-    if not armoured:
-        raise UnusableCertificate("it holds a private key but no certificate", _EXPORT)
+    return keys[0]
+
+
+def _certificates(armoured: Sequence[bytes]) -> list[x509.Certificate]:
     try:
-        certificates = [x509.load_pem_x509_certificate(block) for block in armoured]
+        return [x509.load_pem_x509_certificate(block) for block in armoured]
     except ValueError:
         raise UnusableCertificate("a certificate in it is damaged", _EXPORT) from None
-    return _pem_key(keys[0], password), certificates
 
 
 def _pem_key(block: bytes, password: bytes | None) -> object:
@@ -219,7 +291,7 @@ def _leaf(key: RSAPrivateKey, certificates: Sequence[x509.Certificate]) -> x509.
             return certificate
     raise UnusableCertificate(
         "its private key does not belong to its certificate",
-        "Put the key and the certificate that were issued together into one file",
+        "Give the key and the certificate that were issued together",
     )
 
 
@@ -234,16 +306,16 @@ def _public_bytes(certificate: x509.Certificate) -> bytes:
 def _password_missing() -> UnusableCertificate:
     return UnusableCertificate(
         "the certificate's private key is encrypted and no password is given",
-        f"Give the password in {_PASSWORD}",
-        password=True,
+        f"Give {_GIVE_PASSWORD}",
+        _PASSWORD,
     )
 
 
 def _password_wrong() -> UnusableCertificate:
     return UnusableCertificate(
         "the password does not open the certificate's private key",
-        f"Correct the password in {_PASSWORD}",
-        password=True,
+        f"Correct {_GIVE_PASSWORD}",
+        _PASSWORD,
     )
 
 

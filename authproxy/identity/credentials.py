@@ -109,11 +109,7 @@ class TokenFetcher:
         self._given: deque[str] = deque(maxlen=2)
         self._certificate: RotatingCertificate | None = None
         if settings.aad_client_certificate_path:
-            self._certificate = RotatingCertificate(
-                str(settings.aad_client_certificate_path),
-                settings.certificate_password,
-                self._clock,
-            )
+            self._certificate = RotatingCertificate(settings, self._clock)
 
     def __call__(self, claims: str | None = None) -> FetchedToken:
         """Fetch a token; takes as long as the identity endpoint does, within a budget.

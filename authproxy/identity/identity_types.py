@@ -108,9 +108,8 @@ class CredentialMaker:
             return ClientSecretCredential(client_secret=self.secret, **who)
         try:
             certificate = self._certificate.current()
-        except (CertificateError, CredentialError) as error:
-            path = settings.aad_client_certificate_path
-            raise CredentialError(f"AAD_CLIENT_CERTIFICATE_PATH={path}: {error}") from error
+        except CertificateError as error:
+            raise CredentialError(settings.naming(error)) from error
         return CertificateCredential(
             certificate_data=certificate.data,
             password=certificate.password,

@@ -1,16 +1,16 @@
-"""A client certificate file that may be replaced while the program runs."""
+"""A client certificate whose files may be replaced while the program runs."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from authproxy.clock import Clock, rfc3339
 from authproxy.errors import AuthProxyError, CertificateError, CredentialError
-from authproxy.files.certificates import ClientCertificate, load_certificate
+from authproxy.files.certificates import ClientCertificate
 from authproxy.files.expiry import Expiry
+from authproxy.files.state import FileState, state_of
+from authproxy.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -20,30 +20,30 @@ EXPIRY_NOTICE_PERIOD = 24 * 3600.0
 
 
 class RotatingCertificate:
-    """The certificate to use now: the file's, or the last good one that it held.
+    """The certificate to use now: the files', or the last good one that they held.
 
-    The file may be written in place, or with content of no use. A certificate that cannot
-    be used, or is outside its validity, is logged once for each change of the
-    file and does not replace a good one.
+    They may be written in place, one after the other, or with content of no use. A certificate
+    that cannot be used, or is outside its validity, is logged once for each change of the
+    files and does not replace a good one.
     """
 
-    def __init__(self, path: str, password: Callable[[], str | None], clock: Clock) -> None:
-        self._path = path
-        self._password = password
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._path = settings.aad_client_certificate_path
         self._clock = clock
         self._good: ClientCertificate | None = None
-        self._reported: tuple[str, int | None] | None = None
+        self._reported: tuple[str, FileState] | None = None
         self._noticed: float | None = None
 
     def current(self) -> ClientCertificate:
-        """Read the file again and return the certificate to use.
+        """Read the files again and return the certificate to use.
 
         Raises CertificateError, or CredentialError where it is the password's
         file that cannot be read, if there never was a good one.
         """
         now = datetime.fromtimestamp(self._clock.wall(), timezone.utc)
         try:
-            certificate = load_certificate(self._path, self._password())
+            certificate = self._settings.client_certificate()
             if self._good is None or self._good.thumbprint != certificate.thumbprint:
                 certificate.require_valid(now)
         except (CertificateError, CredentialError) as error:
@@ -68,19 +68,14 @@ class RotatingCertificate:
         return Expiry(good.not_after.timestamp(), (good.not_after - EXPIRY_NOTICE).timestamp())
 
     def _report(self, error: AuthProxyError) -> None:
-        fault = (str(error), self._modified())
+        files = (self._path, self._settings.aad_client_certificate_key_path)
+        fault = (str(error), state_of(files))
         if fault != self._reported:
             self._reported = fault
             log.error(
                 "New client certificate cannot be used, the previous one stays in use",
                 extra={"fields": {"Error": str(error), "Path": self._path}},
             )
-
-    def _modified(self) -> int | None:
-        try:
-            return os.stat(self._path).st_mtime_ns
-        except (OSError, ValueError):
-            return None  # the fault itself says that there is no such file
 
     def _give_notice(self, certificate: ClientCertificate) -> None:
         now = self._clock.monotonic()
@@ -90,7 +85,7 @@ class RotatingCertificate:
                 "Client certificate expires soon", extra={"fields": self._fields(certificate)}
             )
 
-    def _fields(self, certificate: ClientCertificate) -> dict[str, str]:
+    def _fields(self, certificate: ClientCertificate) -> dict[str, str | None]:
         return {
             "Subject": certificate.subject,
             "Thumbprint": certificate.thumbprint,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from authproxy.errors import CredentialError, Fault
+from authproxy.errors import CertificateError, CredentialError, Fault
 from authproxy.files.secret import Secret, Unusable, read_secret
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK
@@ -16,6 +16,9 @@ from authproxy.settings.declaration import Group, OneOf, Required, Setting, deri
 from authproxy.settings.kinds import FilePath, Integer, SecretText, Text, Word
 from authproxy.settings.rules import Draft
 from authproxy.settings.target import TargetSettings, host_of
+
+if TYPE_CHECKING:
+    from authproxy.files.certificates import ClientCertificate
 
 IdentityType = Literal[
     "default",
@@ -128,21 +131,32 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
     aad_client_certificate_path = Setting(
         FilePath(private=True),
         None,
-        "For aadapplication: PEM or PKCS#12 (.pfx) file with certificate, chain and RSA private "
-        "key. The chain is sent along. A replaced file is used from the next refresh on.",
+        "For aadapplication: PEM or PKCS#12 (.pfx) file, or base64 of one, with certificate, chain "
+        "and RSA private key. The chain is sent along. A replaced file is used from the next "
+        "refresh on.",
         also=("AZURE_CLIENT_CERTIFICATE_PATH",),
         chart_key="clientCertificate.key",
+    )
+    aad_client_certificate_key_path = Setting(
+        FilePath(private=True),
+        None,
+        "PEM file of the private key, where the certificate's file does not hold it. A replaced "
+        "file is used likewise.",
+        needs=aad_client_certificate_path,
+        chart_key="clientCertificate.privateKeyKey",
     )
     aad_client_certificate_password = Setting(
         SecretText(),
         None,
-        "Password of an encrypted certificate file.",
+        "Password of an encrypted certificate file or private key.",
+        also=("AZURE_CLIENT_CERTIFICATE_PASSWORD",),
         chart_key="clientCertificate.passwordKey",
     )
     aad_client_secret = Setting(
         SecretText(),
         None,
         "For aadapplication: the client secret. Exactly one of certificate and secret.",
+        also=("AZURE_CLIENT_SECRET",),
         chart_key="clientSecret.key",
     )
     credential: OneOf[Any] = OneOf(
@@ -181,9 +195,23 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         """
         return self.revealed(IdentitySettings.aad_client_secret)
 
-    def certificate_password(self) -> str | None:
-        """Return the certificate's password; as `client_secret` does."""
-        return self.revealed(IdentitySettings.aad_client_certificate_password)
+    def client_certificate(self) -> ClientCertificate:
+        """Return the certificate with its key, from their files as they are now.
+
+        Raises CertificateError, or CredentialError where the password's file cannot be used.
+        """
+        # Here and not above: cryptography takes a while to load, and few need it.
+        from authproxy.files.certificates import load_certificate
+
+        return load_certificate(
+            self.aad_client_certificate_path or "",
+            self.revealed(IdentitySettings.aad_client_certificate_password),
+            self.aad_client_certificate_key_path,
+        )
+
+    def naming(self, error: CertificateError) -> str:
+        """Return what is wrong with the client certificate, and with which setting."""
+        return f"{error.setting}={self.effective()[error.setting]}: {error}"
 
     def revealed(self, one: Setting[Secret | None]) -> str | None:
         """Return any secret; as `client_secret` does."""
@@ -219,27 +247,22 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
     @rule(per_route=True)
     def usable_certificate(self, draft: Draft) -> Iterator[Fault]:
         """The client certificate loads, with its key and password, and is valid today."""
-        path = self.aad_client_certificate_path
-        if path is None or self.identity_type != "aadapplication":
+        if self.aad_client_certificate_path is None or self.identity_type != "aadapplication":
             return
         password = IdentitySettings.aad_client_certificate_password
         forms = {one.variable: one for form in password.forms for one in form}
         if draft.faulty & forms.keys():
             return  # the file can only be checked with its password
-        # Here and not above: cryptography takes a while to load, and few need it.
-        from authproxy.files.certificates import UnusableCertificate, load_certificate
+        from authproxy.files.certificates import UnusableCertificate
 
-        plain = None
         try:
-            plain = self.certificate_password()
-            load_certificate(path, plain).require_valid(datetime.now(timezone.utc))
+            self.client_certificate().require_valid(datetime.now(timezone.utc))
         except CredentialError:
             return  # the fault is that of the password's file
         except UnusableCertificate as error:
-            if not error.password:
-                one: Setting[str | None] = IdentitySettings.aad_client_certificate_path
-                yield draft.fault(one, error.problem, error.hint)
+            if error.setting not in forms:
+                yield draft.fault(self.declared[error.setting], error.problem, error.hint)
                 return
-            variable = next((name for name in forms if name in draft.given), password.variable)
-            problem = f"{error.problem} ({path})"
-            yield Fault(variable, MASK if plain else None, problem, error.hint)
+            given = next((name for name in forms if name in draft.given), None)
+            problem = f"{error.problem} ({self.aad_client_certificate_path})"
+            yield Fault(given or error.setting, MASK if given else None, problem, error.hint)

@@ -1,8 +1,9 @@
-"""Each identity type asks its own source, and whose token came is told (section 4)."""
+"""Each identity type asks its own source, and whose token came is told."""
 
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,21 @@ from authproxy.demo.stand_ins.loopback import free_port
 from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
 from tests.support.checking import Check
+from tests.support.client_certificates import ClientAuthority
 from tests.support.endpoints import Endpoint, whole
-from tests.support.identity import AUDIENCE, labelled_pod
+from tests.support.identity import AUDIENCE, SECRET, labelled_pod
 from tests.support.logfmt import parse_line
 from tests.support.routes import to, write_routes
+from tests.support.stand_ins.applications import Application
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import get, status_of
 from tests.support.upstream import Upstream
 
 #: What the base settings lead to App Service's endpoint with.
 APP_SERVICE = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+
+
+PASSWORD = "pass word"
 
 
 @pytest.fixture
@@ -163,3 +169,45 @@ def test_check_fails_where_the_token_is_anothers(
             of_the_token = getattr(another, IDS[name])
             assert f"{name} is {getattr(absent, IDS[name])}" in done.advice("token")
             assert f"and the token is for {of_the_token}" in done.advice("token")
+
+
+# Certificates and secrets as people have them.
+
+
+def test_an_applications_credential_is_taken_in_every_form_that_people_have(
+    launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    issued = ClientAuthority().issue()
+    pem = issued.pem()
+    start = pem.index(b"-----BEGIN CERTIFICATE")
+    files = {
+        "tls.key": pem[:start],
+        "tls.crt": pem[start:],
+        "key-vault": b64encode(issued.pfx(PASSWORD.encode())),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    registered = Application(secret=SECRET, certificates=(issued.certificate,))
+    given = entra.application_environment(entra.register(registered), tmp_path / "entra-ca.pem")
+    routes = [
+        to(
+            target,
+            path="/files",
+            aad_client_certificate_path=str(tmp_path / "tls.crt"),
+            aad_client_certificate_key_path=str(tmp_path / "tls.key"),
+        ),
+        to(target, path="/key-vault", aad_client_certificate_path=str(tmp_path / "key-vault")),
+        to(target, path="/secret"),
+    ]
+    proxy = launch(
+        without=("TARGET_HOST", *APP_SERVICE),
+        AUTHPROXY_CONFIG=str(write_routes(tmp_path / "authproxy.yaml", routes)),
+        **{**given, "IDENTITY_TYPE": "aadApplication"},
+        AZURE_CLIENT_CERTIFICATE_PASSWORD=PASSWORD,
+        AZURE_CLIENT_SECRET=SECRET,
+    )
+    for path, proof in {"/files": "2", "/key-vault": "2", "/secret": "1"}.items():
+        assert proxy.get(f"{path}/x").status == 200
+        assert bearer(entra, target)["appidacr"] == proof, path
+    for secret in (PASSWORD, SECRET):
+        assert secret not in proxy.log

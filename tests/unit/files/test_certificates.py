@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from base64 import b64encode, encodebytes
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,9 @@ def good_files(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]
         "line ends of Windows": (issued.pem().replace(b"\n", b"\r\n"), None),
         "PKCS#12": (issued.pfx(), None),
         "encrypted PKCS#12": (issued.pfx(secret), PASSWORD),
+        "base64 of PKCS#12": (b64encode(issued.pfx()), None),
+        "base64 of encrypted PKCS#12, in lines": (encodebytes(issued.pfx(secret)), PASSWORD),
+        "base64 of PEM": (b64encode(issued.pem()), None),
         "a password that a PEM file does not need": (issued.pem(), PASSWORD),
         "a password that a PKCS#12 file does not need": (issued.pfx(), PASSWORD),
     }
@@ -162,7 +166,14 @@ def bad_files(
             None,
             "its private key does not belong to its certificate",
         ),
-        "EC key": (ec_pem(), None, "not an RSA key"),
+        "EC key": (ec_pem(), None, "not an RSA key, as an EC key is not"),
+        "base64 of a certificate": (
+            b64encode(issued.certificate.public_bytes(Encoding.DER)),
+            None,
+            "a certificate without its private key",
+        ),
+        "base64, password missing": (b64encode(issued.pfx(secret)), None, no_password),
+        "base64, cut": (b64encode(issued.pfx())[:-9], None, "neither a PEM nor a PKCS#12"),
         "damaged key": (
             b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" + certificates,
             None,
@@ -196,11 +207,59 @@ def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, issued, oth
         load(tmp_path, data, password)
     assert sentence in caught.value.problem
     assert caught.value.hint.endswith(".")
-    assert caught.value.password == ("password" in case)
+    password = "_PASSWORD" if "password" in case else "_PATH"
+    assert caught.value.setting == f"AAD_CLIENT_CERTIFICATE{password}"
     assert isinstance(caught.value, CertificateError)
     assert "wrong" not in str(caught.value)
     # Nothing of the file or the password hides in what a traceback would show.
     assert caught.value.__cause__ is None
+
+
+CERTIFICATES = {
+    "PEM": ClientCertificate.certificates_pem,
+    "base64 of PEM": lambda issued: b64encode(issued.certificates_pem()),
+    "DER": lambda issued: issued.certificate.public_bytes(Encoding.DER),
+    "PEM with another's key": lambda issued: issued.pem().replace(b"PRIVATE", b"OTHER PRIVATE"),
+}
+
+
+@pytest.mark.parametrize("form", CERTIFICATES)
+@pytest.mark.parametrize("password", [None, PASSWORD])
+def test_a_key_may_be_in_a_file_of_its_own(tmp_path, issued, form, password):
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    certificate.write_bytes(CERTIFICATES[form](issued))
+    secret = password.encode() if password else None
+    key.write_bytes(legacy_key_block(issued, secret))
+    loaded = load_certificate(certificate, password, key)
+    assert loaded.thumbprint == load(tmp_path, issued.pem()).thumbprint
+    assert loaded.data.startswith(key_block(issued))
+
+
+def bad_pairs(issued: ClientCertificate, other: ClientCertificate) -> dict[str, tuple[bytes, ...]]:
+    """Return a certificate's file, a key's file, the setting at fault, and what is said."""
+    certificates, key = issued.certificates_pem(), key_block(issued)
+    encrypted = legacy_key_block(issued, PASSWORD.encode())
+    return {
+        "no key": (certificates, certificates, b"KEY_PATH", b"it holds no private key"),
+        "an empty key": (certificates, b"", b"KEY_PATH", b"the file is empty"),
+        "two keys": (certificates, key + key, b"KEY_PATH", b"2 private keys"),
+        "a damaged key": (certificates, key.replace(b"M", b"x"), b"KEY_PATH", b"is damaged"),
+        "somebody else's": (certificates, key_block(other), b"PATH", b"does not belong"),
+        "no certificate": (key, key, b"PATH", b"it holds no certificate"),
+        "a PKCS#12 file": (issued.pfx(), key, b"PATH", b"holds its private key itself"),
+        "no password": (certificates, encrypted, b"PASSWORD", b"no password is given"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_pairs(ClientAuthority().issue(), ClientAuthority().issue()))
+def test_an_unusable_pair_is_refused_with_the_setting_at_fault(tmp_path, issued, other, case):
+    certificate, key, setting, sentence = bad_pairs(issued, other)[case]
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    (tmp_path / "tls.key").write_bytes(key)
+    with pytest.raises(UnusableCertificate) as caught:
+        load_certificate(tmp_path / "tls.crt", None, tmp_path / "tls.key")
+    assert caught.value.setting == f"AAD_CLIENT_CERTIFICATE_{setting.decode()}"
+    assert sentence.decode() in caught.value.problem
 
 
 def test_a_missing_file_is_refused(tmp_path):

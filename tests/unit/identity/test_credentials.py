@@ -326,6 +326,41 @@ def test_a_secret_file_that_is_gone_is_named(entra: StandInEntra, tmp_path: Path
 # Rotation of the certificate.
 
 
+def test_a_key_in_a_file_of_its_own_is_used_and_replaced_with_its_certificate(
+    entra: StandInEntra, issuer: ClientAuthority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = issuer.issue("old.example.com"), issuer.issue("new.example.com")
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+
+    def write(path: Path, of: ClientCertificate) -> None:
+        pem = of.pem(b"pass word")
+        start = pem.index(b"-----BEGIN CERTIFICATE")
+        replace_file(path, pem[start:] if path == certificate else pem[:start])
+
+    write(certificate, old)
+    write(key, old)
+    fetch = fetcher(
+        "aadapplication",
+        aad_client_certificate_path=str(certificate),
+        aad_client_certificate_key_path=str(key),
+        aad_client_certificate_password="pass word",
+        **application(entra, certificates=(old.certificate, new.certificate)),
+    )
+    with caplog.at_level(logging.INFO):
+        fetch(None)
+        write(certificate, new)  # its key is not there yet
+        fetch(None)
+        fetch(None)
+        write(key, new)
+        fetch(None)
+    used = [jwt.get_unverified_header(r.form["client_assertion"]) for r in entra.requests if r.form]
+    assert [header["x5c"][0] for header in used] == [
+        b64encode(of.certificate.public_bytes(Encoding.DER)).decode() for of in (old, old, old, new)
+    ]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert ["does not belong" in r.__dict__["fields"]["Error"] for r in errors] == [True]
+
+
 class Rotation:
     """An application whose certificate file changes under a running fetcher."""
 
@@ -435,7 +470,8 @@ def test_a_certificate_that_expires_within_thirty_days_is_warned_of_once_a_day(
 ) -> None:
     path, clock = tmp_path / "client.pem", FakeClock(wall=time.time())
     path.write_bytes(issuer.issue(days=32.5).pem())
-    rotating = RotatingCertificate(str(path), lambda: None, clock)
+    settings = settings_for("aadapplication", aad_client_certificate_path=str(path))
+    rotating = RotatingCertificate(settings, clock)
 
     def warnings() -> int:
         return len([r for r in caplog.records if r.levelno == logging.WARNING])

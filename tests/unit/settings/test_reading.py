@@ -303,7 +303,8 @@ def test_a_secret_in_a_file_is_read_without_its_line_break_and_anew_each_time(tm
     loaded = settings(
         AAD_CLIENT_SECRET_FILE=str(path), AAD_CLIENT_CERTIFICATE_PASSWORD_FILE=str(path)
     )
-    assert loaded.client_secret() == loaded.certificate_password() == "first"
+    password = Settings.aad_client_certificate_password
+    assert loaded.client_secret() == loaded.revealed(password) == "first"
     path.write_text("second\n")
     assert loaded.client_secret() == "second"
 
