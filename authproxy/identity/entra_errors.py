@@ -38,6 +38,12 @@ _CERTIFICATE = (
     "az ad app credential reset --id $AAD_CLIENT_ID --append --cert @CERTIFICATE_WITHOUT_KEY",
 )
 
+_OTHER_CLOUD = (
+    "The identity belongs to another cloud than the Entra endpoint that was asked",
+    "Set AAD_AUTHORITY_HOST to that of its cloud: login.microsoftonline.us (US government), "
+    "login.chinacloudapi.cn (China); leave it out for the public cloud",
+)
+
 #: Cause, hint and perhaps commands.
 _Meaning = tuple[str, str] | tuple[str, str, tuple[str, ...]]
 
@@ -136,6 +142,9 @@ _AADSTS: dict[str, _Meaning] = {
         "Check AAD_TENANT_ID, and AAD_AUTHORITY_HOST for a sovereign cloud",
         _SHOW_TENANT,
     ),
+    "90038": _OTHER_CLOUD,
+    "900382": _OTHER_CLOUD,
+    "900432": _OTHER_CLOUD,
     "900023": (
         "The tenant ID is neither a GUID nor a domain name",
         "Put the directory (tenant) ID of the portal's overview in AAD_TENANT_ID",

@@ -15,19 +15,39 @@ from enum import Enum
 
 from authproxy.http1.urls import REMOTE_WRITE_PATH, TargetURL
 
-#: Top-level domain of a cloud's hosts, and its Entra ID endpoint unless it is the public one.
+#: Top-level domains of Azure Monitor's hosts: one for each cloud.
+_TOPS = ("com", "us", "cn")
+
+#: Suffixes of hosts that are in a cloud of its own, by that cloud's Entra ID endpoint.
+#: https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure
+#: https://learn.microsoft.com/azure/china/resources-developer-guide
 _CLOUDS = {
-    "com": None,
-    "us": "https://login.microsoftonline.us",
-    "cn": "https://login.chinacloudapi.cn",
+    "https://login.microsoftonline.us": (
+        ".azure.us",
+        ".usgovcloudapi.net",
+        ".azurewebsites.us",
+        ".azure-api.us",
+        ".azurecr.us",
+        ".azure-devices.us",
+        ".applicationinsights.us",
+    ),
+    "https://login.chinacloudapi.cn": (
+        ".azure.cn",
+        ".chinacloudapi.cn",
+        ".chinacloudsites.cn",
+        ".azure-api.cn",
+        ".azurecr.cn",
+        ".azure-devices.cn",
+        ".trafficmanager.cn",
+    ),
 }
 
 #: Suffix of a target's host, and the audience that such a target wants.
 _AUDIENCES = {
-    **{f".metrics.ingest.monitor.azure.{top}": f"https://monitor.azure.{top}" for top in _CLOUDS},
+    **{f".metrics.ingest.monitor.azure.{top}": f"https://monitor.azure.{top}" for top in _TOPS},
     **{
         f".prometheus.monitor.azure.{top}": f"https://prometheus.monitor.azure.{top}"
-        for top in _CLOUDS
+        for top in _TOPS
     },
 }
 
@@ -87,7 +107,8 @@ def scope_for_host(host: str) -> str | None:
 
 def authority_for_host(host: str) -> str | None:
     """Return the Entra ID endpoint of the cloud that a target is in, None for the public one's."""
-    return _CLOUDS.get(host.lower().removesuffix(".").rpartition(".azure.")[2])
+    name = host.lower().removesuffix(".")
+    return next((url for url, suffixes in _CLOUDS.items() if name.endswith(suffixes)), None)
 
 
 def scope_of(audience: str) -> str:

@@ -179,7 +179,8 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         ),
         "Entra ID endpoint of another cloud. Unset, login.microsoftonline.us or "
         "login.chinacloudapi.cn where the target's host is in the US government's or China's "
-        "cloud, and the public cloud's elsewhere.",
+        "cloud (azure.us, usgovcloudapi.net, azure.cn, chinacloudapi.cn and their kin), and the "
+        "public cloud's elsewhere.",
         also=("AAD_HOST_ENDPOINT", "AZURE_AUTHORITY_HOST"),
     )
     aad_token_refresh_interval_in_percentage = Setting(

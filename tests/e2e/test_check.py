@@ -321,6 +321,34 @@ def test_a_refusal_of_entras_is_explained_with_cause_hint_and_message(
     assert SECRET not in check.output
 
 
+@pytest.mark.parametrize(
+    ("host", "login"),
+    [
+        ("a-vault.vault.usgovcloudapi.net", "login.microsoftonline.us"),
+        ("an-account.blob.core.chinacloudapi.cn", "login.chinacloudapi.cn"),
+    ],
+)
+def test_a_target_of_another_cloud_has_its_entra_asked_and_a_proxy_that_refuses_is_named(
+    run: Run, host: str, login: str
+) -> None:
+    with ForwardProxy(b"HTTP/1.1 403 Forbidden\r\n\r\n") as proxy:
+        check = run(
+            TARGET_HOST=host,
+            AUDIENCE="https://a.example.com",
+            IDENTITY_TYPE="aadapplication",
+            AAD_CLIENT_ID="11111111-1111-1111-1111-111111111111",
+            AAD_TENANT_ID="22222222-2222-2222-2222-222222222222",
+            AAD_CLIENT_SECRET=SECRET,
+            HTTPS_PROXY=f"http://127.0.0.1:{proxy.port}",
+        )
+        assert check.status == 3  # the target is not reached either
+        asked = {head.split(b" ")[1].decode() for head in proxy.heads}
+    assert f"{login}:443" in asked
+    assert "login.microsoftonline.com:443" not in asked
+    assert check.step("token")["facts"]["code"] == "ForwardProxyFailed"
+    assert "NO_PROXY" in check.advice("token")
+
+
 def test_an_identity_that_the_machine_does_not_have_is_assigned_by_a_command(
     run: Run, entra: StandInEntra
 ) -> None:

@@ -120,6 +120,12 @@ REFUSALS = {
     "refused": (400, b'{"error": "bad_request_102"}', "IdentityEndpointRefused"),
     "intercepted": (403, b"<html>Blocked by policy</html>", "IdentityIntercepted"),
     "captive": (200, b"<html>Sign in</html>", "IdentityIntercepted"),
+    "other cloud": (
+        400,
+        b'{"error": "x", "error_description": "AADSTS900382: Confidential Client is not supported '
+        b'in Cross Cloud request."}',
+        "AADSTS900382",
+    ),
     "new code": (400, b'{"error": "x", "error_description": "AADSTS99: New."}', "AADSTS99"),
 }
 
@@ -142,6 +148,7 @@ def test_check_tells_what_the_metadata_service_has_said(
             assert "no response" not in check.output
             assert "choose another IDENTITY_TYPE" not in check.output
         assert "NO_PROXY=169.254.169.254" in checks["intercepted"].advice("token")
+        assert "AAD_AUTHORITY_HOST" in checks["other cloud"].advice("token")
         assert "https://login.microsoftonline.com/error?code=99" in checks["new code"].output
 
 

@@ -38,6 +38,9 @@ CHAIN = "DefaultAzureCredential failed to retrieve a token from the included cre
         ("7000229", "service principal", "az ad sp create"),
         ("90002", "no such tenant", "AAD_TENANT_ID"),
         ("900023", "tenant ID", "AAD_TENANT_ID"),
+        ("90038", "another cloud", "AAD_AUTHORITY_HOST"),
+        ("900382", "another cloud", "AAD_AUTHORITY_HOST"),
+        ("900432", "another cloud", "AAD_AUTHORITY_HOST"),
     ],
 )
 def test_a_code_of_entras_is_explained(code: str, cause: str, mend: str) -> None:

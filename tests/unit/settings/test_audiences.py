@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.settings.audiences import check_audience, scope_for_host, scope_of
+from authproxy.settings.audiences import (
+    authority_for_host,
+    check_audience,
+    scope_for_host,
+    scope_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,32 @@ def test_azure_monitor_endpoints_imply_their_clouds_audience(host, scope, form):
 )
 def test_no_other_host_implies_an_audience(host):
     assert scope_for_host(host) is None
+
+
+GOVERNMENT, CHINA = "https://login.microsoftonline.us", "https://login.chinacloudapi.cn"
+
+
+@pytest.mark.parametrize(
+    ("host", "authority"),
+    [
+        ("ws.usgovvirginia.metrics.ingest.monitor.azure.us", GOVERNMENT),
+        ("account.blob.core.usgovcloudapi.net", GOVERNMENT),
+        ("app.azurewebsites.us.", GOVERNMENT),
+        ("VAULT.VAULT.USGOVCLOUDAPI.NET", GOVERNMENT),
+        ("vault.vault.azure.cn", CHINA),
+        ("account.blob.core.chinacloudapi.cn", CHINA),
+        ("app.chinacloudsites.cn", CHINA),
+        ("vault.vault.azure.net", None),
+        ("ws.eastus.prometheus.monitor.azure.com", None),
+        ("evilazure.us", None),
+        ("evilusgovcloudapi.net", None),
+        ("a.azure.us.example.com", None),
+        ("metrics.example.cn", None),
+        ("", None),
+    ],
+)
+def test_a_host_implies_the_entra_endpoint_of_its_cloud(host, authority):
+    assert authority_for_host(host) == authority
 
 
 @pytest.mark.parametrize(
