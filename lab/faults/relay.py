@@ -6,7 +6,7 @@ import socket
 import threading
 from types import TracebackType
 
-from authproxy.demo.stand_ins.acceptor import Acceptor
+from tests.support.relaying import RelayingAcceptor
 
 
 class Relay:
@@ -26,7 +26,7 @@ class Relay:
         self.drip = False
         self.dripped = 0
         self._end = threading.Event()
-        self._acceptor = Acceptor(self._serve)
+        self._acceptor = RelayingAcceptor(self._serve)
         self.port = self._acceptor.port
 
     def __enter__(self) -> Relay:

@@ -7,7 +7,7 @@ import socket
 import ssl
 from contextlib import suppress
 
-from authproxy.demo.stand_ins.acceptor import Acceptor
+from tests.support.relaying import RelayingAcceptor
 from tests.support.wire import Stream, Truncated
 
 
@@ -20,7 +20,7 @@ class ForwardProxy:
     def __init__(self, refusal: bytes | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self.heads: list[bytes] = []
         self._refusal = refusal
-        self._acceptor = Acceptor(self._serve, tls=tls)
+        self._acceptor = RelayingAcceptor(self._serve, tls=tls)
         self.port = self._acceptor.port
 
     def __enter__(self) -> ForwardProxy:

@@ -6,9 +6,8 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +17,13 @@ LOOPBACK = "127.0.0.1"
 
 #: Seconds that the threads of connections have to end, once their sockets are shut down.
 _END_SECONDS = 10.0
+
+
+def end(sock: socket.socket) -> None:
+    """End a connection as a crash would."""
+    with suppress(OSError):  # it has ended already
+        # Not SSLSocket's, which drops the TLS state under a thread that still writes.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Acceptor:
@@ -49,7 +55,6 @@ class Acceptor:
         self._room = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
-        self._onward: set[socket.socket] = set()
         self._ended = False
         self._woken, self._wake = socket.socketpair()
         self._thread = threading.Thread(
@@ -60,12 +65,7 @@ class Acceptor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -74,33 +74,14 @@ class Acceptor:
         with self._lock:
             return list(self._open.values())
 
-    @contextmanager
-    def onward(self, port: int) -> Iterator[socket.socket]:
-        """Yield a connection to another port of this machine, which `shut` ends as well."""
-        with socket.create_connection((LOOPBACK, port)) as sock:
-            with self._lock:
-                if self._ended:
-                    raise ConnectionAbortedError("no longer listening")
-                self._onward.add(sock)
-            try:
-                yield sock
-            finally:
-                with self._lock:
-                    self._onward.discard(sock)
-
     def shut(self) -> None:
-        """Stop listening, and end every connection as a crash would. Returns at once."""
+        """Stop listening, and end every connection. Returns at once."""
         with self._lock:
             if not self._ended:
                 self._ended = True
                 self._wake.close()
-            sockets = [*self._open.values(), *self._onward]
-        for sock in sockets:
-            try:
-                # Not SSLSocket's, which drops the TLS state under a thread that still writes.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended already
+        for sock in self.connections:
+            end(sock)
 
     def close(self) -> None:
         """Do as `shut`, and wait for the threads. Raises RuntimeError if one goes on for 10 s."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
@@ -55,10 +54,5 @@ class StandIn:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -11,6 +11,7 @@ import pytest
 
 from authproxy.demo.stand_ins.acceptor import LOOPBACK, Acceptor
 from tests.support.authority import Authority
+from tests.support.relaying import RelayingAcceptor
 
 
 def connect(acceptor: Acceptor) -> socket.socket:
@@ -108,7 +109,7 @@ def test_what_was_connected_onward_is_ended_as_well() -> None:
                 sock.sendall(sink.recv(100))
                 assert sink.recv(100) == b""
 
-        front = Acceptor(serve)
+        front = RelayingAcceptor(serve)
         with connect(front) as client:
             client.sendall(b"hello")
             assert client.recv(100) == b"hello"
