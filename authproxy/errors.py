@@ -95,8 +95,9 @@ class RequestError(AuthProxyError):
     """A request that the proxy responds to itself.
 
     Subclasses fix `status` and, by their name, the `code` that clients see: all codes
-    are classes of this module. `retry_after` is in seconds and becomes
-    a Retry-After field; `fields` are further header fields of the response.
+    are classes of this module. The message becomes a whole sentence, `problem` has it as given.
+    `retry_after` is in seconds and becomes a Retry-After field; `fields` are further header
+    fields of the response.
     """
 
     status: ClassVar[int]
@@ -111,7 +112,9 @@ class RequestError(AuthProxyError):
         retry_after: float | None = None,
         fields: Sequence[tuple[str, str]] = (),
     ) -> None:
-        super().__init__(message)
+        stop = "" if message.endswith(".") else "."
+        super().__init__(f"{message[:1].upper()}{message[1:]}{stop}")
+        self.problem = message
         self.retry_after = retry_after
         self.fields = tuple(fields)
 

@@ -91,11 +91,11 @@ def _hosted_by_mod_wsgi() -> WSGIApplication:
         application.make(FIRST_TOKEN_SECONDS)
     except apache.HostError as error:
         sys.stderr.write(f"authproxy cannot start: {error}\n")
-        return apache.refusing(f"authproxy is not configured: {error}")
+        return apache.refusing(f"the proxy is not configured: {error}")
     except SettingsError as error:
         _print_faults(error)
         return apache.refusing(
-            "authproxy is not configured: its settings have faults; Apache's error log tells them"
+            "the proxy is not configured: its settings have faults, which Apache's error log has"
         )
     return apache.Framed(application)
 

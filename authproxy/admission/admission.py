@@ -94,7 +94,7 @@ class Admission:
         method = method or request.method
         if self._methods is not None and method not in self._methods:
             raise MethodNotAllowed(
-                f"{method} is not allowed here",
+                f"the method {method} is not allowed here",
                 fields=[("Allow", ", ".join(self._methods))],
             )
         if self._paths is not None:

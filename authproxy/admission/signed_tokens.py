@@ -91,7 +91,7 @@ class TokenCallers:
         claims = self._claims(token, self._key(token, keys))
         subject = str(claims["sub"])
         if not any(glob.matches(subject) for glob in self._subjects):
-            raise CallerNotAllowed(f"{subject} is none of INBOUND_JWT_SUBJECTS")
+            raise CallerNotAllowed(f"the caller {subject} is none of INBOUND_JWT_SUBJECTS")
         if len(self._seen) >= _MAX_SEEN:
             self._seen.clear()
         self._seen[digest] = _Seen(keys, int(claims["exp"]), subject)

@@ -122,7 +122,7 @@ class HarmlessExchange:
 
 def no_response(error: RequestError, way: Way, seconds: float) -> Finding:
     """Return what it means that no response came within `seconds`, or none that is valid."""
-    words = printable(str(error))
+    words = printable(error.problem)
     return first(
         Rule(
             isinstance(error, TargetTimeout),

@@ -68,7 +68,7 @@ class Forwarder:
         entry.caller = admitted.caller
         entry.routed(route.label, route.url.authority, route.redact, route.why_refused)
         if request.method in REFUSED_METHODS:  # RFC 9110 sections 9.3.6 and 9.3.8
-            raise MethodNotAllowed(f"{request.method} is not forwarded")
+            raise MethodNotAllowed(f"the method {request.method} is not forwarded")
 
         # The request target, byte for byte, behind the path of the target's own URL.
         target = route.outbound_target(request)

@@ -107,7 +107,7 @@ def test_within_the_answer(
     leave(proxy, message("GET /half"), come=lambda client: client.stream.until(b"half ", "half"))
     assert ended.wait(DEADLINE)
     line = proxy.wait_for_line('msg="Response cut short"')
-    assert 'Error="the connection to the client ended' in line
+    assert 'Error="The connection to the client ended' in line
     assert proxy.get("/next").status == 200
 
 

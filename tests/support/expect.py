@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.support.wire import Response
 
@@ -19,8 +20,7 @@ def assert_own_error(response: Response, status: int, code: str | None = None) -
     assert response.one("Content-Type") == "application/json"
     said = json.loads(response.body)
     assert set(said) == {"code", "message"}
-    assert isinstance(said["message"], str)
-    assert said["message"]
+    assert re.fullmatch(r"[^a-z].*\.", said["message"], re.DOTALL), "a whole sentence"
     assert code is None or said["code"] == code, said
     assert isinstance(said["code"], str)
     assert "Traceback" not in said["message"]

@@ -72,7 +72,7 @@ def test_the_line_has_what_the_access_log_has() -> None:
         "Request": "/a%2Fb",
         "StatusCode": 503,
         "Code": "Overloaded",
-        "Error": "too many",
+        "Error": "Too many.",
         "RequestID": "id",
         "Method": "GET",
         "Client": "192.0.2.1",

@@ -84,7 +84,7 @@ def test_the_longest_match_takes_a_request(target: str, host: str, label: str) -
     ],
 )
 def test_a_host_that_is_none_is_refused_where_hosts_decide(target: str, host: str) -> None:
-    with pytest.raises(BadRequest, match="the host of the request cannot be one"):
+    with pytest.raises(BadRequest, match="The host of the request cannot be one"):
         ROUTES.find(inbound(target, host))
     assert table(EVERYTHING, QUERY).find(inbound(target, host)) is EVERYTHING
 

@@ -201,7 +201,7 @@ def test_an_error_of_ours_before_the_head_is_its_own_reply(
         response = server.get("/")
     assert response.status == 503
     assert response.one("Retry-After") == "1"
-    assert json.loads(response.body) == {"code": "ShuttingDown", "message": "over"}
+    assert json.loads(response.body) == {"code": "ShuttingDown", "message": "Over."}
     assert not [record for record in caplog.records if record.exc_info]
 
 
