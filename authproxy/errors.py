@@ -240,6 +240,14 @@ class Overloaded(RequestError, status=503):
     """All threads are taken, and as many requests wait for one as may."""
 
 
+class TooManyTunnels(RequestError, status=503):
+    """As many connections are upgraded as MAX_TUNNELS allows."""
+
+
+class UpgradeNotSupported(RequestError, status=501):
+    """The protocol of this connection cannot change, which the client asks for."""
+
+
 class ShuttingDown(RequestError, status=503):
     """The grace for requests in flight is over."""
 

@@ -196,6 +196,7 @@ def _limits(settings: Settings) -> Limits:
         body_bytes=settings.max_request_body_bytes,
         header_bytes=settings.max_request_header_bytes,
         buffered_bytes=settings.max_buffered_bytes,
+        tunnels=settings.max_tunnels,
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from authproxy.cancellation import Cancellation, cancellation_of
 from authproxy.errors import BadRequest
 from authproxy.http1.headers import canonical
+from authproxy.http1.upgrade import offered_protocols
 from authproxy.http1.urls import origin_form, path_of, requested_host
+from authproxy.tunnel import TUNNEL_KEY, TunnelOffer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -54,6 +56,11 @@ class InboundRequest:
     #: The `AdmissionResult` of the head, where the server asked for it before it read the body.
     head_check: object = None
 
+    #: The protocols that it offers to change to, and what the server has for that; none under
+    #: servers that have no tunnels.
+    upgrade: tuple[str, ...] = ()
+    tunnel: TunnelOffer | None = field(default=None, repr=False)
+
     @classmethod
     def of(cls, environ: WSGIEnvironment) -> InboundRequest:
         """Return the request of an environment; it is read the first time only."""
@@ -89,6 +96,11 @@ class InboundRequest:
             body=environ.get("wsgi.input"),
             cancellation=cancellation_of(environ),
             head_check=environ.get(HEAD_CHECK_KEY),
+            # In HTTP/1.0 it means nothing (RFC 9110 section 7.8).
+            upgrade=(
+                offered_protocols(fields) if environ.get("SERVER_PROTOCOL") == "HTTP/1.1" else ()
+            ),
+            tunnel=environ.get(TUNNEL_KEY),
         )
 
     @property

@@ -14,6 +14,7 @@ from authproxy.http1.urls import path_of
 from authproxy.proxy.excerpt import SHOWN_BYTES, BodyExcerpt
 from authproxy.redaction import Redactor
 from authproxy.telemetry.events import Telemetry
+from authproxy.tunnel import TunnelEnd
 from authproxy.upstream.refused_identity import REFUSED_IDENTITY
 from authproxy.upstream.target import Exchange
 
@@ -159,6 +160,25 @@ class AccessLogEntry:
         with self.watch.current():
             log.error("Response cut short", extra={"fields": fields})
         self.watch.ended(exchange.response.status, sent, error.code)
+
+    def tunnel_ended(self, exchange: Exchange, end: TunnelEnd) -> None:
+        """End it: the response was 101, and the tunnel behind it has ended."""
+        exchange.attempt.ended(end.from_target)
+        self.watch.target_responded = True
+        self.watch.request_bytes += end.from_client
+        status = exchange.response.status
+        fields = {
+            "ContentLength": end.from_target,
+            "RequestBytes": end.from_client,
+            "Request": self._url,
+            "StatusCode": status,
+            "EndedBy": end.by,
+            "Error": end.problem or None,
+            **self._fields(exchange.attempts),
+        }
+        with self.watch.current():
+            log.info("Tunnel ended", extra={"fields": fields})
+        self.watch.ended(status, end.from_target)
 
 
 def failure_level(error: RequestError) -> int:

@@ -17,6 +17,7 @@ from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLogEntry
 from authproxy.proxy.request_body import receive_body
 from authproxy.proxy.responses import ResponseStream, StreamedResponse
+from authproxy.proxy.upgrades import SwitchedResponse, protocols_to_offer
 from authproxy.upstream.refused_identity import REFUSED_IDENTITY
 from authproxy.upstream.request import OutboundRequest
 
@@ -84,6 +85,9 @@ class Forwarder:
         )
         fields.insert(0, ("Host", route.url.authority))
 
+        # Other protocols that the client offers (RFC 9110 section 7.8), with a tunnel for them.
+        protocols = protocols_to_offer(request, target, route)
+
         # The body, received whole: only so can the request be sent again.
         body = receive_body(request, route.settings.max_request_body_bytes)
         if body is not None:
@@ -91,7 +95,9 @@ class Forwarder:
 
         # The exchange, with the proxy's token; repeated at most once (upstream/target.py). A
         # preflight that was let in without a token gets ours only where the target needs it.
-        outbound = OutboundRequest(request.method, target, fields, body, request.cancellation)
+        outbound = OutboundRequest(
+            request.method, target, fields, body, request.cancellation, protocols
+        )
         send = route.target.send_preflight if admitted.preflight else route.target.send
         try:
             exchange = send(outbound)
@@ -109,6 +115,8 @@ class Forwarder:
         # origin leads back here. The stream ends the exchange and the log's entry.
         entry.watch.streams()
         returned = route.returned(request, target, returnable(exchange.response.fields))
+        if request.tunnel and exchange.response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return SwitchedResponse(exchange, returned, request.tunnel, entry)
         return StreamedResponse(exchange.response, returned, stream)
 
 

@@ -6,6 +6,7 @@ Connections read, write and end through this interface, which `tls_socket.py` ha
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import select
 import socket
@@ -68,8 +69,11 @@ class ClientSocket:
         """Return how many bytes were taken. Those that were not are to be sent next."""
         return self._socket.send(data)
 
-    def end_sending(self) -> None:
-        """End the sending side in order. Where that has to wait, it is to be called again."""
+    def end_sending(self, *, read_on: bool = False) -> None:
+        """End the sending side in order. Where that has to wait, it is to be called again.
+
+        With `read_on`, what the client sends is to be read, and not only dropped.
+        """
         self._socket.shutdown(socket.SHUT_WR)
 
     def discard(self, scratch: memoryview) -> int:
@@ -92,6 +96,28 @@ class ClientSocket:
         poll = select.poll()
         poll.register(self.fileno(), 0)  # hang-ups and errors are reported in any case
         return bool(poll.poll(0))
+
+    def was_reset(self) -> bool:
+        """Tell whether the client reset the connection, and had not ended its side before."""
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return self.has_hung_up() and code != errno.EPIPE  # as the kernel has it after an end
+
+    def notice_loss(self, seconds: int) -> None:
+        """Have the kernel give the connection up when its peer has gone for so long.
+
+        That is one that acknowledges nothing, probes of an idle connection included, or has no
+        room for more (RFC 5482).
+        """
+        if self._socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in {
+            "TCP_KEEPIDLE": seconds // 5,
+            "TCP_KEEPINTVL": seconds // 10,
+            "TCP_USER_TIMEOUT": seconds * 1000,  # milliseconds
+        }.items():
+            if (option := getattr(socket, name, None)) is not None:
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def unsent_bytes(self) -> int:
         """Return how many bytes the kernel holds for the client.

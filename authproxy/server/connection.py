@@ -21,6 +21,8 @@ from authproxy.server.refusals import Refusal
 from authproxy.server.request_head import Request
 from authproxy.server.request_reader import HEAD_READ_BYTES, Ended, Intake, RequestReader
 from authproxy.server.threads import Dispatcher
+from authproxy.server.tunnel import Tunnel
+from authproxy.server.tunnels import Tunnels
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Shared:
     intake: Intake
     outboxes: OutboxStore
     dispatcher: Dispatcher
+    tunnels: Tunnels
     #: Has `receive` called when it is the connection's turn.
     receive_later: Callable[[Connection], None]
     #: Removes a closed connection from those that are open.
@@ -73,6 +76,8 @@ class Connection:
         #: The request that is received or served, and its exchange while a thread serves it.
         self._request: Request | None = None
         self._served: Exchange | None = None
+        #: What it becomes behind its last response; the exchange lasts as long.
+        self._tunnel: Tunnel | None = None
         #: To be closed once all is sent: in order or, if the response is truncated, with a reset.
         self._closing = self._cut = False
         self.closed = False
@@ -135,7 +140,7 @@ class Connection:
 
     def _wanted(self) -> int:
         """Return what it would do: read, write, or neither."""
-        if self.closed:
+        if self.closed or (self._tunnel is not None and self._tunnel.begun):
             return 0
         if self.progress.lingering is not None:
             return self.progress.lingering.wanted
@@ -190,6 +195,9 @@ class Connection:
 
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
+        if self._tunnel is not None and not (self._outbox.pending or self._tunnel.begun):
+            self._tunnel.prepare(self._socket, self._reader.take(), self._tunnel_ended)
+            self._shared.tunnels.begin(self._tunnel)
         lingering = self.progress.lingering is not None
         if self._outbox.pending or self._served or lingering or self._reader.in_body:
             return
@@ -313,17 +321,24 @@ class Connection:
         )
         threads.add_task(ApplicationTask(self._served, request))
 
-    def _finished(self, *, close: bool, cut: bool) -> None:
+    def _finished(self, *, close: bool, cut: bool, tunnel: Tunnel | None = None) -> None:
         """The response is written. Called by the thread that did so."""
-        self._closing, self._cut = close, cut
+        self._closing, self._cut, self._tunnel = close, cut, tunnel
         self._reader.release_head()
         self.progress.note()
         self._request = None
-        self._served = None  # from here on it is the main loop's
+        if tunnel is None:
+            self._served = None  # from here on it is the main loop's
         if self.closed:
             self._reader.close()
-        elif close or self._reader.buffered or self.progress.half_closed:
+            if tunnel is not None:
+                tunnel.abandon()
+        elif close or tunnel or self._reader.buffered or self.progress.half_closed:
             self._notify()
+
+    def _tunnel_ended(self, *, cut: bool) -> None:
+        """The connection is the main loop's again. Called by the tunnels' thread."""
+        self._finished(close=True, cut=cut)
 
     def _refuse(self, refusal: Refusal, *, reported: bool = False) -> None:
         """Send a refusal and close; `reported`: the hook has reported it already."""
@@ -347,6 +362,8 @@ class Connection:
         Called about once a second: a socket whose client does not read never becomes writable.
         """
         stage, served = self.stage, self._served
+        if self._tunnel is not None and stage is Stage.SERVED:
+            return  # its thread notices a client that has left
         if self.progress.half_closed and served is not None and stage is Stage.SERVED:
             if self.progress.has_left(served, now):
                 self.close()
@@ -382,6 +399,9 @@ class Connection:
         """Close the socket, and cancel what is done for the client."""
         if self.closed:
             return
+        if self._tunnel is not None and self._tunnel.begun:
+            self._shared.tunnels.end(self._tunnel)  # its thread has the socket, and gives it back
+            return
         in_order = self.stage is Stage.IDLE
         self.closed = True
         self._shared.poller.remove(self)
@@ -389,6 +409,8 @@ class Connection:
         served = self._served
         if served is not None:  # its thread gives back what the request takes
             served.cancellation.cancel()
+            if self._tunnel is not None:
+                self._tunnel.abandon()
         else:
             self._reader.close()
             if self._request is not None:

@@ -23,6 +23,9 @@ from authproxy.http1.headers import list_members
 from authproxy.server.outbox import Disconnected, Outbox
 from authproxy.server.refusals import refusal_response
 from authproxy.server.request_head import Request
+from authproxy.server.tunnel import Tunnel
+from authproxy.server.tunnels import Offer, Tunnels
+from authproxy.tunnel import TUNNEL_KEY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -48,12 +51,16 @@ class Site:
     server_name: str
     effective_port: str
     is_draining: Callable[[], bool]
+    tunnels: Tunnels
 
 
 class Finished(Protocol):
-    """Called when a response is written; `close` and `cut`: how the connection ends, if it does."""
+    """Called when a response is written.
 
-    def __call__(self, *, close: bool, cut: bool) -> None: ...
+    `close` and `cut`: how the connection ends, if it does; `tunnel`: what it becomes, if anything.
+    """
+
+    def __call__(self, *, close: bool, cut: bool, tunnel: Tunnel | None = None) -> None: ...
 
 
 class Exchange:
@@ -120,6 +127,10 @@ class ApplicationTask(WSGITask):
     #: The connection has to end with a reset, as the response is truncated.
     cut = False
 
+    def __init__(self, channel: Exchange, request: Request) -> None:
+        super().__init__(channel, request)
+        self._offer = Offer(channel.server.tunnels)
+
     @property
     def has_body(self) -> bool:
         return self.request.command != "HEAD" and not self.status.startswith(("1", "204", "304"))
@@ -156,7 +167,8 @@ class ApplicationTask(WSGITask):
             self._fail(error)
         finally:
             self.request.close()
-            self.channel.finished(close=self.close_on_finish, cut=self.cut)
+            tunnel = self._offer.settle(failed=self.close_on_finish)
+            self.channel.finished(close=self.close_on_finish, cut=self.cut, tunnel=tunnel)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body, the first one together with the head."""
@@ -191,12 +203,7 @@ class ApplicationTask(WSGITask):
                 self.chunked_response = True
             else:
                 self.delimited_by_close = True
-        if self.delimited_by_close or self.channel.server.is_draining() or not self._client_stays():
-            self.close_on_finish = True
-        if self.close_on_finish:
-            fields.append(("Connection", "close"))
-        elif self.version == "1.0":
-            fields.append(("Connection", "keep-alive"))
+        fields += self._connection_fields()
         if "date" not in given:
             fields.append(("Date", build_http_date(self.start_time)))
         lines = [
@@ -204,6 +211,16 @@ class ApplicationTask(WSGITask):
             *(f"{name}: {value}" for name, value in fields),
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _connection_fields(self) -> list[tuple[str, str]]:
+        """Return the fields that say what becomes of the connection."""
+        if self._offer.protocol:
+            return [("Upgrade", self._offer.protocol), ("Connection", "Upgrade")]
+        if self.delimited_by_close or self.channel.server.is_draining() or not self._client_stays():
+            self.close_on_finish = True
+        if self.close_on_finish:
+            return [("Connection", "close")]
+        return [("Connection", "keep-alive")] if self.version == "1.0" else []
 
     def _client_stays(self) -> bool:
         """HTTP/1.1 persists without close, HTTP/1.0 with keep-alive (RFC 9112 section 9.3)."""
@@ -218,6 +235,7 @@ class ApplicationTask(WSGITask):
         del environ["wsgi.file_wrapper"]  # a connection takes bytes alone
         environ.update(self.request.admitted)
         environ[CANCELLATION_KEY] = self.channel.cancellation
+        environ[TUNNEL_KEY] = self._offer
         return environ
 
     def _fail(self, error: Exception) -> None:

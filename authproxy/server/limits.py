@@ -32,6 +32,7 @@ class Limits:
     body_bytes: int = 64 * MIB
     header_bytes: int = 64 * 1024
     buffered_bytes: int = 256 * MIB
+    tunnels: int = 32
     shutdown_delay: float = 0
     shutdown_grace: float = 25
 
@@ -62,6 +63,10 @@ class Timeouts:
     linger: float = 30
     linger_silence: float = 2
 
+    #: A tunnel in which no byte moves. Those who keep one open for long have something to say
+    #: within that time; of peers that have gone, the kernel tells sooner.
+    tunnel: float = 3600
+
 
 DEFAULT_TIMEOUTS = Timeouts()
 
@@ -82,6 +87,8 @@ def connection_limit(limits: Limits) -> int:
             soft = ceiling
         except (OSError, ValueError):
             pass  # A kernel with a limit of its own (macOS): the present limit stays.
-    # Each thread may hold a connection to the target and a file; 64 are for the rest.
-    spare = _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft - 4 * limits.threads - 64
+    # Each thread may hold a connection to the target and a file, each tunnel a connection; 64
+    # are for the rest.
+    held = 4 * limits.threads + limits.tunnels + 64
+    spare = _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft - held
     return max(16, min(limits.connections, spare // 2))

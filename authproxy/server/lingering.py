@@ -40,7 +40,7 @@ class Lingering:
                 self._socket.end_sending()
             except BlockingIOError:
                 return False
-            self._ending = False
+            self._ending = self._socket.has_decrypted_bytes = False  # dropped with the rest
             return False
         count = self._socket.discard(self._scratch)
         self._dropped += count

@@ -36,6 +36,7 @@ from authproxy.server.request_body import BodyStore
 from authproxy.server.request_reader import Intake
 from authproxy.server.threads import Dispatcher, OverloadLog
 from authproxy.server.tls_socket import ContextSource, TLSSocket
+from authproxy.server.tunnels import Tunnels
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -118,6 +119,7 @@ class Server:
         self._poller = Poller()
         overload = OverloadLog()
         self._dispatcher = Dispatcher(limits, hooks.is_probe, overload)
+        self._tunnels = Tunnels(limits.tunnels, timeouts.tunnel)
         buffered = Budget(limits.buffered_bytes, limits.body_bytes)
         heads = Budget(HEAD_MEMORY_BYTES + limits.header_bytes, limits.header_bytes)
         self._connections = Connections(
@@ -140,6 +142,7 @@ class Server:
             intake=Intake(adjustments, limits.header_bytes, bodies, heads),
             outboxes=OutboxStore(Pool(RESPONSE_MEMORY_BYTES), buffered),
             dispatcher=self._dispatcher,
+            tunnels=self._tunnels,
             receive_later=self._connections.receive_later,
             forget=self._connections.forget,
         )
@@ -160,6 +163,7 @@ class Server:
                 adjustments.server_name,
                 listener.port,
                 lambda: self._draining,
+                self._tunnels,
             )
             for listener in self._listeners
         }
@@ -196,12 +200,14 @@ class Server:
         if not drained:
             # Threads may all be held by a silent target: a few more for the queue.
             self._hooks.refuse()
+            self._tunnels.end_all()
             self._dispatcher.add_threads(_REFUSING_THREADS)
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut_all()
         # Threads log the requests that were cut; some may be held by the target.
         self._dispatcher.end(_TICK_SECONDS)
+        self._tunnels.stop()
         self._poller.close()
         if self._is_main:
             log.info("Stopped")

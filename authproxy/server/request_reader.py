@@ -140,6 +140,10 @@ class RequestReader:
             return None
         return Request(head, self._intake.adjustments, self._intake.bodies.limit)
 
+    def take(self) -> bytes:
+        """Return what has come behind the last request, which is no request's."""
+        return self._input.take(len(self._input))
+
     def turn(self) -> None:
         """From now on it is the client's turn to send a request."""
         self.pace.restart(time.monotonic())

@@ -7,6 +7,7 @@ them: here each call has a lock around it, which is never held while waiting for
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -36,10 +37,21 @@ class TLSSocket(ClientSocket):
         self._tls: ssl.SSLSocket | None = None
         self._lock = threading.Lock()
         self._cleartext = self._ended = False
+        #: A close_notify of which the kernel has not taken all.
+        self._notice = b""
         self.established = self.is_identified = False
         #: The events on which reading and writing can go on: of a handshake, or of an update
         #: of keys, each may have to wait for the other.
         self._reads_on, self._writes_on = READ, WRITE
+
+    @classmethod
+    def of_target(cls, tls: ssl.SSLSocket) -> TLSSocket:
+        """Return one for a connection whose handshake is done, of which this side is the client."""
+        one = cls(tls, lambda: tls.context)
+        one._tls = tls
+        one.established = one.is_identified = True
+        one.has_decrypted_bytes = tls.pending() > 0
+        return one
 
     def kernel_events(self, wanted: int) -> int:
         reading = self._reads_on if wanted & READ else 0
@@ -128,14 +140,17 @@ class TLSSocket(ClientSocket):
                 raise BlockingIOError
             return count
 
-    def end_sending(self) -> None:
+    def end_sending(self, *, read_on: bool = False) -> None:
         """Send close_notify, then end TCP's side; without the former the end is a truncation."""
         if self._ended:
             return
         if self.established:
             with self._lock:
-                self._close_notify()
-        self._ended, self.has_decrypted_bytes = True, False
+                if read_on:
+                    self._close_notify_alone()
+                else:
+                    self._close_notify()
+        self._ended = True
         socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
     def _close_notify(self) -> None:
@@ -146,6 +161,36 @@ class TLSSocket(ClientSocket):
             raise BlockingIOError from None
         except ssl.SSLError:
             pass  # it is sent; the client's own is not there, or comes behind other bytes
+
+    def _close_notify_alone(self) -> None:
+        """Send close_notify, and take nothing of what the client sends.
+
+        `unwrap` looks for the client's own behind it, and other bytes there are fatal to the
+        connection (RFC 8446 section 6.1 has it go on). So OpenSSL meets an empty pair of sockets
+        in the connection's place, under the number of its descriptor.
+        """
+        if self.has_decrypted_bytes:
+            raise BlockingIOError
+        if not self._notice:
+            number = self.fileno()
+            pair = socket.socketpair()
+            connection = os.dup(number)
+            try:
+                for end in pair:
+                    end.setblocking(False)
+                os.dup2(pair[0].fileno(), number, inheritable=False)
+                try:
+                    self._close_notify()
+                finally:
+                    os.dup2(connection, number, inheritable=False)
+                self._notice = pair[1].recv(_RECORD_BYTES)
+            finally:
+                os.close(connection)
+                for end in pair:
+                    end.close()
+        self._notice = self._notice[socket.socket.send(self._socket, self._notice) :]
+        if self._notice:
+            raise BlockingIOError
 
     def has_unread_bytes(self) -> bool:
         return self.has_decrypted_bytes or super().has_unread_bytes()

@@ -268,6 +268,13 @@ class LimitSettings(ServingSettings, group=Group.LIMITS):
         "instead of waiting for long.",
         only_serve=True,
     )
+    max_tunnels = Setting(
+        Integer(0, 4096),
+        32,
+        "Connections in each process whose protocol a client and the target have changed, to "
+        "WebSocket for one, at a time; more get 503 and Retry-After. 0: a request's Upgrade is "
+        "left out, as RFC 9110 section 7.8 allows.",
+    )
     shutdown_delay_seconds = Setting(
         Number("seconds", least=0, most=3600),
         0.0,

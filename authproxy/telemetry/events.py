@@ -34,6 +34,9 @@ class RequestWatch:
     def streams(self) -> None:
         """The response goes on when the application has returned: `ended` will be called then."""
 
+    def becomes_tunnel(self) -> None:
+        """The response is 101: the connection is a tunnel until `ended` is called."""
+
     def current(self) -> AbstractContextManager[None]:
         """Return a context in which log lines belong to this request."""
         return _NOTHING

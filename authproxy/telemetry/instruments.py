@@ -92,6 +92,7 @@ class Instruments:
         self._retries: dict[tuple[str, str], int] = {}
         self._refreshes: list[RefreshSeries] = []
         self._in_flight: dict[tuple[str, str], int] = {}
+        self._tunnels = 0
         self._duration = meter.create_histogram(
             "aad_auth_proxy_request_duration_milliseconds",
             unit="ms",
@@ -119,6 +120,11 @@ class Instruments:
             "aad_auth_proxy_requests_in_flight",
             [self._requests_in_flight],
             description="Requests whose response has not ended.",
+        )
+        meter.create_observable_up_down_counter(
+            "aad_auth_proxy_tunnels_open",
+            [lambda _: [Observation(self._tunnels)]],
+            description="Connections that are tunnels, as their protocol has changed.",
         )
         meter.create_observable_up_down_counter(
             "http.server.active_requests",
@@ -190,6 +196,18 @@ class Instruments:
         kind = known_method(method), scheme
         with self._lock:
             self._in_flight[kind] = self._in_flight.get(kind, 0) + 1
+
+    def tunnel_began(self, method: str, scheme: str) -> None:
+        """A request is a tunnel from now on, and no longer in flight: it takes no thread."""
+        with self._lock:
+            self._tunnels += 1
+            self._in_flight[known_method(method), scheme] -= 1
+
+    def tunnel_ended(self, method: str, scheme: str) -> None:
+        """It is in flight again, for `request_ended`."""
+        with self._lock:
+            self._tunnels -= 1
+            self._in_flight[known_method(method), scheme] += 1
 
     def request_ended(self, request: EndedRequest, seconds: float) -> None:
         """Count a request whose response ended after `seconds`.

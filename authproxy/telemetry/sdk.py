@@ -65,12 +65,16 @@ class ObservedRequest(RequestWatch):
         self._span: ServerSpan | None = current_server_span()
         self._began = time.perf_counter()
         self._failing: tuple[str | None, str] = None, ""
-        self._over = False
+        self._over = self._is_tunnel = False
         instruments.request_began(request.method, request.scheme)
 
     def streams(self) -> None:
         if self._span is not None:
             self._span.hold()
+
+    def becomes_tunnel(self) -> None:
+        self._is_tunnel = True
+        self._instruments.tunnel_began(self._request.method, self._request.scheme)
 
     def current(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._span is None else in_span(self._span)
@@ -88,6 +92,8 @@ class ObservedRequest(RequestWatch):
         if self._over:
             return
         self._over = True
+        if self._is_tunnel:
+            self._instruments.tunnel_ended(self._request.method, self._request.scheme)
         seconds = time.perf_counter() - self._began
         seen_status = status if seen_status is None else seen_status
         route, text = self._failing

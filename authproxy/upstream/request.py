@@ -50,6 +50,8 @@ class OutboundRequest:
     body: RequestBody | None = None
     #: Comes when the client has left.
     cancellation: Cancellation = field(default_factory=Cancellation)
+    #: Protocols that the target may change to.
+    upgrade: tuple[str, ...] = ()
 
     def head(self, authorization: str) -> bytes:
         """Return the request line and header fields as they go on the wire.
@@ -62,6 +64,8 @@ class OutboundRequest:
         lines += [f"{name}: {value}" for name, value in self.fields]
         if authorization:
             lines.append(f"Authorization: {authorization}")
+        if self.upgrade:
+            lines += ["Connection: Upgrade", f"Upgrade: {', '.join(self.upgrade)}"]
         if self.body is not None:
             lines.append(f"Content-Length: {self.body.length}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -62,6 +63,10 @@ class RawResponse:
             raise TargetProtocolError("the target's response ended too early") from error
         finally:
             self.close()
+
+    def switched(self) -> tuple[socket.socket, bytes]:
+        """Return the connection behind a 101, and what has come on it; `close` is still due."""
+        return self._connection.sock, self._reader.take_arrived()
 
     def beginning(self) -> bytes:
         """Return what comes of the body at once, and end the exchange."""

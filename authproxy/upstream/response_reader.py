@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPException, IncompleteRead
 from socket import socket
 
@@ -16,6 +16,7 @@ from authproxy.http1.response_head import (
     parse_status_line,
     split_head,
 )
+from authproxy.http1.upgrade import chosen_protocol
 from authproxy.upstream.keep_alive import is_lost
 from authproxy.upstream.unsolicited import Delivery, is_silent
 
@@ -52,10 +53,12 @@ class ResponseReader:
 
     head: Head
 
-    def __init__(self, sock: socket, method: str) -> None:
+    def __init__(self, sock: socket, method: str, offered: Sequence[str] = ()) -> None:
+        """`offered` are the protocols that the target may change to."""
         self._delivery = Delivery(sock)
         self._sock = sock
         self._method = method
+        self._offered = offered
         self._arrived = b""  # read, not yet passed on
         #: Of those: where the final response begins at the earliest, behind so many interim
         #: ones, and how many bytes from there on hold no whole head.
@@ -86,7 +89,7 @@ class ResponseReader:
         """
         while (parts := split_head(self._arrived[self._final_at :], self._searched)) is not None:
             _, status, _ = parse_status_line(parts[0].partition(b"\n")[0].removesuffix(b"\r"))
-            if status >= 200:
+            if status >= 200 or status == 101:
                 return status
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
@@ -131,7 +134,12 @@ class ResponseReader:
             if head.status >= 200:
                 break
             if head.status == 101:  # what follows is no HTTP, whatever it looks like
-                raise MalformedResponse("the response changes to a protocol that was not asked for")
+                if not chosen_protocol(head.fields, self._offered):
+                    raise MalformedResponse(
+                        "the response changes to a protocol that was not asked for"
+                    )
+                self.head, self._arrived = head, data
+                return
         else:
             raise MalformedResponse("too many interim responses")
         self.head = head
@@ -141,6 +149,11 @@ class ResponseReader:
         self.will_close = not head.persistent
         if head.length == 0:
             self._end()
+
+    def take_arrived(self) -> bytes:
+        """Return what has come behind a 101."""
+        arrived, self._arrived = self._arrived, b""
+        return arrived
 
     def _refuse_unsolicited(self) -> None:
         if self._arrived and self._delivery.nothing_arrived():

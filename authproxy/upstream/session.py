@@ -229,7 +229,8 @@ class TargetAdapter(HTTPAdapter):
     ) -> ResponseReader:
         sent = False
         try:
-            reader = ResponseReader(connection.sock, method=request.outbound.method)
+            outbound = request.outbound
+            reader = ResponseReader(connection.sock, outbound.method, outbound.upgrade)
             sent = send(connection.sock, request, reader)
             reader.begin()
         except (NoResponse, UnsolicitedResponse) as error:

@@ -131,6 +131,13 @@ SECURITY: dict[str, str] = {
         "unit/server/test_requests.py::test_one_byte_more_is_too_large "
         "e2e/test_bounds.py::test_past_the_bound_bodies_wait_and_who_is_slow_gives_way"
     ),
+    "| upgrades connections and keeps them": (
+        "e2e/test_tunnels.py::"
+        "test_past_the_limit_further_upgrades_are_refused_and_threads_are_free "
+        "e2e/test_tunnels.py::test_an_upgrade_that_is_none_of_ours_is_left_out "
+        "e2e/test_tunnels.py::test_admission_and_overrides_hold "
+        "e2e/test_tunnels.py::test_without_tunnels_an_upgrade_is_left_out"
+    ),
     "| sends huge header fields": (
         "unit/server/test_requests.py::test_so_many_fields_are_taken_and_one_more_is_not "
         "unit/server/test_requests.py::"

@@ -244,6 +244,23 @@ def test_hop_by_hop_fields_of_the_target_end_here(
     assert names - proxy.adds == {"content-length", "date"}
 
 
+def test_a_101_that_was_asked_for_joins_the_connections(
+    proxy: ProxyProcess, target: Upstream
+) -> None:
+    def echo(exchange: Exchange) -> None:
+        exchange.send(actions.head(101, "Connection: Upgrade", "Upgrade: echo"))
+        for piece in exchange.switched():
+            exchange.send(piece)
+        exchange.close()
+
+    target.respond(echo)
+    with proxy.connect() as client:
+        client.send(message("GET /x", "Connection: Upgrade", "Upgrade: echo"))
+        assert client.receive_head().status == 101
+        client.send(b"ping")
+        assert b"".join(client.stream.pieces(4)) == b"ping"
+
+
 def test_a_folded_field_of_the_target_makes_no_second_one(
     proxy: ProxyProcess, target: Upstream
 ) -> None:

@@ -23,7 +23,7 @@ import struct
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from authproxy.demo.stand_ins.acceptor import Acceptor
@@ -114,9 +114,17 @@ class Exchange:
         """Read the body without keeping it; return its size."""
         return self.connection.read_body(self.request, keep=False)
 
+    def switched(self) -> Iterator[bytes]:
+        """Yield what comes behind a 101, until the proxy ends its side."""
+        return self.connection.to_end()
+
     def send(self, *parts: bytes | str) -> None:
         for part in parts:
             self.connection.send(to_bytes(part))
+
+    def end_sending(self) -> None:
+        """End this side in order (TLS close_notify, FIN), and read on."""
+        self.connection.end_sending()
 
     def close(self) -> None:
         """End the connection in order (TLS close_notify, FIN)."""
@@ -252,10 +260,27 @@ class Connection:
         self.upstream.complete(request, b"".join(kept))
         return size
 
+    def to_end(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream.to_end()
+        except ssl.SSLZeroReturnError:
+            pass  # Its close_notify, after ours.
+
     def send(self, data: bytes) -> None:
         if self.closed:
             raise Disconnected
         self.sock.sendall(data)
+
+    def end_sending(self) -> None:
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.settimeout(0)
+            try:
+                self.sock.unwrap()
+            except OSError:
+                pass  # The peer's own close_notify is still to come.
+            self.sock.settimeout(None)
+        else:
+            self.sock.shutdown(socket.SHUT_WR)
 
     def close(self, *, notify: bool = True) -> None:
         if self.closed:

@@ -257,7 +257,7 @@ class Client:
             if not match:
                 raise WireError(f"not a status line: {first!r}")
             response = Response(match[1], int(match[2]), match[3], parse_fields(lines), head)
-            if response.status >= 200:
+            if response.status >= 200 or response.status == 101:
                 response.interim = interim
                 return response
             interim.append(response)

@@ -78,6 +78,8 @@ NOT_COVERED = {
     "test_service_manager": "about `authproxy serve` under systemd",
     "test_shell_manners": "about the command line",
     "test_socket_activation": "about the sockets of `authproxy serve`",
+    "test_tunnels": "Apache gives no connection away: test_responses has that",
+    "test_websocket": "Apache gives no connection away: test_responses has that",
     "test_telemetry_embedded": "runs in a process of its own, whoever serves",
     "test_telemetry_off": "runs in a process of its own, whoever serves",
     "test_unread_log": "about the standard error of `authproxy serve`: here Apache logs",
@@ -180,6 +182,12 @@ DIFFERENCES = (
             r"test_request_target::test_any_target_stays_byte_identical",
             r"test_admission::test_nothing_reaches_the_target_that_could_be_read.*",
         ),
+    ),
+    Difference(
+        "An upgrade, to WebSocket for one, gets 501 `UpgradeNotSupported`; with `MAX_TUNNELS=0` "
+        "it is left out",
+        "WSGI has no way to give a connection away",
+        (r"test_responses::test_a_101_that_was_asked_for_joins_the_connections",),
     ),
     Difference(
         "A path longer than about 4 KiB gets 404",

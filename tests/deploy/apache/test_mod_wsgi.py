@@ -6,6 +6,7 @@ are what `make test` runs of it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import string
@@ -178,6 +179,15 @@ def test_apache_neither_packs_an_answer_nor_takes_a_part_of_it(
     assert response.one("Content-Type") == "text/plain"
     assert response.all("Content-Encoding") == []
     assert target.only().one("Range") == "bytes=0-1"
+
+
+def test_an_upgrade_is_refused_with_the_reason(apache: ApacheProcess, target: Upstream) -> None:
+    response = apache.ask(message("GET /x", "Connection: Upgrade", "Upgrade: websocket"))
+    assert response.status == 501
+    error = json.loads(response.body)
+    assert error["code"] == "UpgradeNotSupported"
+    assert "authproxy serve" in error["message"]
+    assert target.requests == []
 
 
 def test_an_answer_to_an_old_client_is_not_framed(apache: ApacheProcess, target: Upstream) -> None:
