@@ -41,7 +41,7 @@ unit: install ## Run the tests of rules and single classes, in less than a minut
 	$(BIN)/python -m pytest tests/unit -m "not slow and not process" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test
-test: install system-deps apache-python browser-deps ## Run the tests
+test: install system-deps apache-python browser-deps newer-programs ## Run the tests
 	@$(BIN)/python -m compileall -q authproxy  # Hundreds of processes import it.
 	$(BIN)/python -m pytest -m "not slow and not image and not vm" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
@@ -54,6 +54,11 @@ apache-test: install system-deps apache-python ## Run the end-to-end tests again
 .PHONY: apache-python
 apache-python: install system-deps
 	@$(BIN)/python -m tests.support.debian_python
+
+# Likewise, and into build/newer-debian: Prometheus 3, VictoriaMetrics and vmagent.
+.PHONY: newer-programs
+newer-programs: install
+	@$(BIN)/python -m tests.support.newer_debian
 
 # Twenty minutes of the soak itself, and a minute for each fuzz target (FUZZ_SECONDS).
 # The same faults again: make soak SOAK_SEED=...; its report: build/soak.md.

@@ -129,14 +129,20 @@ def returnable(fields: Iterable[Field]) -> list[Field]:
     return [field for field in fields if field[0].lower() not in left_out]
 
 
+_WRITE_VERSIONS = frozenset(
+    {"X-Prometheus-Remote-Write-Version", "X-Victoriametrics-Remote-Write-Version"}
+)
+
+
 def is_remote_write(fields: Mapping[str, str]) -> bool:
     """Tell a Prometheus remote write by its version field or by its content.
 
     `fields` are those of the request, by canonical names. See the Prometheus
     remote-write specification, "Protocol": a snappy-packed protobuf body with
-    X-Prometheus-Remote-Write-Version.
+    X-Prometheus-Remote-Write-Version. vmagent's own protocol has another field
+    (VictoriaMetrics, app/vmagent/remotewrite/client.go), and is packed with zstd.
     """
-    if "X-Prometheus-Remote-Write-Version" in fields:
+    if not fields.keys().isdisjoint(_WRITE_VERSIONS):
         return True
     is_protobuf = fields.get("Content-Type", "").lower().startswith("application/x-protobuf")
     return is_protobuf and fields.get("Content-Encoding", "").lower() == "snappy"

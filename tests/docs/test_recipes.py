@@ -1,7 +1,8 @@
 """docs/recipes.md: what the clients send reaches the target as they sent it, with a token.
 
-Prometheus and curl are run, with what the page says. The others are not to be
-had from package registries: their requests are sent as their sources make them.
+Prometheus and curl are run, with what the page says; tests/e2e/test_newer_programs.py runs vmagent
+and a newer Prometheus. The others are not to be had from package registries: their requests are
+sent as their sources make them.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def test_a_refused_write_of_any_client_is_to_be_tried_again(
 def test_every_client_of_the_page_is_tried() -> None:
     [table] = re.findall(r"^\| client \|.*?\n\n", PAGE.read_text(), re.M | re.S)
     listed = set(re.findall(r"\[([^\]]+)\]\(#", table))
-    tried = {sent.client for sent in SENT} | {"curl", "Prometheus", "Operator"}
+    tried = {sent.client for sent in SENT} | {"curl", "Prometheus", "Operator", "vmagent"}
     assert listed - {"TARGET"} == {client for client in tried if ":" not in client}
     for client, path in re.findall(r"^\| \[([^\]]+)\].*? \| `(?:GET|POST) (\S+)`", table, re.M):
         sent = [one.line for one in SENT if one.client == client]

@@ -17,11 +17,11 @@ import pytest
 
 from authproxy.demo.stand_ins.directory import METRICS_QUERY
 from tests.conftest import Launch
+from tests.support.gatekeeper import Gatekeeper
 from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.process import ProxyProcess, wait_until
 from tests.support.prometheus import (
     EVERYTHING,
-    Gatekeeper,
     Prometheus,
     ServerAuthority,
     ask,
@@ -59,7 +59,7 @@ def gatekeeper(
 ) -> Iterator[Gatekeeper]:
     upstream = Upstream(servers.context("localhost"))
     try:
-        yield Gatekeeper(entra, AUDIENCE, receiver, upstream, servers.client_context())
+        yield Gatekeeper(entra, AUDIENCE, receiver, upstream)
         assert not upstream.faults, "\n".join(upstream.faults)
     finally:
         upstream.close()
@@ -129,12 +129,12 @@ def test_no_sample_is_lost_while_a_role_is_spreading(
     receiver: Prometheus,
 ) -> None:
     proxy = launch(**settings, TARGET_HOST=gatekeeper.upstream.authority)
-    gatekeeper.role = False
+    gatekeeper.trouble = "403"
     with sender.writing_to("role", write_url(proxy)) as route:
         sender.wait_for_scrapes(12)
-        wait_until("several refusals", lambda: gatekeeper.refused >= 3)
-        assert gatekeeper.passed == 0
-        gatekeeper.role = True
+        wait_until("several refusals", lambda: gatekeeper.times("403") >= 3)
+        assert not gatekeeper.passed
+        gatekeeper.trouble = None
         assert route.missing_from(receiver) == {}
         assert route.lost == 0
         assert route.count("samples_retried_total") > 0
@@ -151,11 +151,11 @@ def test_no_sample_is_lost_to_a_redirect(
     status: int,
 ) -> None:
     proxy = launch(**settings, TARGET_HOST=gatekeeper.upstream.authority)
-    gatekeeper.redirecting = status
+    gatekeeper.trouble = str(status)
     with sender.writing_to(f"redirect-{status}", write_url(proxy)) as route:
         sender.wait_for_scrapes(4)
-        wait_until("several redirects", lambda: gatekeeper.redirected >= 3)
-        gatekeeper.redirecting = None
+        wait_until("several redirects", lambda: gatekeeper.times(str(status)) >= 3)
+        gatekeeper.trouble = None
         assert route.missing_from(receiver) == {}
         assert route.lost == 0
         assert route.count("samples_retried_total") > 0
@@ -175,11 +175,11 @@ def test_a_plain_pass_through_loses_what_is_refused(
         TARGET_HOST=gatekeeper.upstream.authority,
         REMOTE_WRITE_RETRY_AUTH_FAILURES="false",
     )
-    gatekeeper.role = False
+    gatekeeper.trouble = "403"
     with sender.writing_to("pass-through", write_url(proxy)) as route:
         sender.wait_for_scrapes(4)
-        wait_until("several refusals", lambda: gatekeeper.refused >= 3)
-        gatekeeper.role = True
+        wait_until("several refusals", lambda: gatekeeper.times("403") >= 3)
+        gatekeeper.trouble = None
         missing = route.missing_from(receiver)
         failed = route.count("samples_failed_total")
         assert failed > 0

@@ -29,6 +29,9 @@ WRITES = {
     "remote-write": message(
         "POST /api/v1/write", "X-Prometheus-Remote-Write-Version: 0.1.0", body=b"samples"
     ),
+    "vmagent": message(
+        "POST /api/v1/write", "X-VictoriaMetrics-Remote-Write-Version: 1", body=b"samples"
+    ),
     "otlp": message("POST /v1/metrics", "Content-Type: application/x-protobuf", body=b"points"),
 }
 

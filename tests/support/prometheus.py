@@ -1,4 +1,4 @@
-"""Real Prometheus servers, and what stands in for Azure's access control before one."""
+"""Real Prometheus servers: senders that scrape themselves, and receivers."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ import http.client
 import json
 import re
 import shutil
-import signal
 import ssl
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
-import jwt
 import pytest
 
-from tests.support import actions
 from tests.support.authority import Authority
-from tests.support.process import START_DEADLINE, STOP_DEADLINE, free_port, wait_until
-from tests.support.stand_ins.entra import StandInEntra
-from tests.support.upstream import Exchange, Upstream
+from tests.support.process import wait_until
+from tests.support.server_process import ServerProcess
 from tests.support.wire import DEADLINE
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 #: Prometheus looks for its targets five seconds after its start for the first time.
 FIRST_SCRAPE_DEADLINE = 30.0
@@ -66,6 +58,30 @@ class ServerAuthority(Authority):
     def client_context(self) -> ssl.SSLContext:
         """Return the TLS context of a client that trusts this CA alone."""
         return ssl.create_default_context(cafile=str(self.bundle))
+
+
+class Store(Protocol):
+    """What takes remote writes, and tells what it has."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def tls(self) -> ssl.SSLContext | None: ...
+
+    def samples(self, selector: str, since: int, until: int) -> Samples: ...
+
+
+def samples_of(result: Iterable[Mapping[str, Any]], since: int, until: int) -> Samples:
+    """Return the samples of a query's result with `since` < timestamp <= `until`."""
+    found: Samples = {}
+    for series in result:
+        labels = frozenset(series["metric"].items())
+        values = {round(at * 1000): value for at, value in series["values"]}
+        kept = {at: value for at, value in values.items() if since < at <= until}
+        if kept:
+            found[labels] = kept
+    return found
 
 
 @dataclass
@@ -109,21 +125,30 @@ def ask(
         connection.close()
 
 
-class Prometheus:
+class Prometheus(ServerProcess):
     """A Prometheus process with a folder of its own, on one port as long as it lives.
 
     With `authority` it takes remote writes, over TLS; without, it scrapes
-    itself, and `write_to` says where the samples go.
+    itself, and `writing_to` says where the samples go. `program` is the one to run, Debian's
+    own unless another is given; `options` are further ones of its command line, and `more`
+    is added to its configuration.
     """
 
-    def __init__(self, folder: Path, authority: ServerAuthority | None = None) -> None:
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = 0
-        self._tls = authority.client_context() if authority else None
-        self._routes: dict[str, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._options = ["--web.enable-lifecycle"]
+    def __init__(
+        self,
+        folder: Path,
+        authority: ServerAuthority | None = None,
+        *,
+        program: str | Path = "prometheus",
+        options: Sequence[str] = (),
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(folder)
+        self.tls = authority.client_context() if authority else None
+        self._program = program
+        self._more = more or {}
+        self._routes: dict[str, dict[str, Any]] = {}
+        self._options = ["--web.enable-lifecycle", *options]
         if authority is not None:
             chain, key = authority.files("localhost", "127.0.0.1")
             web = {"tls_server_config": {"cert_file": str(chain), "key_file": str(key)}}
@@ -137,79 +162,19 @@ class Prometheus:
 
     # -- its life ------------------------------------------------------------
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def start(self) -> Self:
-        """Start it, again on the same port and with the same data, and wait for readiness."""
-        for _ in range(5):
-            chosen = self.port or free_port()
-            self._spawn(chosen)
-            if self._becomes_ready(chosen):
-                self.port = chosen
-                return self
-            self.stop()
-        raise AssertionError(f"Prometheus does not start:\n{self.log}")
-
-    def _spawn(self, port: int) -> None:
+    def command(self, port: int) -> list[str]:
         self._write_configuration(port)
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    "prometheus",
-                    f"--config.file={self.folder / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={self.folder / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{port}",
-                    "--log.level=warn",
-                    *self._options,
-                ],
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        return [
+            str(self._program),
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+            *self._options,
+        ]
 
-    def _becomes_ready(self, port: int) -> bool:
-        assert self._process is not None
-        give_up = time.monotonic() + START_DEADLINE
-        while self._process.poll() is None and time.monotonic() < give_up:
-            try:
-                if ask(port, "GET", "/-/ready", tls=self._tls).status == 200:
-                    return True
-            except OSError:
-                pass  # It does not listen yet.
-            try:
-                self._process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                continue
-        return False
-
-    def stop(self) -> None:
-        """End it as a service manager does, and wait until it has."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_DEADLINE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            raise AssertionError(f"Prometheus did not end:\n{self.log}") from None
-        finally:
-            self._process = None
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
+    def is_ready(self, port: int) -> bool:
+        return ask(port, "GET", "/-/ready", tls=self.tls).status == 200
 
     # -- its configuration -----------------------------------------------------
 
@@ -217,13 +182,12 @@ class Prometheus:
         configuration: dict[str, Any] = {
             "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
         }
-        if self._tls is None:
+        if self.tls is None:
             target = {"targets": [f"127.0.0.1:{port}"]}
             configuration["scrape_configs"] = [{"job_name": "self", "static_configs": [target]}]
             configuration["remote_write"] = [
                 {
                     "name": name,
-                    "url": url,
                     # Where a redirect leads past the proxy, over TLS, it goes: as anybody would
                     # whose target has a certificate of a public authority.
                     "tls_config": {"insecure_skip_verify": True},
@@ -232,20 +196,25 @@ class Prometheus:
                         "min_backoff": "30ms",
                         "max_backoff": "300ms",
                     },
+                    **route,
                 }
-                for name, url in self._routes.items()
+                for name, route in self._routes.items()
             ]
         else:
             # A batch whose answer was lost comes twice, and its older samples then
             # come behind newer ones.
             configuration["storage"] = {"tsdb": {"out_of_order_time_window": "30m"}}
+        configuration |= self._more
         # YAML is a superset of JSON.
         (self.folder / "prometheus.yml").write_text(json.dumps(configuration))
 
     @contextmanager
-    def writing_to(self, name: str, url: str) -> Iterator[Route]:
-        """Send all samples to `url` as well while the context lasts."""
-        self._routes[name] = url
+    def writing_to(self, name: str, url: str, **more: Any) -> Iterator[Route]:
+        """Send all samples to `url` as well while the context lasts.
+
+        `more` is added to the route's configuration.
+        """
+        self._routes[name] = {"url": url, **more}
         self._reload()
         try:
             yield Route(self, name, since=int(time.time() * 1000))
@@ -269,7 +238,7 @@ class Prometheus:
         body: bytes | None = None,
     ) -> Reply:
         """Send it one request, past every proxy."""
-        return ask(self.port, method, target, headers=headers, body=body, tls=self._tls)
+        return ask(self.port, method, target, headers=headers, body=body, tls=self.tls)
 
     def query(self, query: str, time: float) -> Any:
         """Return the data of an instant query at `time`, in epoch seconds."""
@@ -278,14 +247,8 @@ class Prometheus:
     def samples(self, selector: str, since: int, until: int) -> Samples:
         """Return the stored samples with `since` < timestamp <= `until`, in milliseconds."""
         seconds = (until - since) // 1000 + 1
-        found: Samples = {}
-        for series in self.query(f"{selector}[{seconds}s]", until / 1000)["result"]:
-            labels = frozenset(series["metric"].items())
-            values = {round(at * 1000): value for at, value in series["values"]}
-            kept = {at: value for at, value in values.items() if since < at <= until}
-            if kept:
-                found[labels] = kept
-        return found
+        found = self.query(f"{selector}[{seconds}s]", until / 1000)["result"]
+        return samples_of(found, since, until)
 
     def metric(self, name: str, **labels: str) -> float | None:
         """Return the current value of one of its own metrics; None if it is not there."""
@@ -334,7 +297,8 @@ class Route:
     @property
     def lost(self) -> float:
         """How many samples the sender gave up."""
-        return self.count("samples_failed_total") + self.count("samples_dropped_total")
+        # Newer ones count by reason, and have no count before there is one.
+        return self.count("samples_failed_total") + (self._metric("samples_dropped_total") or 0)
 
     def catch_up(self) -> int:
         """Wait until what has been scraped so far was sent; return that moment (ms)."""
@@ -350,92 +314,29 @@ class Route:
         )
         return now
 
-    def missing_from(self, receiver: Prometheus) -> Samples:
-        """Return the samples that the sender has and `receiver` has not, once all is sent.
-
-        What `receiver` has must be what the sender has, value for value.
-        """
-        until = self.catch_up()
-        scraped = self.sender.samples(EVERYTHING, self.since, until)
-        arrived = receiver.samples(EVERYTHING, self.since, until)
-        assert sum(map(len, scraped.values())) > 1000, "too little was scraped to tell"
-        missing: Samples = {}
-        for labels, values in scraped.items():
-            there = arrived.get(labels, {})
-            absent = {at: value for at, value in values.items() if at not in there}
-            if absent:
-                missing[labels] = absent
-            assert there.items() <= values.items(), (labels, there, values)
-        assert arrived.keys() <= scraped.keys()
-        return missing
+    def missing_from(self, receiver: Store) -> Samples:
+        """Return the samples that the sender has and `receiver` has not, once all is sent."""
+        return missing(self.sender, receiver, EVERYTHING, self.since, self.catch_up())
 
 
-@dataclass
-class Gatekeeper:
-    """What Azure has before its store: each request needs a valid token, and a role.
+def missing(reference: Store, receiver: Store, selector: str, since: int, until: int) -> Samples:
+    """Return the samples that `reference` has of a time in milliseconds, and `receiver` has not.
 
-    Lets requests through to `store` that carry an unexpired token of `entra`
-    for `audience`. While `role` is False it answers 403. While `redirecting` is a status, it
-    redirects with that to its own URL, which refuses whoever comes there without a token.
+    What `receiver` has must be what `reference` has, value for value.
     """
-
-    entra: StandInEntra
-    audience: str
-    store: Prometheus
-    upstream: Upstream
-    tls: ssl.SSLContext
-    role: bool = True
-    redirecting: int | None = None
-    tokens: list[str] = field(default_factory=list)
-    passed: int = 0
-    refused: int = 0
-    redirected: int = 0
-    without_token: int = 0
-
-    def __post_init__(self) -> None:
-        self.upstream.respond(self._judge)
-
-    def _judge(self, exchange: Exchange) -> None:
-        body = exchange.read_body()
-        scheme, _, token = (exchange.request.one("Authorization") or "").partition(" ")
-        if scheme != "Bearer" and self.redirected:  # the sender has followed it past the proxy
-            self.without_token += 1
-            exchange.send(actions.answer(401))
-            return
-        assert scheme == "Bearer", "a request without a bearer token"
-        try:
-            claims = self.entra.signing_key.verify(token)
-        except jwt.InvalidTokenError as error:
-            raise AssertionError(f"a request with a bad token: {error}") from None
-        assert claims["aud"] == self.audience
-        assert claims["nbf"] <= time.time() < claims["exp"], "a request with an expired token"
-        if token not in self.tokens:
-            self.tokens.append(token)
-        if self.redirecting is not None:
-            self.redirected += 1
-            location = f"{self.upstream.url}{exchange.request.target.decode()}"
-            exchange.send(actions.answer(self.redirecting, ("Location", location)))
-            return
-        if not self.role:
-            self.refused += 1
-            said = {"error": {"code": "OperationFailed", "message": "The identity has no role."}}
-            exchange.send(
-                actions.answer(
-                    "403 Forbidden",
-                    ("Content-Type", "application/json"),
-                    body=json.dumps(said).encode(),
-                )
-            )
-            return
-        request = exchange.request
-        headers = {name: value for name, value in request.fields if name.lower() != "host"}
-        reply = ask(
-            self.store.port,
-            request.method.decode(),
-            request.target.decode(),
-            headers=headers,
-            body=body,
-            tls=self.tls,
-        )
-        self.passed += 1
-        exchange.send(actions.answer(reply.status, body=reply.body))
+    scraped = reference.samples(selector, since, until)
+    arrived = receiver.samples(selector, since, until)
+    assert sum(map(len, scraped.values())) > 1000, "too little was scraped to tell"
+    absent: Samples = {}
+    for labels, values in scraped.items():
+        there = arrived.get(labels, {})
+        lost = {at: value for at, value in values.items() if at not in there}
+        if lost:
+            absent[labels] = lost
+        assert there.keys() <= values.keys(), (labels, there, values)
+        for at, value in there.items():
+            # Not each store keeps the last digits.
+            same = value == values[at] or isclose(float(value), float(values[at]), rel_tol=1e-9)
+            assert same, (labels, at, value, values[at])
+    assert arrived.keys() <= scraped.keys()
+    return absent

@@ -44,6 +44,7 @@ NOT_COVERED = {
     "test_harness": "about the tests themselves",
     "test_hostile_targets": "how answers are read does not depend on who serves",
     "test_manifests": "about Kubernetes",
+    "test_newer_programs": "what senders do with a response does not depend on who serves",
     "test_metrics_port": "METRICS_PORT has no effect under Apache",
     "test_metrics_prometheus": "METRICS_PORT has no effect under Apache",
     "test_preflight": "who may come in is decided alike, wherever requests come from",

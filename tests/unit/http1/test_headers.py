@@ -98,6 +98,8 @@ def test_repeated_response_fields_stay_apart() -> None:
     ("fields", "expected"),
     [
         ([("X-Prometheus-Remote-Write-Version", "0.1.0")], True),
+        ([("X-Victoriametrics-Remote-Write-Version", "1")], True),
+        ([("Content-Type", "application/x-protobuf"), ("Content-Encoding", "zstd")], False),
         ([("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")], True),
         (
             [
