@@ -3,8 +3,9 @@
 What is known of them, each seen on Debian 12 with glibc 2.36:
 
 - Packages of Debian's unstable suite: `prometheus` (3.5.3; remote write 1.0 and 2.0),
-  `victoria-metrics` (1.145.0; the store and `vmagent`), and `libzstd1`, which the latter two want newer than
-  Debian 12 has it. Their other libraries are glibc's, of which an older version is enough.
+  `victoria-metrics` (1.145.0; the store and `vmagent`), and `libzstd1`, which the latter two want
+  newer than Debian 12 has it. Their other libraries are glibc's, of which an older version is
+  enough.
 - The mirror is that of the machine's own sources (`apt-get indextargets` names it), and options
   give apt lists and a cache of its own. `apt-get download` checks each file against the lists, and
   these against the archive's signature. No root is needed, and nothing is installed.
@@ -72,8 +73,6 @@ def _tried(program: str) -> tuple[Path, str]:
 
 def fetch() -> None:
     """Fetch and unpack the packages, unless they are there. Raises NotToBeHad."""
-    if shutil.which("apt-get") is None:
-        raise NotToBeHad("not a Debian system")
     _FOLDER.mkdir(parents=True, exist_ok=True)
     complete = _FOLDER / "complete"
     with (_FOLDER / "lock").open("w") as lock:
@@ -89,6 +88,8 @@ def fetch() -> None:
 
 def _downloaded() -> list[Path]:
     """Download the packages, checked by the archive's signatures; return their files."""
+    if shutil.which("apt-get") is None:
+        raise NotToBeHad("not a Debian system")
     shutil.rmtree(_APT, ignore_errors=True)
     for name in ("lists/partial", "cache/archives/partial", "packages"):
         (_APT / name).mkdir(parents=True)
