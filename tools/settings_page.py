@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from authproxy.settings import Settings
+from authproxy.settings.azure_services import SERVICES
 from authproxy.settings.declaration import Group, Setting
 
 
@@ -21,6 +22,7 @@ def made(root: Path, model: type[Settings]) -> dict[Path, str]:
         "other variables": "\n".join(
             f"| `{other}` | `{one.variable}` |" for one in every for other in one.also
         ),
+        "audiences": "\n".join(_audiences()),
         "settings": "\n\n".join(_tables(model)),
     }
     text = (root / "docs" / "settings.md.in").read_text()
@@ -36,6 +38,14 @@ def _is_for_routes(group: Group, every: Iterable[Setting[Any]]) -> bool:
 def _joined(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _audiences() -> Iterator[str]:
+    """Yield a row for each audience of each service, by name."""
+    for service in sorted(SERVICES, key=lambda each: each.name):
+        hosts = _joined(f"`*{suffix}`" for suffix in service.suffixes)
+        audience = f"`{service.audience}`" if service.certain else f"set it: `{service.audience}`"
+        yield f"| [{service.name}]({service.page}) | {hosts} | {audience} | {service.roles} |"
 
 
 def _tables(model: type[Settings]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from authproxy.http1.headers import Field
 from authproxy.http1.urls import REMOTE_WRITE_PATH, TargetURL, path_of
-from authproxy.settings.audiences import Kind, kind_of
+from authproxy.settings.audiences import kind_of
+from authproxy.settings.azure_services import Kind
 
 QUERY_PATH = "/api/v1/query?query=vector(1)"
 

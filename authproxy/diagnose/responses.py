@@ -10,7 +10,8 @@ from authproxy.diagnose.kinds import HarmlessRequest
 from authproxy.diagnose.steps import Finding, Outcome, Rule, first
 from authproxy.errors import Advice
 from authproxy.http1.urls import TargetURL
-from authproxy.settings.audiences import Kind, is_azure_monitor, scope_for_host
+from authproxy.settings.audiences import is_azure_monitor
+from authproxy.settings.azure_services import Kind, service_of
 from authproxy.upstream.refused_identity import Refusal, causes
 
 _EMPTY = re.compile(r"empty|payload|body|no (data|time.?series|samples)", re.IGNORECASE)
@@ -40,7 +41,8 @@ class Asked:
 
     @property
     def azure(self) -> bool:
-        return is_azure_monitor(scope_for_host(self.url.host) or self.scope)
+        service = service_of(self.url.host)
+        return service.kind is not Kind.OTHER if service else is_azure_monitor(self.scope)
 
 
 def judge(response: Response, asked: Asked) -> Finding:

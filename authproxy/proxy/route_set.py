@@ -33,7 +33,8 @@ from authproxy.proxy.routes import RouteTable
 from authproxy.proxy.shared import Shared
 from authproxy.redaction import Redactor
 from authproxy.settings import Route, Settings
-from authproxy.settings.audiences import Kind, kind_of
+from authproxy.settings.audiences import kind_of
+from authproxy.settings.azure_services import Kind
 from authproxy.telemetry.events import Telemetry
 from authproxy.tls import TLSContextCache, forward_proxy
 from authproxy.upstream.refused_identity import Refusal, told

@@ -3,20 +3,15 @@
 Which audience it wants, so which scope to ask for, and in which cloud Entra ID
 gives them.
 
-Host names: the firewall requirements of Azure Monitor for the public, US
-government and China clouds. Audiences: the ones that Prometheus's own azuread
-support (ingestion) and Grafana and KEDA (queries) ask for in those clouds.
+What is known of Azure's services is in `azure_services`.
 """
 
 from __future__ import annotations
 
 import re
-from enum import Enum
 
 from authproxy.http1.urls import REMOTE_WRITE_PATH, TargetURL
-
-#: Top-level domains of Azure Monitor's hosts: one for each cloud.
-_TOPS = ("com", "us", "cn")
+from authproxy.settings.azure_services import Kind, service_of
 
 #: Suffixes of hosts that are in a cloud of its own, by that cloud's Entra ID endpoint.
 #: https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure
@@ -42,27 +37,10 @@ _CLOUDS = {
     ),
 }
 
-#: Suffix of a target's host, and the audience that such a target wants.
-_AUDIENCES = {
-    **{f".metrics.ingest.monitor.azure.{top}": f"https://monitor.azure.{top}" for top in _TOPS},
-    **{
-        f".prometheus.monitor.azure.{top}": f"https://prometheus.monitor.azure.{top}"
-        for top in _TOPS
-    },
-}
-
 _DEFAULT = "/.default"
 
 _INGESTION_SCOPE = re.compile(r"https://monitor\.azure\.\w+/")
 _QUERY_SCOPE = re.compile(r"https://prometheus\.monitor\.azure\.\w+/")
-
-
-class Kind(str, Enum):
-    """What a target is for, as far as the settings tell."""
-
-    INGESTION = "ingestion"
-    QUERY = "query"
-    OTHER = "other"
 
 
 def is_azure_monitor(scope: str) -> bool:
@@ -72,37 +50,36 @@ def is_azure_monitor(scope: str) -> bool:
 
 def kind_of(url: TargetURL, scope: str) -> Kind:
     """Return what the target is for, by its host, its path and the audience."""
-    derived = scope_for_host(url.host) or ""
-    if url.path.endswith(REMOTE_WRITE_PATH) or _INGESTION_SCOPE.match(derived):
+    service = service_of(url.host)
+    kind = service.kind if service else Kind.OTHER
+    if url.path.endswith(REMOTE_WRITE_PATH) or kind is Kind.INGESTION:
         return Kind.INGESTION
-    if _QUERY_SCOPE.match(derived or scope):
-        return Kind.QUERY
-    return Kind.OTHER
+    return Kind.QUERY if service is None and _QUERY_SCOPE.match(scope) else kind
 
 
 def unfit(host: str, audience: str) -> str | None:
     """Return the audience that a host implies, where a token's `audience` is another.
 
     None where it fits, and where nothing can be said of it: version 2.0 tokens have a client
-    ID for audience.
+    ID for audience, and some services take their own URL as well.
     """
-    wanted, given = scope_for_host(host), audience.lower().removesuffix(_DEFAULT).rstrip("/")
-    if wanted is None or "://" not in given or scope_of(given) == wanted:
+    service, given = service_of(host), audience.lower().removesuffix(_DEFAULT).rstrip("/")
+    if service is None or not service.certain or "://" not in given:
         return None
-    return wanted.removesuffix(_DEFAULT)
+    own = f"https://{host.lower().removesuffix('.')}"
+    return None if given in (service.audience, own, *service.others) else service.audience
 
 
 def scope_for_host(host: str) -> str | None:
-    """Return the scope that a target's host implies, or None where no rule fits.
+    """Return the scope that a target's host implies beyond doubt, or None."""
+    service = service_of(host)
+    return scope_of(service.audience) if service and service.certain else None
 
-    Case does not matter, nor does the dot that ends a fully qualified name. A
-    rule fits whole labels only: `evilprometheus.monitor.azure.com` has none.
-    """
-    name = host.lower().removesuffix(".")
-    for suffix, audience in _AUDIENCES.items():
-        if name.endswith(suffix) and not name.startswith("."):
-            return scope_of(audience)
-    return None
+
+def likely_audience(host: str) -> str | None:
+    """Return in words what the host of a service of Azure probably takes tokens for, or None."""
+    service = service_of(host)
+    return f"{service.audience} ({service.name})" if service else None
 
 
 def authority_for_host(host: str) -> str | None:

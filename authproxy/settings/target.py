@@ -153,8 +153,8 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
         ),
         derived(destination, lambda url: audiences.scope_for_host(host_of(url)), "by target"),
         "Scope or resource to get tokens for. `/.default` is added where it is missing. Unset, it "
-        "is derived from the target's host for Azure Monitor's ingestion and query endpoints; any "
-        "other target needs it.",
+        "is derived from the target's host where that tells it, as those of most services of Azure "
+        "do (docs/settings.md lists them); any other target needs it.",
         also=("INGESTION_AAD_AUDIENCE",),
     )
 
@@ -192,11 +192,13 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
         """AUDIENCE is given, or the target implies one."""
         one, target = TargetSettings.audience, TargetSettings.destination.chosen(self)
         if draft.lacks(one) and target is not None and self.audience is None:
+            likely = audiences.likely_audience(self.target.host)
+            example = "such as https://prometheus.monitor.azure.com/.default"
             yield draft.fault(
                 one,
                 f"it is required: the target {self.target.host} does not imply it",
-                "Set it to the scope or resource that the target takes tokens for, such as "
-                "https://prometheus.monitor.azure.com/.default.",
+                "Set it to the scope or resource that the target takes tokens for, "
+                f"{f'probably {likely}' if likely else example}.",
             )
 
     @rule(per_route=False)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from authproxy.errors import Advice
-from authproxy.settings.audiences import Kind, is_azure_monitor, scope_for_host, scope_of, unfit
+from authproxy.settings.audiences import is_azure_monitor, scope_of, unfit
+from authproxy.settings.azure_services import Kind, service_of
 
 #: The statuses by which a target refuses an identity.
 REFUSED_IDENTITY = (401, 403)
@@ -51,7 +52,8 @@ class Refusal:
     @property
     def azure(self) -> bool:
         """Whether the target is an Azure Monitor workspace."""
-        return is_azure_monitor(scope_for_host(self.host) or self.scope)
+        service = service_of(self.host)
+        return service.kind is not Kind.OTHER if service else is_azure_monitor(self.scope)
 
     @property
     def sought(self) -> str:
@@ -160,9 +162,10 @@ def _forbidden(refusal: Refusal) -> Iterator[Advice]:
         "DNS zone), or allow public network access",
         when=_PRIVATE_LINK.search(refusal.text),
     )
+    service = service_of(refusal.host)
     yield Advice(
         f"The target gives {refusal.object_id or 'the identity'} no right to this",
-        "Assign it a role there",
+        f"Assign it a role there{f': {service.roles}, for example' if service else ''}",
         when=not known,
     )
     yield Advice(

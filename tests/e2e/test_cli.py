@@ -166,6 +166,19 @@ def test_settings_warn_of_an_audience_that_the_targets_host_does_not_take(tmp_pa
     assert "Warning" not in run(tmp_path, "settings", **fits).stdout
 
 
+def test_the_audience_follows_the_targets_host_or_the_fault_names_the_likely_one(tmp_path):
+    lone = {**MINIMAL, "AUDIENCE": ""}
+    vault = {**lone, "TARGET_HOST": "a-vault.vault.azure.net"}
+    shown = json.loads(run(tmp_path, "settings", "--json", **vault).stdout)["AUDIENCE"]
+    assert shown == {
+        "value": "https://vault.azure.net/.default",
+        "origin": "default (from TARGET_HOST)",
+    }
+    done = run(tmp_path, "settings", **{**lone, "TARGET_HOST": "a.servicebus.windows.net"})
+    assert done.returncode == 2
+    assert "probably https://servicebus.azure.net" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "check", "settings"])
 def test_each_setting_but_a_secret_has_an_option_with_its_meaning(command):
     wide = {"terminal_width": 1000, "max_content_width": 1000}  # no word is cut at a hyphen

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from authproxy.settings.audiences import (
     authority_for_host,
     check_audience,
+    likely_audience,
     scope_for_host,
     scope_of,
+    unfit,
 )
+from authproxy.settings.azure_services import SERVICES
 
 
 @pytest.mark.parametrize(
@@ -31,10 +34,58 @@ def test_azure_monitor_endpoints_imply_their_clouds_audience(host, scope, form):
 
 
 @pytest.mark.parametrize(
+    ("host", "audience"),
+    [
+        ("dce-abcd.eastus-1.ingest.monitor.azure.com", "https://monitor.azure.com"),
+        ("account.blob.core.windows.net", "https://storage.azure.com"),
+        ("account.dfs.core.usgovcloudapi.net", "https://storage.azure.com"),
+        ("a-vault.vault.azure.net", "https://vault.azure.net"),
+        ("a-vault.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net"),
+        ("a-vault.vault.azure.cn", "https://vault.azure.cn"),
+        ("topic.westeurope-1.eventgrid.azure.net", "https://eventgrid.azure.net"),
+        ("graf-abcd.weu.grafana.azure.com", "https://dashboard.azure.com"),
+        ("cluster.westeurope.kusto.windows.net", "https://kusto.kusto.windows.net"),
+        ("cluster.kusto.usgovcloudapi.net", "https://kusto.kusto.usgovcloudapi.net"),
+        ("account.openai.azure.com", "https://cognitiveservices.azure.com"),
+        ("account.cognitiveservices.azure.us", "https://cognitiveservices.azure.us"),
+        ("store.azconfig.io", "https://appconfig.azure.com"),
+        ("store.azconfig.azure.us", "https://appconfig.azure.us"),
+    ],
+)
+def test_other_services_of_azure_imply_theirs(host, audience):
+    assert scope_for_host(host) == f"{audience}/.default"
+    assert unfit(host, audience) is None
+    assert unfit(host, f"{audience}/") is None
+    assert unfit(host, f"https://{host}") is None
+    assert unfit(host, "11111111-2222-3333-4444-555555555555") is None
+    assert unfit(host, "https://management.azure.com") == audience
+
+
+@pytest.mark.parametrize(
+    ("host", "likely"),
+    [
+        ("namespace.servicebus.windows.net", "https://servicebus.azure.net (Service Bus"),
+        ("foundry.services.ai.azure.com", "https://ai.azure.com"),
+        ("app.azurewebsites.net", "api://"),
+    ],
+)
+def test_where_the_host_leaves_a_doubt_the_likely_audience_is_named(host, likely):
+    assert scope_for_host(host) is None
+    assert unfit(host, "https://management.azure.com") is None
+    assert likely_audience(host).startswith(likely)
+
+
+def test_what_is_known_of_services_is_of_one_form():
+    for service in SERVICES:
+        assert service.page.startswith("https://learn.microsoft.com/")
+        assert all(suffix.startswith(".") for suffix in service.suffixes)
+        assert not service.certain or check_audience(service.audience).startswith("https://")
+
+
+@pytest.mark.parametrize(
     "host",
     [
         "evilprometheus.monitor.azure.com",
-        "wsmetrics.ingest.monitor.azure.com",
         "prometheus.monitor.azure.com",
         ".prometheus.monitor.azure.com",
         "ws.prometheus.monitor.azure.com.example.com",

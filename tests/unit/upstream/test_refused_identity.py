@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.settings.audiences import Kind
+from authproxy.settings.azure_services import Kind
 from authproxy.upstream.refused_identity import REFUSED_IDENTITY, Refusal, causes, told
 
 WRITE = Refusal(
