@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ from authproxy.diagnose.token_claims import (
     utc,
 )
 from authproxy.errors import Advice, CertificateError, CredentialError
-from authproxy.files.regular_file import read_regular_file
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
 from authproxy.identity.explanation import Explanation
@@ -50,6 +49,7 @@ _FEDERATE = (
     "az identity federated-credential create --identity-name NAME --resource-group GROUP "
     "--name authproxy --issuer {iss} --subject {sub} --audiences {aud}"
 )
+_FEDERATE_APPLICATION = "az ad app federated-credential create --id {} --parameters {}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def token(
     try:
         fetched = fetcher(challenge)
     except FetchError as error:
-        raise ProbeFailed(no_token(settings, error, fetcher.clock_offset)) from error
+        finding = no_token(settings, error, fetcher.clock_offset, fetcher.assertion)
+        raise ProbeFailed(finding) from error
     got = Token(fetched, claims_of(fetched.value))
     given = fetched.provenance
     facts: dict[str, Any] = {
@@ -167,19 +168,23 @@ def _another_identity(
     return Finding(summary, Outcome.FAILED, facts, notes, (advice,))
 
 
-def no_token(settings: Settings, error: FetchError, clock_offset: float | None) -> Finding:
-    """Return what it means that no token was given."""
+def no_token(
+    settings: Settings,
+    error: FetchError,
+    clock_offset: float | None = None,
+    proof: str | None = None,
+) -> Finding:
+    """Return what it means that no token was given, though this `proof` was shown."""
     facts: dict[str, Any] = {"scope": settings.scope, "message": printable(error.detail)}
     notes = [printable(error.detail)]
     advice = []
     if abs(clock_offset or 0) > CLOCK_NOTICE:
         advice.append(_clock_advice(clock_offset or 0))
-    assertion = _assertion() if settings.identity_type == "workloadidentity" else {}
+    whose = _prover(settings)
+    assertion = shown(claims_of(proof or "") or {}, ("iss", "sub", "aud")) if whose else {}
     if assertion:
         facts["assertion"] = assertion
-        notes += [
-            f"the service account's token has {name}: {assertion[name]}" for name in assertion
-        ]
+        notes += [f"{whose} token has {name}: {assertion[name]}" for name in assertion]
     if error.explanation is not None:
         facts["code"] = error.explanation.code
         advice.append(_explained(settings, error.explanation, assertion))
@@ -189,9 +194,7 @@ def no_token(settings: Settings, error: FetchError, clock_offset: float | None) 
 
 def no_token_in_time(settings: Settings, seconds: float) -> Finding:
     """Return what it means that the identity endpoint kept silent."""
-    return no_token(
-        settings, FetchError(f"given up after {seconds:g} s", explain("timed out")), None
-    )
+    return no_token(settings, FetchError(f"given up after {seconds:g} s", explain("timed out")))
 
 
 def clock(offsets: Mapping[str, float | None]) -> Finding:
@@ -243,16 +246,20 @@ def _explained(
     ]
     if explanation.code in FEDERATION_CODES and assertion.keys() >= {"iss", "sub", "aud"}:
         quoted = {name: shlex.quote(value) for name, value in assertion.items()}
-        commands.append(_FEDERATE.format_map(quoted))
+        if settings.identity_type == "workloadidentity":
+            commands.append(_FEDERATE.format_map(quoted))
+        else:
+            told = {"name": "authproxy", "issuer": assertion["iss"], "subject": assertion["sub"]}
+            parameters = shlex.quote(json.dumps({**told, "audiences": [assertion["aud"]]}))
+            client_id = shlex.quote(settings.aad_client_id or "")
+            commands.append(_FEDERATE_APPLICATION.format(client_id, parameters))
     cause = f"{explanation.cause} ({explanation.code})"
     return Advice(cause, explanation.hint, tuple(commands))
 
 
-def _assertion() -> dict[str, str]:
-    """Return what the service account's token says, as a federated credential compares it."""
-    try:
-        data = read_regular_file(os.environ.get("AZURE_FEDERATED_TOKEN_FILE", ""))
-        claims = claims_of(data.decode("ascii").strip())
-    except ValueError:
-        return {}
-    return shown(claims or {}, ("iss", "sub", "aud"))
+def _prover(settings: Settings) -> str:
+    """Return whose token proves the identity, in words; empty where none does."""
+    if settings.identity_type == "workloadidentity":
+        return "the service account's"
+    federated = settings.identity_type == "aadapplication" and settings.aad_federated_identity
+    return "the managed identity's" if federated else ""

@@ -28,6 +28,7 @@ from authproxy.identity.bounded_fetch import Budget
 from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.identity.entra_errors import explain
 from authproxy.identity.explanation import Explanation
+from authproxy.identity.federation import of_federation
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.provenance import Provenance
 from authproxy.identity.rotation import RotatingCertificate
@@ -88,7 +89,8 @@ class TokenFetcher:
     """Fetches a token for the settings' identity and scope, a new one at each call.
 
     `clock_offset` is how many seconds the Date of the identity endpoint's last
-    response was ahead of this machine's clock, if there was one.
+    response was ahead of this machine's clock, if there was one. `assertion` is the token
+    of somebody else that proved the identity at the latest fetch, if one did.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class TokenFetcher:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
         self.clock_offset: float | None = None
+        self.assertion: str | None = None
         self._contexts = contexts or TLSContextCache()
         self._maker: CredentialMaker | None = None
         #: What the identity endpoint was sent at the latest fetch, and what it gave out: no
@@ -164,7 +167,7 @@ class TokenFetcher:
                 retry_after = retry_after_seconds(response.retry_after, self._clock.wall())
             raise self._explained(error, response, retry_after) from error
         finally:
-            self.clock_offset = session.clock_offset
+            self.clock_offset, self.assertion = session.clock_offset, session.assertion
 
     @property
     def certificate_expiry(self) -> Expiry | None:
@@ -189,7 +192,8 @@ class TokenFetcher:
         while cause is not None:
             texts.append(self._masked(f"{type(cause).__name__}: {cause}"))
             cause = cause.__cause__ or cause.__context__
-        return FetchError(_cut(detail), explain("\n".join(texts), response), retry_after)
+        explanation = of_federation(explain("\n".join(texts), response), self._settings)
+        return FetchError(_cut(detail), explanation, retry_after)
 
     def _masked(self, text: str) -> str:
         """Return the beginning of `text` without anything secret."""

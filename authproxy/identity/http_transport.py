@@ -43,7 +43,8 @@ class IdentitySession(Session):
     HTTPS_PROXY and NO_PROXY are honoured, but a managed identity endpoint is
     never reached through a proxy, which would get a token for itself. .netrc is
     not honoured: its password would go to Entra as this application's. `sent` are
-    the secrets that went out: a response may quote them.
+    the secrets that went out: a response may quote them. `assertion` is the one of them that
+    proved an application or a workload last, if one did.
     """
 
     def __init__(self, context: ssl.SSLContext, budget: Budget | None = None) -> None:
@@ -53,6 +54,7 @@ class IdentitySession(Session):
         self.response: EndpointResponse | None = None
         self.clock_offset: float | None = None
         self.sent: list[str] = []
+        self.assertion: str | None = None
         self.auth = _no_more_credentials
         self.headers["Accept-Encoding"] = "identity"
         self.mount("https://", BoundedAdapter(self.budget, context))
@@ -65,7 +67,10 @@ class IdentitySession(Session):
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         """Send a request, and remember the secrets in it."""
-        self.sent += _secrets_in(request)
+        form = _form_of(request)
+        self.assertion = form.get("client_assertion", self.assertion)
+        self.sent += (value for name, value in form.items() if name in _SECRET_FORM_FIELDS)
+        self.sent += (str(v) for name, v in request.headers.items() if name in _SECRET_FIELDS)
         return super().send(request, **kwargs)
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:
@@ -99,13 +104,10 @@ class DirectAdapter(BoundedAdapter):
         return super().send(request, *args, **kwargs)
 
 
-def _secrets_in(request: PreparedRequest) -> list[str]:
-    """Return what proves an identity in a request for a token: form fields and header fields."""
+def _form_of(request: PreparedRequest) -> dict[str, str]:
+    """Return the fields of a request for a token, of whatever body it has."""
     sent = request.body or ""
-    body = sent.decode("latin-1") if isinstance(sent, bytes) else str(sent)
-    form = [value for name, value in parse_qsl(body) if name in _SECRET_FORM_FIELDS]
-    fields = [str(value) for name, value in request.headers.items() if name in _SECRET_FIELDS]
-    return [*form, *fields]
+    return dict(parse_qsl(sent.decode("latin-1") if isinstance(sent, bytes) else str(sent)))
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:

@@ -16,6 +16,7 @@ from azure.identity import (
     AzureCliCredential,
     AzureDeveloperCliCredential,
     CertificateCredential,
+    ClientAssertionCredential,
     ClientSecretCredential,
     DefaultAzureCredential,
     ManagedIdentityCredential,
@@ -25,6 +26,7 @@ from azure.identity import (
 from authproxy.errors import CertificateError, CredentialError
 from authproxy.identity.bounded_fetch import FETCH_SECONDS
 from authproxy.identity.command_line import AZ, AZD, CommandLineIdentity
+from authproxy.identity.federation import exchange_scope
 from authproxy.identity.http_transport import IdentitySession
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.identity.service_fabric import ServiceFabricIdentity, on_service_fabric
@@ -103,6 +105,12 @@ class CredentialMaker:
             "client_id": settings.aad_client_id,
             **self._authority(session),
         }
+        if settings.aad_federated_identity:
+            which = settings.aad_federated_identity
+            ids = {} if which == "systemassigned" else {"client_id": which}
+            proof = _managed_identity(session, **ids)
+            scope = exchange_scope(settings.aad_authority_host)
+            return ClientAssertionCredential(func=lambda: proof.get_token_info(scope).token, **who)
         if self._certificate is None:
             self.secret = settings.client_secret() or ""
             return ClientSecretCredential(client_secret=self.secret, **who)
@@ -152,15 +160,18 @@ class CredentialMaker:
         return chain
 
 
-def _managed_identity(session: IdentitySession, **which: Any) -> object:
+def _managed_identity(session: IdentitySession, **which: Any) -> Credential:
     """Return the credential of the machine's identity, or of `which` user-assigned one.
 
     Without the last option the class becomes the service account's federated identity where
     the variables of the workload identity webhook are set (seen with azure-identity 1.27).
     """
     if not on_service_fabric():
-        return ManagedIdentityCredential(
-            **which, **_common(session), _exclude_workload_identity_credential=True
+        return cast(
+            Credential,
+            ManagedIdentityCredential(
+                **which, **_common(session), _exclude_workload_identity_credential=True
+            ),
         )
     if which:
         raise CredentialError(

@@ -57,6 +57,13 @@ def resource_id(text: str) -> str:
     return text
 
 
+def federated_identity(text: str) -> str:
+    """Take `systemAssigned`, in any case, or a client id; return the word in small letters."""
+    if not re.fullmatch("[0-9A-Za-z.-]+", text):
+        raise ValueError("it is no client id")
+    return text.lower() if text.lower() == "systemassigned" else text
+
+
 def authority(text: str) -> str:
     """Take the host, or https:// URL, of an Entra ID endpoint; return its URL."""
     if re.match(r"http://", text, re.IGNORECASE):
@@ -74,9 +81,9 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         Word[IdentityType](*get_args(IdentityType)),
         "default",
         "Whose token to send: systemassigned or userassigned (managed identities), aadapplication "
-        "(a certificate or a secret), workloadidentity (Kubernetes), azurecli (the user of az "
-        "login), default (tries them as azure-identity's DefaultAzureCredential does). Case does "
-        "not matter.",
+        "(a certificate, secret or federated identity), workloadidentity (Kubernetes), azurecli "
+        "(the user of az login), default (tries them as azure-identity's "
+        "DefaultAzureCredential does). Case does not matter.",
     )
     aad_client_id = Setting(
         Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
@@ -155,19 +162,29 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
     aad_client_secret = Setting(
         SecretText(),
         None,
-        "For aadapplication: the client secret. Exactly one of certificate and secret.",
+        "For aadapplication: the client secret. Exactly one of certificate, secret and federated "
+        "identity.",
         also=("AZURE_CLIENT_SECRET",),
         chart_key="clientSecret.key",
+    )
+    aad_federated_identity = Setting(
+        Text(federated_identity, "Give systemAssigned, or a user-assigned identity's client id."),
+        None,
+        "For aadapplication, in place of certificate and secret: the managed identity that the "
+        "application trusts by a federated credential, systemAssigned or the client id of a "
+        "user-assigned one. AAD_TENANT_ID may be another tenant than the identity's, where the "
+        "application is known there.",
     )
     credential: OneOf[Any] = OneOf(
         aad_client_certificate_path,
         aad_client_secret,
+        aad_federated_identity,
         hint="Keep one of them; a certificate is the safer one.",
         required=Required(
-            "Set it, or AAD_CLIENT_SECRET_FILE",
+            "Set it, or AAD_CLIENT_SECRET_FILE, or AAD_FEDERATED_IDENTITY",
             where=identity_type,
             values=("aadapplication",),
-            because="an application needs a certificate or a secret",
+            because="an application needs a certificate or a secret, or a federated identity",
         ),
     )
     aad_authority_host = Setting(

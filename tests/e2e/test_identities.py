@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authproxy.demo.stand_ins.directory import MACHINE, ManagedIdentity
+from authproxy.demo.stand_ins.directory import MACHINE, TOKEN_EXCHANGE, ManagedIdentity
 from authproxy.demo.stand_ins.loopback import free_port
 from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
@@ -211,3 +211,71 @@ def test_an_applications_credential_is_taken_in_every_form_that_people_have(
         assert bearer(entra, target)["appidacr"] == proof, path
     for secret in (PASSWORD, SECRET):
         assert secret not in proxy.log
+
+
+# A managed identity as an application's credential.
+
+
+def test_a_managed_identity_proves_applications_of_its_own_and_of_another_tenant(
+    launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    assert entra.system_assigned is not None
+    user = entra.assign()
+    with StandInEntra() as abroad:
+        abroad.tenant = "00000000-0000-4000-8000-00000000cccc"
+        here = entra.register(Application(federated=(entra.trust_in(entra.system_assigned),)))
+        there = abroad.register(Application(federated=(entra.trust_in(user),)))
+        both = (entra, abroad)
+        bundles = [each.authority.write_bundle(tmp_path / "ca.pem").read_text() for each in both]
+        (tmp_path / "ca.pem").write_text("".join(bundles))
+        routes = [
+            to(
+                target,
+                path="/here",
+                aad_tenant_id=entra.tenant,
+                aad_client_id=here.client_id,
+                aad_authority_host=entra.authority_host,
+                aad_federated_identity="systemAssigned",
+            ),
+            to(
+                target,
+                path="/there",
+                aad_tenant_id=abroad.tenant,
+                aad_client_id=there.client_id,
+                aad_authority_host=abroad.authority_host,
+                aad_federated_identity=user.client_id,
+            ),
+        ]
+        proxy = launch(
+            without=("TARGET_HOST", *APP_SERVICE),
+            AUTHPROXY_CONFIG=str(write_routes(tmp_path / "authproxy.yaml", routes)),
+            **{**entra.machine_environment(), "IDENTITY_TYPE": "aadApplication"},
+            REQUESTS_CA_BUNDLE=str(tmp_path / "ca.pem"),
+        )
+        for path, giver, application in (("/here", entra, here), ("/there", abroad, there)):
+            assert proxy.get(f"{path}/x").status == 200
+            claims = bearer(giver, target)
+            assert (claims["appid"], claims["tid"]) == (application.client_id, giver.tenant)
+        proofs = [each.value for each in entra.issued if each.claims["aud"] == TOKEN_EXCHANGE]
+        assert len(proofs) == 2
+        assert not any(proof in proxy.log for proof in proofs)
+
+
+def test_check_tells_which_federated_credential_the_application_lacks(
+    check: Run, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    assert entra.system_assigned is not None
+    application = entra.register(Application())
+    done = check(
+        **entra.machine_environment(),
+        **entra.application_environment(application, tmp_path / "ca.pem"),
+        IDENTITY_TYPE="aadApplication",
+        AAD_FEDERATED_IDENTITY="systemAssigned",
+    )
+    assert done.status == 1
+    told = done.step("token")["facts"]["assertion"]
+    assert told["sub"] == entra.system_assigned.object_id
+    advice = done.advice("token")
+    assert "AAD_FEDERATED_IDENTITY" in advice
+    assert "service account" not in advice
+    assert f"az ad app federated-credential create --id {application.client_id}" in advice

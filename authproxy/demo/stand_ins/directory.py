@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 TENANT = "00000000-0000-4000-8000-00000000aaaa"
 METRICS_INGESTION = "https://monitor.azure.com"
 METRICS_QUERY = "https://prometheus.monitor.azure.com"
+#: What a token is for that proves an application.
+TOKEN_EXCHANGE = "api://AzureADTokenExchange"
 
 _GROUP = "/subscriptions/00000000-0000-4000-8000-00000000bbbb/resourceGroups/group/providers"
 MACHINE = f"{_GROUP}/Microsoft.Compute/virtualMachines/machine"

@@ -18,6 +18,7 @@ from authproxy.demo.stand_ins.directory import (
     METRICS_INGESTION,
     METRICS_QUERY,
     TENANT,
+    TOKEN_EXCHANGE,
     ManagedIdentity,
 )
 from authproxy.demo.stand_ins.loopback import Answer, Request
@@ -54,7 +55,7 @@ class ManagedIdentityEndpoint(StandIn):
         self.lifetime: float = 3600
         self.system_assigned: ManagedIdentity | None = ManagedIdentity(resource_id=MACHINE)
         self.user_assigned: dict[str, ManagedIdentity] = {}
-        self.resources = {METRICS_INGESTION, METRICS_QUERY}
+        self.resources = {METRICS_INGESTION, METRICS_QUERY, TOKEN_EXCHANGE}
         self.issued: list[IssuedToken] = []
         self.signing_key = signing_key or SigningKey()
         self._identity_header = secrets.token_hex(16)
@@ -65,6 +66,11 @@ class ManagedIdentityEndpoint(StandIn):
     def identity_endpoint(self) -> str:
         """The managed identity endpoint's URL, as IDENTITY_ENDPOINT has it."""
         return self._identity.url + APP_SERVICE_PATH
+
+    @property
+    def issuer(self) -> str:
+        """Who signs the tokens."""
+        return f"https://sts.windows.net/{self.tenant}/"
 
     def managed_identity_environment(self) -> dict[str, str]:
         """Return the variables by which azure-identity finds the endpoint."""
@@ -88,16 +94,15 @@ class ManagedIdentityEndpoint(StandIn):
         general one; `claims` are added or replaced.
         """
         now = self._clock()
-        issuer = f"https://sts.windows.net/{self.tenant}/"
         content = {
             "aud": resource,
-            "iss": issuer,
+            "iss": self.issuer,
             "iat": int(now),
             "nbf": int(now),
             "exp": int(now + (self.lifetime if lifetime is None else lifetime)),
             "appid": client_id,
             "azp": client_id,
-            "idp": issuer,
+            "idp": self.issuer,
             "idtyp": "app",
             "oid": object_id,
             "sub": object_id,

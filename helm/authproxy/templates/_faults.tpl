@@ -163,8 +163,11 @@ keyVault.certificate={{ quote .Values.keyVault.certificate }}: it is set besides
 {{- if and $secret .given.AAD_CLIENT_CERTIFICATE_PATH }}
 {{- $named := empty .prefix | ternary (quote $.Values.clientSecret.existingSecret | printf "=%s") "" }}
 {{ .prefix }}clientSecret.existingSecret{{ $named }}: there is a client secret besides a certificate. Keep one of them; a certificate is the safer one.
-{{- else if not (or $secret .given.AAD_CLIENT_CERTIFICATE_PATH (include "authproxy.saidElsewhere" $)) }}
-{{ .prefix }}clientCertificate.existingSecret: identityType=aadapplication needs a certificate or a secret. Name a Secret that holds one here or in clientSecret.existingSecret, or set keyVault or aadClientCertificatePath.
+{{- else if not (or $secret .given.AAD_CLIENT_CERTIFICATE_PATH .given.AAD_FEDERATED_IDENTITY (include "authproxy.saidElsewhere" $)) }}
+{{ .prefix }}clientCertificate.existingSecret: identityType=aadapplication needs a certificate or a secret. Name a Secret that holds one here or in clientSecret.existingSecret, or set keyVault or aadClientCertificatePath, or aadFederatedIdentity.
+{{- end }}
+{{- if and .given.AAD_FEDERATED_IDENTITY (or $secret .given.AAD_CLIENT_CERTIFICATE_PATH) }}
+{{ .prefix }}aadFederatedIdentity={{ quote .given.AAD_FEDERATED_IDENTITY }}: it is set besides a certificate or a secret. Keep one of them.
 {{- end }}
 {{- end }}
 {{- end }}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from authproxy.demo.stand_ins.directory import new_id
+from authproxy.demo.stand_ins.directory import TOKEN_EXCHANGE, new_id
 from authproxy.demo.stand_ins.signing import SigningKey
 
 
@@ -52,12 +52,20 @@ class ServiceAccountIssuer:
 
 
 @dataclass(frozen=True)
-class FederatedCredential:
-    """Trust in one service account of one cluster, in place of a secret."""
+class TokenIssuer:
+    """Who signs tokens: the name in `iss`, and the key."""
 
-    cluster: ServiceAccountIssuer
+    issuer: str
+    public_key: rsa.RSAPublicKey
+
+
+@dataclass(frozen=True)
+class FederatedCredential:
+    """Trust in a service account of a cluster, or an identity of a tenant, in place of a secret."""
+
+    cluster: ServiceAccountIssuer | TokenIssuer
     subject: str
-    audience: str = "api://AzureADTokenExchange"
+    audience: str = TOKEN_EXCHANGE
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from authproxy.demo.stand_ins.directory import ManagedIdentity
 from authproxy.demo.stand_ins.loopback import Answer, Request
 from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
 from tests.support.stand_ins import refusals
-from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.applications import Application, FederatedCredential, TokenIssuer
 from tests.support.stand_ins.assertions import check_assertion
 from tests.support.stand_ins.faults import FaultyStandIn
 
@@ -72,6 +72,11 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
         identity = identity or ManagedIdentity()
         self.user_assigned[identity.client_id] = identity
         return identity
+
+    def trust_in(self, identity: ManagedIdentity) -> FederatedCredential:
+        """Return an application's trust in a managed identity of this tenant."""
+        keys = TokenIssuer(self.issuer, self.signing_key.public_key)
+        return FederatedCredential(keys, identity.object_id)
 
     def application_environment(self, application: Application, ca_file: Path) -> dict[str, str]:
         """Return the variables for an application, all but its proof of identity.

@@ -234,6 +234,19 @@ def test_what_is_no_resource_id_of_an_identity_is_a_fault(text):
     assert "it is not the resource id of a user-assigned managed identity" in fault.problem
 
 
+@pytest.mark.parametrize("given", ["systemAssigned", "SYSTEMASSIGNED", "0000-1111"])
+def test_a_federated_identity_takes_the_place_of_certificate_and_secret(given):
+    settings = load({**APPLICATION, "AAD_FEDERATED_IDENTITY": given})
+    assert settings.aad_federated_identity in ("systemassigned", "0000-1111")
+    both = {"AAD_FEDERATED_IDENTITY": given, "AAD_CLIENT_SECRET": "s3cret"}
+    assert only_fault({**APPLICATION, **both}).problem == "it is set besides AAD_CLIENT_SECRET"
+
+
+def test_a_federated_identity_is_no_resource_id():
+    fault = only_fault({**APPLICATION, "AAD_FEDERATED_IDENTITY": RESOURCE_ID})
+    assert "client id" in fault.hint
+
+
 def test_a_workload_needs_the_webhooks_token_file(tmp_path):
     fault = only_fault(WORKLOAD)
     assert (fault.setting, fault.value) == ("AZURE_FEDERATED_TOKEN_FILE", None)
