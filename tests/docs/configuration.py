@@ -27,7 +27,7 @@ VARIABLES = set(Settings.declared)
 #: What a Prometheus configuration of the pages may hold.
 PROMETHEUS = frozenset({"global", "remote_write", "rule_files", "scrape_configs"})
 #: What an example's files and groups are not on this machine.
-ABSENT = re.compile(r"cannot be read|does not exist|no such group")
+ABSENT = re.compile(r"cannot be read|does not exist|no such (file|group)")
 
 
 def judge_yaml(block: Block) -> None:
@@ -264,7 +264,8 @@ def judge_environment(block: Block) -> None:
     assert given, f"{block}: no setting"
     assert set(given) <= VARIABLES, block
     base = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://metrics.example.com"}
-    _load({**({} if "INGESTION_URL" in given else base), **given}, {})
+    webhook = {"AZURE_FEDERATED_TOKEN_FILE": "/var/run/secrets/azure/tokens/azure-identity-token"}
+    _load({**({} if "INGESTION_URL" in given else base), **given}, webhook)
 
 
 def judge_ini(block: Block) -> None:
