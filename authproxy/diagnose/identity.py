@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.provenance import Provenance, claims_of
 from authproxy.identity.rotation import EXPIRY_NOTICE
 from authproxy.settings import Settings
+from authproxy.settings.token_proxy import TOKEN_PROXY
 
 #: Seconds between this machine's clock and others that are reported. Entra allows 300.
 CLOCK_NOTICE = 60.0
@@ -247,7 +249,8 @@ def _explained(
     if explanation.code in FEDERATION_CODES and assertion.keys() >= {"iss", "sub", "aud"}:
         quoted = {name: shlex.quote(value) for name, value in assertion.items()}
         if settings.identity_type == "workloadidentity":
-            commands.append(_FEDERATE.format_map(quoted))
+            if not os.environ.get(TOKEN_PROXY):
+                commands.append(_FEDERATE.format_map(quoted))
         else:
             told = {"name": "authproxy", "issuer": assertion["iss"], "subject": assertion["sub"]}
             parameters = shlex.quote(json.dumps({**told, "audiences": [assertion["aud"]]}))

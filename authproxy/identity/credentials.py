@@ -153,7 +153,7 @@ class TokenFetcher:
             )
         except FetchError:
             raise
-        except CredentialError as error:  # a secret's or certificate's file
+        except (CredentialError, SettingsError) as error:  # a secret's or certificate's file
             raise FetchError(str(error)) from error
         # azure-identity lets through whatever happens inside it: its own errors, MSAL's,
         # ValueError, OSError of a token file, AttributeError for unexpected JSON. Each of

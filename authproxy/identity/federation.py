@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from authproxy.identity.entra_errors import FEDERATION_CODES, Explanation
+import os
+
+from authproxy.identity.entra_errors import FEDERATION_CODES
+from authproxy.identity.explanation import Explanation
 from authproxy.settings import Settings
+from authproxy.settings.token_proxy import TOKEN_PROXY
 
 #: What a managed identity's token is for that proves an application, by Entra's host:
 #: https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity
@@ -13,6 +17,20 @@ _EXCHANGES = {
     "https://login.chinacloudapi.cn": f"{_EXCHANGE}China",
     "https://login.partner.microsoftonline.cn": f"{_EXCHANGE}China",
 }
+
+#: AKS keeps the federated credential of a binding itself: one for the service account's token
+#: as it is would not help, and use up one of twenty.
+_BINDING = (
+    "The identity binding does not let this service account be the identity",
+    "See that this cluster has a binding to the identity of AAD_CLIENT_ID, and a ClusterRole "
+    "with the verb use-managed-identity on that client id, bound to the service account; a "
+    "federated credential for the service account is not what is missing",
+    (
+        "az aks identity-binding list --resource-group GROUP --cluster-name CLUSTER",
+        "kubectl auth can-i use-managed-identity $AAD_CLIENT_ID.cid.wi.aks.azure.com "
+        "--as system:serviceaccount:NAMESPACE:NAME",
+    ),
+)
 
 
 def exchange_scope(authority: str | None) -> str:
@@ -37,4 +55,6 @@ def of_federation(explanation: Explanation | None, settings: Settings) -> Explan
             f"and as audience {audience}",
             ("az ad app federated-credential list --id $AAD_CLIENT_ID",),
         )
+    if settings.identity_type == "workloadidentity" and os.environ.get(TOKEN_PROXY):
+        return Explanation(explanation.code, *_BINDING)
     return explanation

@@ -6,6 +6,7 @@ this package takes its place, so that the session's budget holds for every fetch
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -30,7 +31,9 @@ from authproxy.identity.federation import exchange_scope
 from authproxy.identity.http_transport import IdentitySession
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.identity.service_fabric import ServiceFabricIdentity, on_service_fabric
+from authproxy.identity.token_proxy import TokenProxyAdapter
 from authproxy.settings import Settings
+from authproxy.settings.token_proxy import TokenProxy
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
@@ -127,6 +130,8 @@ class CredentialMaker:
         )
 
     def _workload_identity(self, session: IdentitySession) -> object:
+        if proxy := TokenProxy.of(os.environ):
+            session.mount("https://", TokenProxyAdapter(session, proxy))
         # The path of the service account's token comes from AZURE_FEDERATED_TOKEN_FILE, which
         # the webhook sets: it has moved before.
         return WorkloadIdentityCredential(

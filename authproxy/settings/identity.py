@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from authproxy.errors import CertificateError, CredentialError, Fault
+from authproxy.errors import CertificateError, CredentialError, Fault, SettingsError
 from authproxy.files.secret import Secret, Unusable, read_secret
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK
@@ -16,6 +16,7 @@ from authproxy.settings.declaration import Group, OneOf, Required, Setting, deri
 from authproxy.settings.kinds import FilePath, Integer, SecretText, Text, Word
 from authproxy.settings.rules import Draft
 from authproxy.settings.target import TargetSettings, host_of
+from authproxy.settings.token_proxy import TokenProxy
 
 if TYPE_CHECKING:
     from authproxy.files.certificates import ClientCertificate
@@ -261,6 +262,15 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
             "account, so that the webhook provides the file."
         )
         yield Fault(_TOKEN_FILE, path or None, problem, hint)
+
+    @rule(per_route=True)
+    def token_proxy(self, draft: Draft) -> Iterator[Fault]:
+        """Where there is a proxy of AKS identity bindings, it can be used."""
+        if self.identity_type == "workloadidentity":
+            try:
+                TokenProxy.of(draft.environ)
+            except SettingsError as error:
+                yield from error.faults
 
     @rule(per_route=True)
     def usable_certificate(self, draft: Draft) -> Iterator[Fault]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from authproxy.demo.stand_ins.directory import MACHINE, TOKEN_EXCHANGE, ManagedIdentity
-from authproxy.demo.stand_ins.loopback import free_port
+from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request, free_port
 from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
 from tests.support.checking import Check
@@ -20,7 +21,7 @@ from tests.support.endpoints import Endpoint, whole
 from tests.support.identity import AUDIENCE, SECRET, labelled_pod
 from tests.support.logfmt import parse_line
 from tests.support.routes import to, write_routes
-from tests.support.stand_ins.applications import Application
+from tests.support.stand_ins.applications import Application, ServiceAccountIssuer
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import get, status_of
 from tests.support.upstream import Upstream
@@ -279,3 +280,105 @@ def test_check_tells_which_federated_credential_the_application_lacks(
     assert "AAD_FEDERATED_IDENTITY" in advice
     assert "service account" not in advice
     assert f"az ad app federated-credential create --id {application.client_id}" in advice
+
+
+# AKS identity bindings.
+
+
+@pytest.fixture
+def bound_pod(entra: StandInEntra, pod: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A pod of an identity binding: Entra cannot be reached, but through the API server."""
+    token = ServiceAccountIssuer().token(
+        "system:serviceaccount:monitoring:authproxy",
+        now=time.time(),
+        audience="api://AKSIdentityBinding",
+    )
+    Path(pod["AZURE_FEDERATED_TOKEN_FILE"]).write_text(token)
+    ca_file = tmp_path / "cluster-ca.pem"
+    Path(pod["REQUESTS_CA_BUNDLE"]).replace(ca_file)
+    del pod["REQUESTS_CA_BUNDLE"]
+    return {
+        **pod,
+        "IDENTITY_TYPE": "workloadIdentity",
+        "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com",
+        "AZURE_KUBERNETES_CA_FILE": str(ca_file),
+        "AZURE_KUBERNETES_SNI_NAME": "localhost",
+        # Nothing goes through it.
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+        "NO_PROXY": "localhost",
+    }
+
+
+def api_server(
+    entra: StandInEntra, pod: dict[str, str], refusal: dict[str, str] | None = None
+) -> LoopbackServer:
+    """Return a server that exchanges the pod's token, as the API server of its cluster does."""
+
+    def answer(request: Request) -> Answer:
+        assert request.path == f"/proxy/{entra.tenant}/oauth2/v2.0/token", request.path
+        assert request.headers["Host"].startswith("127.0.0.1")
+        if refusal is not None:
+            return Answer.of_json(401, refusal)
+        proof = Path(pod["AZURE_FEDERATED_TOKEN_FILE"]).read_text()
+        assert request.form["client_assertion"] == proof
+        resource = request.form["scope"].removesuffix("/.default")
+        token = entra.issue(resource, request.form["client_id"], "object-id")
+        content = {"access_token": token.value, "expires_in": 3600, "token_type": "Bearer"}
+        return Answer.of_json(200, content)
+
+    return LoopbackServer(answer, tls=entra.authority.server_context())
+
+
+def test_a_bound_pod_gets_its_token_through_the_api_server_alone(
+    launch: Launch, target: Upstream, entra: StandInEntra, bound_pod: dict[str, str]
+) -> None:
+    server = api_server(entra, bound_pod)
+    server.start()
+    try:
+        url = f"{server.url}/proxy"
+        proxy = launch(without=APP_SERVICE, AZURE_KUBERNETES_TOKEN_PROXY=url, **bound_pod)
+        assert proxy.get("/x").status == 200
+        assert bearer(entra, target)["appid"] == bound_pod["AZURE_CLIENT_ID"]
+        endpoint = proxy.wait_for_event("Token refreshed")["Endpoint"]
+        assert endpoint == f"{url}/{entra.tenant}/oauth2/v2.0/token"
+    finally:
+        server.stop()
+
+
+def test_what_a_binding_refuses_is_not_blamed_on_a_federated_credential(
+    check: Run, target: Upstream, entra: StandInEntra, bound_pod: dict[str, str]
+) -> None:
+    said = "AADSTS700212: No matching federated identity record found for presented assertion"
+    refusal = {"error": "invalid_client", "error_description": said}
+    server = api_server(entra, bound_pod, refusal)
+    server.start()
+    try:
+        done = check(AZURE_KUBERNETES_TOKEN_PROXY=f"{server.url}/proxy", **bound_pod)
+        assert done.status == 1
+    finally:
+        server.stop()
+    token = done.step("token")
+    assert token["facts"]["code"] == "AADSTS700212"
+    assert token["facts"]["assertion"]["aud"] == "api://AKSIdentityBinding"
+    advice = done.advice("token")
+    assert "use-managed-identity" in advice
+    assert "federated-credential create" not in advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable"),
+    [
+        ({"AZURE_KUBERNETES_TOKEN_PROXY": "http://10.0.0.1"}, "AZURE_KUBERNETES_TOKEN_PROXY"),
+        ({"AZURE_KUBERNETES_TOKEN_PROXY": ""}, "AZURE_KUBERNETES_SNI_NAME"),
+        ({"AZURE_KUBERNETES_CA_DATA": "x"}, "AZURE_KUBERNETES_CA_FILE"),
+        ({"AZURE_KUBERNETES_CA_FILE": "/absent"}, "AZURE_KUBERNETES_CA_FILE"),
+    ],
+)
+def test_an_environment_of_a_binding_that_cannot_be_used_is_a_fault(
+    check: Run, bound_pod: dict[str, str], changes: dict[str, str], variable: str
+) -> None:
+    given = {"AZURE_KUBERNETES_TOKEN_PROXY": "https://10.0.0.1", **bound_pod, **changes}
+    done = check(**given)
+    assert done.status == 2
+    [fault] = done.step("settings")["facts"]["faults"]
+    assert fault["setting"] == variable

@@ -53,7 +53,7 @@ class Home:
 
     def __call__(self, kind: str, pieces: Pieces) -> TokenFetcher:
         """Return a fetcher for a home of this kind, whose endpoint answers so."""
-        tls = self._authority.context() if kind in ("Service Fabric", "Entra") else None
+        tls = self._authority.context() if kind in OVER_TLS else None
         self.endpoint = self._stack.enter_context(Endpoint(pieces, tls))
         url = self.endpoint.url
         variables = {
@@ -68,6 +68,11 @@ class Home:
                 "IDENTITY_SERVER_THUMBPRINT": self.endpoint.thumbprint if tls else "",
             },
             "Entra": {"REQUESTS_CA_BUNDLE": str(self._authority.bundle)},
+            "token proxy": {
+                "AZURE_KUBERNETES_TOKEN_PROXY": url,
+                "AZURE_KUBERNETES_CA_FILE": str(self._authority.bundle),
+                "AZURE_FEDERATED_TOKEN_FILE": str(self._folder / "token"),
+            },
         }
         for name, value in variables[kind].items():
             self._monkeypatch.setenv(name, value)
@@ -79,6 +84,10 @@ class Home:
                 aad_client_secret="secret",
                 aad_authority_host=url,
             )
+        if kind == "token proxy":
+            (self._folder / "token").write_text("of-the-service-account")
+            tenant = "11111111-2222-3333-4444-555555555555"
+            return fetcher("workloadidentity", aad_client_id="client", aad_tenant_id=tenant)
         return fetcher("systemassigned")
 
 
@@ -90,7 +99,8 @@ def home(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 MANAGED = ["IMDS", "App Service", "Azure ML", "Cloud Shell", "Azure Arc", "Service Fabric"]
-HOMES = [*MANAGED, "Entra"]
+OVER_TLS = ("Service Fabric", "token proxy", "Entra")
+HOMES = [*MANAGED, "token proxy", "Entra"]
 
 
 @pytest.mark.usefixtures("hurried")
@@ -137,7 +147,9 @@ def token(**changes: object) -> bytes:
     )
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MANAGED if kind != "Azure Arc"])
+@pytest.mark.parametrize(
+    "kind", [*(kind for kind in MANAGED if kind != "Azure Arc"), "token proxy"]
+)
 def test_a_managed_identity_endpoint_is_never_reached_through_a_proxy(
     home: Home, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
