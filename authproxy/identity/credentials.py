@@ -17,6 +17,7 @@ import os
 import re
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ _GUESSES = re.compile(
     r"environment\."
 )
 
-#: Variables of the platform that name files which azure-identity opens by itself.
+#: Variables that name files which azure-identity opens by itself.
 _OPENED_INSIDE = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH")
 
 #: What may stand behind "Bearer " (RFC 6750 says less, but some issuers are loose).
@@ -121,7 +122,10 @@ class TokenFetcher:
         endpoints take none, and may go on giving out a token from their own
         cache. Raises FetchError, whatever went wrong.
         """
-        _refuse_endless_files()
+        paths = {variable: os.environ.get(variable) for variable in _OPENED_INSIDE}
+        _refuse_endless_files(
+            {**paths, "AAD_FEDERATED_TOKEN_FILE": self._settings.aad_federated_token_file}
+        )
         with _importing:
             from authproxy.identity.http_transport import IdentitySession, retry_after_seconds
             from authproxy.identity.identity_types import CredentialMaker
@@ -214,10 +218,12 @@ def _sendable(value: object) -> str:
     return str(value)
 
 
-def _refuse_endless_files() -> None:
-    """Raise FetchError where a fetch would wait for a pipe, or read a device for ever."""
-    for variable in _OPENED_INSIDE:
-        path = os.environ.get(variable)
+def _refuse_endless_files(paths: Mapping[str, str | None]) -> None:
+    """Raise FetchError where a fetch would wait for a pipe, or read a device for ever.
+
+    `paths` are by variable.
+    """
+    for variable, path in paths.items():
         try:
             if path:
                 require_regular_file(path, MAX_BYTES)

@@ -132,9 +132,8 @@ class CredentialMaker:
     def _workload_identity(self, session: IdentitySession) -> object:
         if proxy := TokenProxy.of(os.environ):
             session.mount("https://", TokenProxyAdapter(session, proxy))
-        # The path of the service account's token comes from AZURE_FEDERATED_TOKEN_FILE, which
-        # the webhook sets: it has moved before.
         return WorkloadIdentityCredential(
+            token_file_path=self._settings.aad_federated_token_file,
             tenant_id=self._settings.aad_tenant_id,
             client_id=self._settings.aad_client_id,
             **self._authority(session),

@@ -31,7 +31,7 @@ IdentityType = Literal[
 ]
 
 #: The webhook of workload identity names the token's file here, and moves it at will.
-_TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE"
+_WEBHOOKS_FILE = "AZURE_FEDERATED_TOKEN_FILE"
 
 
 #: Of a user-assigned managed identity; Azure compares such ids without regard to case.
@@ -188,6 +188,14 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
             because="an application needs a certificate or a secret, or a federated identity",
         ),
     )
+    aad_federated_token_file = Setting(
+        FilePath(),
+        None,
+        "For workloadidentity: the file of the service account's token, which the webhook names by "
+        "itself. For a route that is another workload: one with a token for its own issuer, "
+        "subject and audience.",
+        also=(_WEBHOOKS_FILE,),
+    )
     aad_authority_host = Setting(
         Text(authority, "Give a host such as login.microsoftonline.us, or https:// and that host."),
         derived(
@@ -246,22 +254,26 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
 
     @rule(per_route=True)
     def federated_token(self, draft: Draft) -> Iterator[Fault]:
-        """The webhook of workload identity provides a token file."""
+        """There is a token file, which is the webhook's unless a setting names another."""
         if self.identity_type != "workloadidentity":
             return
-        path = draft.environ.get(_TOKEN_FILE)
+        one: Setting[str | None] = IdentitySettings.aad_federated_token_file
+        path = one.value(self)
         problem = "IDENTITY_TYPE=workloadidentity needs this variable"
         try:
             if path:
                 read_secret(path)
                 return
         except Unusable as error:
+            if draft.origins.get(one.variable) != f"environment ({_WEBHOOKS_FILE})":
+                yield draft.fault(one, error.problem, error.hint)
+                return
             problem = error.problem
         hint = (
             'Label the pod azure.workload.identity/use: "true" and give it the annotated service '
             "account, so that the webhook provides the file."
         )
-        yield Fault(_TOKEN_FILE, path or None, problem, hint)
+        yield Fault(_WEBHOOKS_FILE, path or None, problem, hint)
 
     @rule(per_route=True)
     def token_proxy(self, draft: Draft) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from authproxy.settings.declaration import Group, Setting
 from authproxy.settings.declared import Declared
 from authproxy.settings.header_fields import HeaderSettings
 from authproxy.settings.identity import IdentitySettings
-from authproxy.settings.kinds import Flag, Text
+from authproxy.settings.kinds import FilePath, Flag, Text
 from authproxy.settings.match import EVERYTHING, Match, host_pattern, path_prefix
 from authproxy.settings.serving import LimitSettings
 from authproxy.settings.telemetry import LogSettings, TelemetrySettings
@@ -50,11 +50,14 @@ class Settings(
 
     @property
     def identity_files(self) -> tuple[str, ...]:
-        """The files that hold a part of the identity, such as a secret."""
+        """The files that hold a part of the identity, such as a secret.
+
+        A service account's token is none: it is replaced each hour, and proves the same identity.
+        """
         paths = (
             one.value(self)
             for one in self.declared.values()
-            if one.group is Group.IDENTITY and one.kind.names_file
+            if one.group is Group.IDENTITY and isinstance(one.kind, FilePath) and one.kind.private
         )
         return tuple(path for path in paths if path is not None)
 

@@ -60,7 +60,7 @@ def _authorities(environ: Mapping[str, str]) -> str | None:
     try:
         pem = read_regular_file(path, MAX_BUNDLE_BYTES).decode("ascii", "replace")
     except UnreadableFile as error:
-        raise _fault(_CA_FILE, str(error), environ) from None
+        raise _fault(_CA_FILE, f"it {error.problem}", environ) from None
     if not pem.strip():
         raise _fault(_CA_FILE, "the file is empty", environ)
     return pem

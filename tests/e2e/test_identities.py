@@ -21,7 +21,11 @@ from tests.support.endpoints import Endpoint, whole
 from tests.support.identity import AUDIENCE, SECRET, labelled_pod
 from tests.support.logfmt import parse_line
 from tests.support.routes import to, write_routes
-from tests.support.stand_ins.applications import Application, ServiceAccountIssuer
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import get, status_of
 from tests.support.upstream import Upstream
@@ -382,3 +386,45 @@ def test_an_environment_of_a_binding_that_cannot_be_used_is_a_fault(
     assert done.status == 2
     [fault] = done.step("settings")["facts"]["faults"]
     assert fault["setting"] == variable
+
+
+# A route has an identity of its own, with everything.
+
+
+def test_routes_may_be_other_workloads_than_the_pod(
+    launch: Launch, target: Upstream, entra: StandInEntra, pod: dict[str, str], tmp_path: Path
+) -> None:
+    cluster, subject = ServiceAccountIssuer("https://other.example.com/"), "system:other"
+    other = entra.register(Application(federated=(FederatedCredential(cluster, subject),)))
+    file = tmp_path / "other-token"
+    file.write_text(cluster.token(subject, now=time.time()))
+    routes = [
+        to(target, path="/pod"),
+        to(
+            target,
+            path="/other",
+            aad_client_id=other.client_id,
+            aad_federated_token_file=str(file),
+        ),
+    ]
+    config = write_routes(tmp_path / "authproxy.yaml", routes)
+    given = {**pod, "IDENTITY_TYPE": "workloadIdentity", "AUTHPROXY_CONFIG": str(config)}
+    proxy = launch(without=("TARGET_HOST", *APP_SERVICE), **given)
+    for path, client_id in {"/pod": pod["AZURE_CLIENT_ID"], "/other": other.client_id}.items():
+        assert proxy.get(f"{path}/x").status == 200
+        assert bearer(entra, target)["appid"] == client_id
+
+
+def test_a_regional_endpoint_is_asked_where_the_sdk_is_told_so(
+    check: Run, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    application = entra.register(Application(secret=SECRET))
+    done = check(
+        **entra.machine_environment(),
+        **entra.application_environment(application, tmp_path / "ca.pem"),
+        IDENTITY_TYPE="aadApplication",
+        AAD_CLIENT_SECRET=SECRET,
+        AZURE_REGIONAL_AUTHORITY_NAME="westeurope",
+    )
+    assert done.status == 1
+    assert "westeurope.127.0.0.1" in done.step("token")["facts"]["message"]

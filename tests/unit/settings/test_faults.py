@@ -254,6 +254,8 @@ def test_a_workload_needs_the_webhooks_token_file(tmp_path):
     fault = only_fault({**WORKLOAD, "AZURE_FEDERATED_TOKEN_FILE": absent})
     assert fault.value == absent
     assert "azure.workload.identity/use" in fault.hint
+    fault = only_fault({**WORKLOAD, "AAD_FEDERATED_TOKEN_FILE": absent})
+    assert (fault.setting, fault.value) == ("AAD_FEDERATED_TOKEN_FILE", absent)
 
 
 def test_both_ways_to_name_the_target_at_once_are_a_fault():
