@@ -31,7 +31,7 @@ _SECRET_FIELDS = frozenset({"X-IDENTITY-HEADER", "Secret", "Authorization"})
 _TEXT_LIMIT = 1024
 
 #: Variables that name a managed identity endpoint on this machine, which may have TLS.
-_LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
+_LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
 
 
 class IdentitySession(Session):

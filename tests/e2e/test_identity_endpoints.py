@@ -23,6 +23,8 @@ from tests.support.identity import AUDIENCE
 from tests.support.process import SOURCE, wait_until
 from tests.support.upstream import Upstream
 
+#: What the base settings lead to App Service's endpoint with.
+APP_SERVICE = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 FAILED = "Failed to refresh token"
 HOUR = 3600
 
@@ -194,17 +196,25 @@ def test_endpoints_that_drip_are_given_up_and_asked_again(
     target: Upstream,
     authority: Authority,
     endpoints: Callable[..., Endpoint],
+    tmp_path: Path,
 ) -> None:
     """All at the same time, as each takes half a minute."""
     body, head = dripping(DRIPPING_BODY, 8), dripping(DRIPPING_HEAD, 3)
     app, imds, arc = endpoints(body), endpoints(head), endpoints(body)
     keys, fabric = endpoints(head, tls=True), endpoints(dripping(b"", 1000), tls=True)
+    shell, entra, api_server = endpoints(head), endpoints(body, tls=True), endpoints(head, tls=True)
+    service_account = tmp_path / "token"
+    service_account.write_text("of-the-service-account")
+    application = {
+        "AAD_TENANT_ID": "11111111-2222-3333-4444-555555555555",
+        "AAD_CLIENT_ID": "client",
+    }
     homes: list[tuple[Endpoint, dict[str, str], tuple[str, ...], str]] = [
         (app, app_service(app), (), FAILED),
         (
             imds,
             {"AZURE_POD_IDENTITY_AUTHORITY_HOST": imds.url},
-            ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"),
+            APP_SERVICE,
             FAILED,
         ),
         (
@@ -219,6 +229,33 @@ def test_endpoints_that_drip_are_given_up_and_asked_again(
                 **app_service(fabric),
                 "IDENTITY_SERVER_THUMBPRINT": fabric.thumbprint,
                 "HTTPS_PROXY": "http://127.0.0.1:1",
+            },
+            (),
+            FAILED,
+        ),
+        (shell, {"MSI_ENDPOINT": f"{shell.url}/token"}, APP_SERVICE, FAILED),
+        (
+            entra,
+            {
+                **application,
+                "IDENTITY_TYPE": "aadapplication",
+                "AAD_CLIENT_SECRET": "secret",
+                "AAD_AUTHORITY_HOST": entra.url,
+                "REQUESTS_CA_BUNDLE": str(authority.bundle),
+            },
+            (),
+            FAILED,
+        ),
+        (
+            api_server,
+            {
+                **application,
+                "IDENTITY_TYPE": "workloadidentity",
+                "AZURE_FEDERATED_TOKEN_FILE": str(service_account),
+                "AZURE_KUBERNETES_TOKEN_PROXY": api_server.url,
+                "AZURE_KUBERNETES_CA_FILE": str(authority.bundle),
+                "HTTPS_PROXY": "http://127.0.0.1:1",
+                "NO_PROXY": "localhost",
             },
             (),
             FAILED,

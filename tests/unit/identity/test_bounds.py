@@ -58,6 +58,10 @@ class Home:
         url = self.endpoint.url
         variables = {
             "IMDS": {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url},
+            "IMDS over TLS": {
+                "AZURE_POD_IDENTITY_AUTHORITY_HOST": url,
+                "REQUESTS_CA_BUNDLE": str(self._authority.bundle),
+            },
             "App Service": {"IDENTITY_ENDPOINT": f"{url}/token", "IDENTITY_HEADER": "header"},
             "Azure ML": {"MSI_ENDPOINT": f"{url}/token", "MSI_SECRET": "header"},
             "Cloud Shell": {"MSI_ENDPOINT": f"{url}/token"},
@@ -99,7 +103,7 @@ def home(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 MANAGED = ["IMDS", "App Service", "Azure ML", "Cloud Shell", "Azure Arc", "Service Fabric"]
-OVER_TLS = ("Service Fabric", "token proxy", "Entra")
+OVER_TLS = ("IMDS over TLS", "Service Fabric", "token proxy", "Entra")
 HOMES = [*MANAGED, "token proxy", "Entra"]
 
 
@@ -148,7 +152,7 @@ def token(**changes: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind", [*(kind for kind in MANAGED if kind != "Azure Arc"), "token proxy"]
+    "kind", [*(kind for kind in MANAGED if kind != "Azure Arc"), *OVER_TLS[:-1]]
 )
 def test_a_managed_identity_endpoint_is_never_reached_through_a_proxy(
     home: Home, kind: str, monkeypatch: pytest.MonkeyPatch
