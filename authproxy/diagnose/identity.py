@@ -157,17 +157,16 @@ def _another_identity(
     notes: tuple[str, ...],
 ) -> Finding:
     """Return what it means that the token is not that of the identity in the settings."""
+    kind = settings.identity_type
     app_id = identifier({"appid": given.app_id}, "appid")
-    advice = Advice(
-        printable(
-            f"The token is not the one that IDENTITY_TYPE={settings.identity_type} asks for: "
-            f"{difference}"
-        ),
-        "Assign the identity that is meant to this machine"
-        + (f", or set IDENTITY_TYPE=userassigned and AAD_CLIENT_ID={app_id}" if app_id else ""),
-    )
+    hint = "See what gives tokens there: check AAD_AUTHORITY_HOST and HTTPS_PROXY"
+    if kind in ("systemassigned", "userassigned"):
+        hint = "Assign the identity that is meant to this machine"
+        if app_id:
+            hint += f", or set IDENTITY_TYPE=userassigned and AAD_CLIENT_ID={app_id}"
+    cause = f"The token is not the one that IDENTITY_TYPE={kind} asks for: {difference}"
     summary = f"that of another identity, for {settings.scope}"
-    return Finding(summary, Outcome.FAILED, facts, notes, (advice,))
+    return Finding(summary, Outcome.FAILED, facts, notes, (Advice(printable(cause), hint),))
 
 
 def no_token(

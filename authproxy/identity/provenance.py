@@ -21,6 +21,9 @@ _ENTRA_PATH = "/oauth2/v2.0/token"
 #: What the resource ids of user-assigned identities have, in small letters.
 _USER_ASSIGNED = "/providers/microsoft.managedidentity/userassignedidentities/"
 
+#: A resource id is the longest; what is longer is no id, and not kept.
+_LONGEST_ID = 500
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -42,7 +45,8 @@ class Provenance:
 
         def text(*names: str) -> str | None:
             values = (claims.get(name) for name in names)
-            return next((each for each in values if isinstance(each, str)), None)
+            ids = (each for each in values if isinstance(each, str) and len(each) <= _LONGEST_ID)
+            return next(ids, None)
 
         return cls(
             parts._replace(netloc=host, query="", fragment="").geturl(),
@@ -67,11 +71,11 @@ class Provenance:
             return None
         if kind not in ("userassigned", "aadapplication", "workloadidentity"):
             return None  # whichever there is was asked for
-        for variable, asked, given in (
-            ("AAD_CLIENT_ID", settings.aad_client_id, self.app_id),
-            ("AAD_RESOURCE_ID", settings.aad_resource_id, self.resource_id),
-            ("AAD_OBJECT_ID", settings.aad_object_id, self.object_id),
-        ):
+        ids = [("AAD_CLIENT_ID", settings.aad_client_id, self.app_id)]
+        if kind == "userassigned":
+            ids.append(("AAD_RESOURCE_ID", settings.aad_resource_id, self.resource_id))
+            ids.append(("AAD_OBJECT_ID", settings.aad_object_id, self.object_id))
+        for variable, asked, given in ids:
             if asked and given and asked.lower() != given.lower():
                 return f"{variable} is {asked}, and the token is for {given}"
         return None

@@ -70,11 +70,12 @@ class RotatingCertificate:
     def _report(self, error: AuthProxyError) -> None:
         files = (self._path, self._settings.aad_client_certificate_key_path)
         fault = (str(error), state_of(files))
+        of_key = isinstance(error, CertificateError) and error.setting.endswith("_KEY_PATH")
         if fault != self._reported:
             self._reported = fault
             log.error(
                 "New client certificate cannot be used, the previous one stays in use",
-                extra={"fields": {"Error": str(error), "Path": self._path}},
+                extra={"fields": {"Error": str(error), "Path": files[of_key]}},
             )
 
     def _give_notice(self, certificate: ClientCertificate) -> None:

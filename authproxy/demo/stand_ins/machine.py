@@ -14,7 +14,7 @@ APP_SERVICE_PATH = "/msi/token"
 #: Below the host that AZURE_POD_IDENTITY_AUTHORITY_HOST names.
 IMDS_PATH = "/metadata/identity/oauth2/token"
 
-#: By which parameter a request chooses an identity; resource ids have three.
+#: By which parameters a request chooses an identity: endpoints name them differently.
 _SELECTORS = {
     "client_id": "client_id",
     "object_id": "object_id",
