@@ -154,6 +154,8 @@ def test_the_pod_of_helm_test_may_connect(helm: Helm, values: Path) -> None:
         ("userAssigned", True),
         ("workloadIdentity", False),
         ("azureCli", False),
+        ("aadApplication,aadTenantId=t,aadClientSecretFile=/secret", False),
+        ("aadApplication,aadTenantId=t,aadFederatedIdentity=systemAssigned", True),
     ],
 )
 def test_the_pod_may_reach_what_it_needs_and_nothing_else(
