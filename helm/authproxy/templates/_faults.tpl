@@ -136,6 +136,12 @@ image.repository: it is required: there is no image in a public place. Build doc
 {{- if and (has .identity (list "userassigned" "aadapplication")) (not (or .given.AAD_CLIENT_ID $others)) }}
 {{ .prefix }}aadClientId: it is required with identityType={{ .identity }}. Set it to the client id of the identity{{ if eq .identity "userassigned" }}, or set aadResourceId or aadObjectId{{ end }}.
 {{- end }}
+{{- if and $others .given.AAD_CLIENT_ID }}
+{{ .prefix }}aadClientId={{ quote .given.AAD_CLIENT_ID }}: it is set besides aadResourceId or aadObjectId. Keep one of them.
+{{- end }}
+{{- if and $others .given.AAD_RESOURCE_ID .given.AAD_OBJECT_ID }}
+{{ .prefix }}aadObjectId={{ quote .given.AAD_OBJECT_ID }}: it is set besides aadResourceId. Keep one of them.
+{{- end }}
 {{- if and (eq .identity "aadapplication") (not .given.AAD_TENANT_ID) }}
 {{ .prefix }}aadTenantId: it is required with identityType={{ .identity }}. Set it to the tenant id of the application.
 {{- end }}

@@ -85,6 +85,27 @@ TABLE = {
         "aadClientId: it is required with identityType=userassigned",
         "Set it to the client id",
     ),
+    "a client id besides another id": (
+        ["identityType='userAssigned'", "aadClientId='a'", "aadObjectId='b'"],
+        "aadClientId='a': it is set besides aadResourceId or aadObjectId",
+        "Keep one of them",
+    ),
+    "two other ids": (
+        ["identityType='userAssigned'", "aadResourceId='/a'", "aadObjectId='b'"],
+        "aadObjectId='b': it is set besides aadResourceId",
+        "Keep one of them",
+    ),
+    "a federated identity besides a secret": (
+        [
+            "identityType='aadApplication'",
+            "aadClientId='a'",
+            "aadTenantId='b'",
+            "aadFederatedIdentity='systemAssigned'",
+            "clientSecret.existingSecret='x'",
+        ],
+        "aadFederatedIdentity='systemAssigned': it is set besides a certificate or a secret",
+        "Keep one of them",
+    ),
     "an application without ids": (
         ["identityType='aadApplication'", "clientSecret.existingSecret='x'"],
         "aadTenantId: it is required with identityType=aadapplication",
