@@ -144,26 +144,26 @@ class Difference:
 
 DIFFERENCES = (
     Difference(
-        "`Server` and `Date` of an answer are Apache's, not the target's",
-        "Apache writes both on every answer that is not its own mod_proxy's",
+        "`Server` and `Date` of a response are Apache's, not the target's",
+        "Apache writes both on every response that is not its own mod_proxy's",
         (
             r"test_responses::test_fields_pass_untouched_and_once\[(Server|Date)\]",
             r"test_responses::test_server_and_date_are_the_targets_and_come_once",
         ),
     ),
     Difference(
-        "A field that comes several times in an answer is joined into one, save `Set-Cookie` and "
+        "A field that comes several times in a response is joined into one, save `Set-Cookie` and "
         "`WWW-Authenticate`",
         "mod_wsgi merges them; RFC 9110 section 5.3 gives both forms the same meaning",
         (r"test_responses::test_repeated_fields_stay_apart_and_in_order",),
     ),
     Difference(
-        "The head of an answer with a `Content-Length` waits for the first byte of the body",
-        "mod_wsgi sends nothing before; answers of unknown length are not held up",
+        "The head of a response with a `Content-Length` waits for the first byte of the body",
+        "mod_wsgi sends nothing before; responses of unknown length are not held up",
         not_run=(r"test_responses::test_the_head_is_out_before.*\[\['Content-Length: 1'\]\]",),
     ),
     Difference(
-        "The client's connection is closed after an answer with 400, 408, 411, 413, 414, 500, 501 "
+        "The client's connection is closed after a response with 400, 408, 411, 413, 414, 500, 501 "
         "or 503",
         "Apache mistrusts a connection after those",
         (r"test_responses::test_the_clients_connection_is_kept\[error\]",),
@@ -199,13 +199,13 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "`OPTIONS *` is answered by Apache",
+        "Apache itself responds to `OPTIONS *`",
         "It is about the server as a whole",
         (r"test_admission::test_paths_that_are_not_get_403\[.*-\*\]",),
         not_run=(r"test_request_target::test_the_asterisk_form_passes",),
     ),
     Difference(
-        "A method in small letters is forwarded, where `authproxy serve` answers 400",
+        "A method in small letters is forwarded, where `authproxy serve` responds 400",
         "Methods are case-sensitive, and Apache takes any word for one",
         (r"test_methods::test_what_is_no_method_is_refused\[(get|Post) /x\]",),
     ),
@@ -235,13 +235,13 @@ DIFFERENCES = (
     ),
     Difference(
         "A client that goes away within its body gets 500, where `authproxy serve` closes",
-        "mod_wsgi answers; the target sees nothing of it",
+        "mod_wsgi responds; the target sees nothing of it",
         (r"test_request_bodies::test_half_a_body_is_never_sent_on.*",),
     ),
     Difference(
         "The body of a request that is refused (`INBOUND_TOKEN_FILE`, `ALLOWED_PATHS`) is taken in "
         "all the same, and a probe with a body is a probe",
-        "mod_wsgi reads a request to its end before it answers; authproxy keeps none of it",
+        "mod_wsgi reads a request to its end before it responds; authproxy keeps none of it",
         (r"test_admission::test_what_only_looks_like_a_probe_is_judged\[GET /health-x\]",),
         not_run=(r"test_admission::test_a_refused_body_is_not_waited_for.*",),
     ),

@@ -132,7 +132,7 @@ def test_the_endpoint_is_asked_with_the_token_as_it_is_now(
         endpoint = Endpoint(cluster.url, ca_file=str(authority.bundle), token_file=str(token))
         assert "INBOUND_JWKS_TOKEN_FILE" in problem_of(endpoint)
         token.write_text("the-first\n")
-        assert "answered 401: it wants a token" in problem_of(endpoint)
+        assert "responded 401: it wants a token" in problem_of(endpoint)
         token.write_text("the-second\n")
         assert set(endpoint()) == {cluster.keys[0].key_id}
 
@@ -194,14 +194,14 @@ def test_the_token_follows_no_redirect(authority: Authority, tmp_path: Path) -> 
             endpoint = Endpoint(
                 server.url, ca_file=str(authority.bundle), token_file=str(tmp_path / "token")
             )
-            assert "answered 302" in problem_of(endpoint)
+            assert "responded 302" in problem_of(endpoint)
     assert requests == []
 
 
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (Answer(500), "answered 500"),
+        (Answer(500), "responded 500"),
         (Answer(200, b"<html>"), "not JSON"),
         (Answer.of_json(200, {"keys": []}), "no key"),
         (Answer(200, b"x" * (1024 * 1024 + 1)), "larger than 1024 KiB"),
