@@ -24,6 +24,7 @@ from authproxy.http1.path_rules import PathRules
 from authproxy.http1.urls import has_origin_form
 from authproxy.identity.refresher import Refresher
 from authproxy.settings import Settings
+from authproxy.settings.declaration import Group
 
 #: After which time a caller may ask again while the token file cannot be read.
 _RETRY_SECONDS = 5.0
@@ -204,11 +205,4 @@ def _callers(settings: Settings, refresher: Refresher) -> TokenCallers | None:
 
 def admission_for(settings: Settings, refresher: Refresher) -> Admission | None:
     """Return what admits the requests; None where everything is admitted."""
-    restricting = (
-        settings.allowed_methods,
-        settings.allowed_paths,
-        settings.inbound_token_file,
-        settings.inbound_jwks_url,
-        settings.inbound_jwks_file,
-    )
-    return None if all(each is None for each in restricting) else Admission(settings, refresher)
+    return Admission(settings, refresher) if any(settings.values_of(Group.ADMISSION)) else None
