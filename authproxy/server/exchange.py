@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from waitress.adjustments import Adjustments
@@ -127,9 +128,10 @@ class ApplicationTask(WSGITask):
     #: The connection has to end with a reset, as the response is truncated.
     cut = False
 
-    def __init__(self, channel: Exchange, request: Request) -> None:
-        super().__init__(channel, request)
-        self._offer = Offer(channel.server.tunnels)
+    @cached_property
+    def _offer(self) -> Offer:
+        """The tunnel that the application may have."""
+        return Offer(self.channel.server.tunnels)
 
     @property
     def has_body(self) -> bool:

@@ -72,7 +72,7 @@ class TLSSocket(ClientSocket):
         self._reads_on = READ
         with self._lock:
             tls = self._handshaken()
-            count = 0
+            count, waits = 0, False
             try:
                 while count < len(buffer):
                     with buffer[count:] as rest:
@@ -83,7 +83,11 @@ class TLSSocket(ClientSocket):
             except OSError as error:
                 if not count:
                     self._wait_or_raise(error)
-            self.has_decrypted_bytes = tls.pending() > 0
+                waits = isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError))
+            # The end, or an error, that was met behind some bytes is for the next read, and the
+            # kernel need not have an event for it.
+            met = 0 < count < len(buffer) and not waits
+            self.has_decrypted_bytes = met or tls.pending() > 0
             return count
 
     def _wait_or_raise(self, error: OSError) -> NoReturn:

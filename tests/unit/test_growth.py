@@ -41,6 +41,7 @@ from authproxy.http1.path_readings import oddity, readings_of
 from authproxy.http1.path_rules import PathRules
 from authproxy.http1.references import TargetOnProxy
 from authproxy.http1.request_line import other_protocol
+from authproxy.http1.upgrade import offered_protocols
 from authproxy.http1.urls import TargetURL, origin_form, path_of, requested_host
 from authproxy.http1.writes import is_otlp_write
 from authproxy.proxy.access_log import shown_url
@@ -194,6 +195,7 @@ RULES: dict[str, Rule] = {
     ),
     "other protocol": lambda text: other_protocol(text.encode("latin-1")),
     "list members": list_members,
+    "upgrade": lambda text: offered_protocols({"Connection": "upgrade", "Upgrade": text}),
     "token": is_token,
     "inbound request": lambda text: inbound(
         text, text, **{f"HTTP_{text}": text, "REMOTE_ADDR": text, "SCRIPT_NAME": text}
