@@ -110,14 +110,16 @@ class ClientSocket:
         """
         if self._socket.family not in (socket.AF_INET, socket.AF_INET6):
             return
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in {
             "TCP_KEEPIDLE": seconds // 5,
             "TCP_KEEPINTVL": seconds // 10,
             "TCP_USER_TIMEOUT": seconds * 1000,  # milliseconds
         }.items():
             if (option := getattr(socket, name, None)) is not None:
-                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+                with contextlib.suppress(OSError):  # it has gone again: the next read tells
+                    self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def unsent_bytes(self) -> int:
         """Return how many bytes the kernel holds for the client.

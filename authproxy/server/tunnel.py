@@ -108,7 +108,7 @@ class Side:
             return
         except _TLS_ENDS:
             data = b""
-            # Python before 3.12.3 has a reset look the same (python/cpython#115627).
+            # Some versions of Python have a reset look the same, 3.11 for one.
             if not self.is_shut and self.socket.was_reset():
                 self.truncated = True
                 self.lost("the connection was reset")

@@ -17,6 +17,8 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.authority import Authority
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import scrape, settled
 from tests.support.tls_client import Certificates, TLSClient
@@ -402,6 +404,43 @@ def test_without_tunnels_an_upgrade_is_left_out(launch: Launch, target: Upstream
     proxy = launch(MAX_TUNNELS="0")
     assert proxy.ask(ASK).status == 200
     assert {"upgrade", "connection"}.isdisjoint(target.only().names)
+
+
+@pytest.mark.parametrize("behind_tls", [False, True])
+def test_through_a_forward_proxy(
+    launch: Launch, target: Upstream, authority: Authority, behind_tls: bool
+) -> None:
+    target.on("/tunnel", echo)
+    with ForwardProxy(tls=authority.context() if behind_tls else None) as forward:
+        scheme = "https" if behind_tls else "http"
+        proxy = launch(HTTPS_PROXY=f"{scheme}://localhost:{forward.port}")
+        with proxy.connect() as client:
+            if behind_tls:  # Python's TLS within TLS cannot do without a thread
+                response = client.ask(ASK)
+                assert (response.status, code_of(response)) == (501, "UpgradeNotSupported")
+                assert target.requests == []
+            else:
+                join(client)
+                client.send(b"ping")
+                assert read(client, 4) == b"ping"
+
+
+def test_a_sidecars_way_has_no_tunnels(launch: Launch, target: Upstream) -> None:
+    url = f"{target.url}/ingest"
+    proxy = launch(without=("TARGET_HOST",), INGESTION_URL=url)
+    request = message("GET /api/v1/write", "Connection: Upgrade", "Upgrade: echo")
+    assert proxy.ask(request).status == 200
+    assert {"upgrade", "connection"}.isdisjoint(target.only().names)
+
+
+def test_a_client_behind_a_unix_socket(launch: Launch, target: Upstream, tmp_path: Path) -> None:
+    target.respond(echo)
+    proxy = launch(unix_socket=tmp_path / "socket")
+    with proxy.connect() as client:
+        join(client)
+        client.send(b"ping")
+        client.finish_sending()
+        assert read_to_end(client) == b"ping"
 
 
 def test_admission_and_overrides_hold(launch: Launch, target: Upstream) -> None:
