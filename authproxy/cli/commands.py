@@ -151,15 +151,17 @@ def check(
 ) -> None:
     """Go the way of a request and say what is wrong, and what to do.
 
-    Looks at DNS, the connection, TLS and its certificate, gets a token and
-    shows what it claims (never the token itself), and asks the target for
-    something harmless: a query of vector(1), an empty remote write, or HEAD.
+    Looks at the certificate that clients are shown, if there is one, at DNS,
+    the connection, TLS and the target's certificate, gets a token and shows
+    what it claims (never the token itself), and asks the target for something
+    harmless: a query of vector(1), an empty remote write, or HEAD.
 
     \b
     Exit status:
       0  all is well
       1  the identity gets no token, or that of another one
-      2  faults in the settings or options
+      2  faults in the settings or options, or clients are shown a certificate
+         that has expired
       3  the target is not reached, or does not take the request
     The first step that fails decides.
 

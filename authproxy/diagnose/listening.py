@@ -22,7 +22,9 @@ def listening(files: ServerFiles, now: datetime) -> Step:
         finding = _described(load_server_certificate(files), now)
     except UnusableServerFile as error:  # replaced since the settings were read
         problem = f"LISTENING_TLS_{error.part.upper()}_FILE: {error}"
-        finding = Finding(problem, Outcome.FAILED, advice=(Advice(problem, error.hint),))
+        finding = Finding(
+            problem, Outcome.FAILED, advice=(Advice(str(error), error.hint.removesuffix(".")),)
+        )
     return Step("listening", finding, exit_status=SETTINGS)
 
 
@@ -38,7 +40,7 @@ def _described(certificate: ServerCertificate, now: datetime) -> Finding:
             f"It is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC",
             "Wait until then or use another one, and check this machine's clock",
         )
-        return Finding(f"{subject}, not valid yet", Outcome.FAILED, facts, advice=(advice,))
+        return Finding(f"shows {subject}, not valid yet", Outcome.FAILED, facts, advice=(advice,))
     state = certificate.expiry.state(now.timestamp())
     left = f"good for {days_of(certificate.not_after - now)}"
     summary = f"shows {subject}, {'expired' if state == 'expired' else left}"

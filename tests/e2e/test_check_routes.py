@@ -13,6 +13,7 @@ import pytest
 from tests.support.checking import Check
 from tests.support.process import clean_environment, free_port
 from tests.support.routes import to, write_routes
+from tests.support.tls_client import Certificates
 from tests.support.upstream import Upstream
 
 Run = Callable[..., Check]
@@ -29,8 +30,8 @@ def config(target: Upstream, tmp_path: Path) -> Path:
 def run(tmp_path: Path, base_settings: dict[str, str], config: Path) -> Run:
     """Start a check of these routes."""
 
-    def start(*arguments: str, as_json: bool = True) -> Check:
-        settings = {**base_settings, "TARGET_HOST": "", "AUTHPROXY_CONFIG": str(config)}
+    def start(*arguments: str, as_json: bool = True, **more: str) -> Check:
+        settings = {**base_settings, "TARGET_HOST": "", "AUTHPROXY_CONFIG": str(config), **more}
         return Check(tmp_path, settings, *arguments, as_json=as_json)
 
     return start
@@ -60,6 +61,12 @@ def test_people_read_which_route_it_is_about(run: Run) -> None:
     check = run(as_json=False)
     lines = check.output.splitlines()
     assert lines.index("Route /a") < lines.index("Route gone")
+
+
+def test_the_certificate_that_clients_are_shown_is_of_no_route(run: Run, tmp_path: Path) -> None:
+    check = run(**Certificates(tmp_path).settings)
+    step = check.step("listening")  # once
+    assert (step["route"], step["outcome"]) == (None, "ok")
 
 
 def test_one_route_can_be_picked(run: Run) -> None:
