@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Else each process of a run would compile all tests anew, with what pytest makes of assertions.
+unexport PYTHONDONTWRITEBYTECODE
 # Most tests wait most of the time. A file's tests stay together.
 PYTEST_JOBS ?= 3
 
@@ -38,7 +40,8 @@ demo: install ## See it work: a stand-in Entra and metrics store, the real proxy
 # Needs nothing but .venv: no program is installed, and none is started.
 .PHONY: unit
 unit: install ## Run the tests of rules and single classes, in less than a minute
-	$(BIN)/python -m pytest tests/unit -m "not slow and not process" -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit -m "not slow and not process" --hypothesis-profile quick \
+	    -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test
 test: install system-deps apache-python browser-deps newer-programs ## Run the tests
@@ -68,6 +71,8 @@ SOAK_SEED ?=
 .PHONY: soak
 soak: install system-deps ## Run the long and heavy tests, the fuzzing and the soak
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit -m hypothesis --hypothesis-profile thorough --timeout 900 \
+	    -n $(PYTEST_JOBS) $(PYTEST_ARGS)
 	@mkdir -p build
 	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m lab.soak --report build/soak.md
 
@@ -131,7 +136,7 @@ check: install ## Check form, lint, types, and for known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint docker/Dockerfile
-	$(BIN)/mypy --strict authproxy lab tools
+	$(BIN)/mypy --strict authproxy lab tools tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/audit.py $(RUNTIME_LOCKS)
 

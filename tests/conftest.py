@@ -65,10 +65,14 @@ def server(request: pytest.FixtureRequest) -> type[ProxyProcess]:
     return SERVERS[request.config.getoption("--server")]
 
 
-# A shared machine is slow at times: an example that took long is no fault.
-hypothesis_settings.register_profile(
-    "authproxy", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+# A shared machine is slow at times: an example that took long is no fault. The examples are the
+# same in each run, so that a change is judged by what it changes; `make soak` tries others.
+_same = hypothesis_settings(
+    deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
+hypothesis_settings.register_profile("authproxy", _same)
+hypothesis_settings.register_profile("quick", _same, max_examples=15)
+hypothesis_settings.register_profile("thorough", _same, derandomize=False, max_examples=1000)
 hypothesis_settings.load_profile("authproxy")
 
 

@@ -14,7 +14,7 @@ from lab.faults.outcomes import NO_TOKEN
 from lab.faults.relay import Relay
 from lab.faults.row import Row
 from tests.support.callers import Cluster, claims
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.process import wait_until
 from tests.support.stand_ins.applications import Application
 
@@ -252,7 +252,7 @@ def clock_when_expired(ahead: float, bench: Bench) -> None:
 def clock_with_certificate(bench: Bench) -> None:
     """What the application proves itself with has expired by Entra's clock."""
     ground = bench.ground
-    certificate = ClientAuthority().issue()
+    certificate = client_authority().issue()
     file = ground.folder / "client.pem"
     file.write_bytes(certificate.pem())
     file.chmod(0o600)

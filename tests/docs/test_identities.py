@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.directory import Application, FederatedCredential
-from authproxy.demo.stand_ins.entra import StandInEntra
-from authproxy.demo.stand_ins.signing import ServiceAccountIssuer
 from tests.support.authority import Authority
 from tests.support.checking import Check
 from tests.support.client_certificates import ClientAuthority
 from tests.support.endpoints import Endpoint, whole
 from tests.support.pages import ROOT
 from tests.support.process import SOURCE
+from tests.support.stand_ins.applications import (
+    Application,
+    FederatedCredential,
+    ServiceAccountIssuer,
+)
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 
 PAGE = (ROOT / "docs" / "identities.md").read_text()

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from authproxy.demo.stand_ins.snappy import decompress
 from tests.conftest import Launch
 from tests.support import newer_debian
@@ -36,6 +35,7 @@ from tests.support.prometheus import (
     missing,
 )
 from tests.support.routes import to, write_routes
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Recorded, Upstream
 from tests.support.victoria_metrics import To, VictoriaMetrics, VMAgent
 

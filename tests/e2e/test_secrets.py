@@ -27,19 +27,19 @@ from tests.conftest import Launch
 from tests.support import actions
 from tests.support.callers import AUDIENCE as INBOUND_AUDIENCE
 from tests.support.callers import ISSUER, PROMETHEUS, claims, write_keys
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.collector import Collector
 from tests.support.identity import AUDIENCE
 from tests.support.planted import leaks
-from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
-from tests.support.scrape import settled
+from tests.support.process import ProxyProcess, clean_environment, free_port
+from tests.support.programs import LIMIT
+from tests.support.scrape import get, settled
 from tests.support.stand_ins.applications import (
     Application,
     FederatedCredential,
     ServiceAccountIssuer,
 )
 from tests.support.stand_ins.entra import StandInEntra
-from tests.support.status import get
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Response, message
 
@@ -88,7 +88,7 @@ def identity_of(kind: str, entra: StandInEntra, folder: Path) -> tuple[dict[str,
         (folder / "secret").write_text(CLIENT_SECRET)
         settings = {"AAD_CLIENT_SECRET_FILE": str(folder / "secret")}
     elif kind == "certificate":
-        issued = ClientAuthority().issue()
+        issued = client_authority().issue()
         application = Application(certificates=(issued.certificate,))
         (folder / "client.pfx").write_bytes(issued.pfx(PASSWORD.encode()))
         (folder / "password").write_text(PASSWORD)
@@ -196,11 +196,7 @@ def subjects(
     def start(subject: Subject) -> None:
         own = {**entra_here.managed_identity_environment(), **subject.settings}
         subject.proxy = launch_for_module(**own)
-        workers = int(subject.settings["WORKERS"])
-        wait_until(
-            "every worker has a token",
-            lambda: subject.proxy.log.count("Token refreshed") >= workers,
-        )
+        subject.proxy.wait_for_tokens(int(subject.settings["WORKERS"]))
 
     try:
         with ThreadPoolExecutor(len(KINDS)) as starters:
@@ -358,9 +354,9 @@ def test_no_output_holds_a_secret(
     outputs["log"] = proxy.log.encode()
     for number, payload in enumerate(collector.payloads):
         outputs[f"export {number}"] = payload
-    for path in subject.temporary.rglob("*"):
-        if path.is_file():
-            outputs[f"left in {path}"] = path.read_bytes()
+    for left in subject.temporary.rglob("*"):
+        if left.is_file():
+            outputs[f"left in {left}"] = left.read_bytes()
     for number, token in enumerate(entra_here.issued):
         subject.secrets[f"token {number}"] = token.value
         subject.secrets[f"signature of token {number}"] = token.value.rpartition(".")[2]
@@ -409,7 +405,7 @@ def test_no_command_prints_a_secret(
             [sys.executable, "-m", "authproxy", *command],
             env=environment,
             capture_output=True,
-            timeout=50,
+            timeout=LIMIT,
             check=False,
         )
         return " ".join(command), result.stdout + result.stderr

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from functools import cache
 from pathlib import Path
 
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -28,7 +30,9 @@ class ClientCertificate:
             not_before=now + datetime.timedelta(days=starts_in_days),
             not_after=now + datetime.timedelta(days=days),
         )
-        self._key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        assert isinstance(key, RSAPrivateKey)
+        self._key = key
         self.chain = [x509.load_pem_x509_certificate(pem.bytes()) for pem in issued.cert_chain_pems]
         self.certificate = self.chain[0]
 
@@ -47,7 +51,7 @@ class ClientCertificate:
             self._key,
             self.certificate,
             self.chain[1:],
-            encryption,  # type: ignore[arg-type]
+            encryption,
         )
 
 
@@ -58,11 +62,22 @@ class ClientAuthority:
         root = trustme.CA()
         self._intermediate = root.create_child_ca()
         self.root = x509.load_pem_x509_certificate(root.cert_pem.bytes())
+        self._issued: dict[tuple[str, float, float], ClientCertificate] = {}
 
     def issue(
         self, name: str = "client.example.com", days: float = 365, starts_in_days: float = -1
     ) -> ClientCertificate:
-        return ClientCertificate(self._intermediate, name, days, starts_in_days)
+        """Return a certificate; the same each time, as to make an RSA key takes long."""
+        asked = (name, days, starts_in_days)
+        if asked not in self._issued:
+            self._issued[asked] = ClientCertificate(self._intermediate, *asked)
+        return self._issued[asked]
+
+
+@cache
+def client_authority() -> ClientAuthority:
+    """Return the one authority that does wherever any would."""
+    return ClientAuthority()
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -22,7 +22,7 @@ from authproxy.demo.stand_ins.loopback import Answer, Request
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from authproxy.demo.stand_ins.store import WRITE_PATH
 from tests.support.authority import Authority
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import ProxyProcess, free_port
 from tests.support.stand_ins.applications import (
@@ -187,7 +187,7 @@ def identity_of(
         "REQUESTS_CA_BUNDLE": str(entra.authority.write_bundle(folder / "entra-ca.pem")),
     }
     if kind == "aadapplication":
-        certificate = ClientAuthority().issue()
+        certificate = client_authority().issue()
         entra.register(Application(client_id, certificates=(certificate.certificate,)))
         pem = settings.get("AAD_CLIENT_CERTIFICATE_PATH", "").endswith(".pem")
         # Else as the Secrets Store CSI driver writes it, under the certificate's bare name.

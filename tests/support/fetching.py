@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from authproxy.identity import credentials
 from authproxy.identity.bounded_fetch import Budget
 from authproxy.identity.credentials import FetchError, TokenFetcher
+from authproxy.tls import TLSContextCache
 from tests.support.identity import settings_for
 
 
@@ -29,12 +30,19 @@ def bound_fetches(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(credentials, "Budget", partial(Budget, seconds))
 
 
+@cache
+def _contexts(bundle: str | None) -> TLSContextCache:
+    """Return the TLS contexts that all fetchers share: to load authorities is most of a fetch."""
+    return TLSContextCache()
+
+
 def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
-    return TokenFetcher(settings_for(identity_type, **settings))
+    contexts = _contexts(os.environ.get("REQUESTS_CA_BUNDLE"))
+    return TokenFetcher(settings_for(identity_type, **settings), contexts=contexts)
 
 
-def refused(fetch: TokenFetcher) -> FetchError:
+def refused(fetch: TokenFetcher, claims: str | None = None) -> FetchError:
     """Return the error of a fetch, which has to fail."""
     with pytest.raises(FetchError) as caught:
-        fetch(None)
+        fetch(claims)
     return caught.value

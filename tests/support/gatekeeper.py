@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import jwt
 
-from authproxy.demo.stand_ins.entra import StandInEntra
 from tests.support import actions
 from tests.support.prometheus import Store, ask
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Upstream
 
 #: By it a sender's requests are told from others, where several write to one gatekeeper.

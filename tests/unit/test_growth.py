@@ -3,9 +3,6 @@
 Clients choose these bytes, and some of the rules run on the main loop, where every other client
 waits. **A new rule that touches them gets a line in RULES**, and a new way to trouble one a line in
 TEXTS or HEADS. Every rule meets every text.
-
-What is measured is processor time of this thread, the least of several tries on both sizes: a busy
-machine only ever adds to it.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
@@ -50,23 +46,9 @@ from authproxy.redaction import Redactor, masked
 from authproxy.settings.match import Match
 from authproxy.telemetry.logs import JSONFormatter, LogfmtFormatter
 from authproxy.telemetry.metric_labels import BoundedLabels
+from tests.support.growth import MOST, growth
 from tests.support.inbound import inbound
 from tests.support.parsed import Parsed
-
-#: Twice the bytes may take this many times the time: what grows with the square takes four.
-MOST = 2.5
-
-#: Both sizes, about half of what a head may have (MAX_REQUEST_HEADER_BYTES) and a quarter.
-SIZES = (16_384, 32_768)
-
-#: What takes less than so many seconds for the larger one can be left as it is.
-WORTH_IT = 0.0005
-
-#: Each size is tried so many times before a rule is found to be slow.
-_TRIES = 200
-
-#: And so many times before it is found not to be.
-_LEAST_TRIES = 3
 
 Rule = Callable[[str], object]
 
@@ -274,27 +256,6 @@ HEADS: dict[str, str] = {
     "fields that are none": "X\r\n",
     "empty lines": "\r\n",
 }
-
-
-def spent(rule: Rule, text: str) -> float:
-    """Return the processor time that a rule takes, in seconds."""
-    began = time.thread_time()
-    rule(text)
-    return time.thread_time() - began
-
-
-def growth(rule: Rule, of_size: Callable[[int], str], tries: int = _TRIES) -> float:
-    """Return how many times as long a rule takes for twice the size, or 0 if next to nothing."""
-    one, two = map(of_size, SIZES)
-    least_of_one = least_of_two = float("inf")
-    for tried in range(tries):
-        least_of_one = min(least_of_one, spent(rule, one))
-        least_of_two = min(least_of_two, spent(rule, two))
-        if least_of_two < WORTH_IT:
-            return 0.0
-        if tried >= _LEAST_TRIES and least_of_two <= MOST * least_of_one:
-            break
-    return least_of_two / least_of_one
 
 
 @pytest.mark.parametrize("name", RULES)

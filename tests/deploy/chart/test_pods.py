@@ -24,7 +24,7 @@ from authproxy.demo.stand_ins.directory import TENANT
 from authproxy.settings import load_settings
 from tests.conftest import Launch
 from tests.support.authority import Authority
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.helm import (
     CHART,
     NAMESPACE,
@@ -39,6 +39,7 @@ from tests.support.identity import AUDIENCE, identity_settings
 from tests.support.pod import Objects, Pod
 from tests.support.probes import passes
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
+from tests.support.programs import completed
 from tests.support.scrape import settled
 from tests.support.stand_ins.applications import (
     Application,
@@ -63,7 +64,7 @@ Start = Callable[..., tuple[ProxyProcess, Pod]]
 
 @pytest.fixture(scope="module")
 def certificate() -> Any:
-    return ClientAuthority().issue()
+    return client_authority().issue()
 
 
 @pytest.fixture
@@ -167,18 +168,15 @@ def run_helm_test(documents: list[Document], port: int) -> subprocess.CompletedP
     service = only(documents, "Service")
     address = f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert environment == {"AUTHPROXY_URL": address}
-    return subprocess.run(
+    return completed(
         [sys.executable, "-c", *container["args"]],
-        env={
+        {
             **clean_environment(os.devnull),
             "AUTHPROXY_URL": f"http://127.0.0.1:{port}",
             "AUTHPROXY_ATTEMPTS": "1",
             # As in a namespace that hands a forward proxy to every pod.
             "http_proxy": "http://127.0.0.1:9",
         },
-        capture_output=True,
-        text=True,
-        timeout=50,
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,7 +22,7 @@ from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from tests.deploy.image.conftest import Images
 from tests.deploy.image.test_files import COMPOSE, SERVICES
 from tests.support.authority import Authority
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.containers import podman
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import START_DEADLINE, free_port, wait_until
@@ -95,7 +96,7 @@ def project(
     the stand-in store by way of a forward proxy, and ports are free ones of
     this machine, whose network the containers share.
     """
-    certificate = ClientAuthority().issue()
+    certificate = client_authority().issue()
     entra.tenant = INGESTION["AAD_TENANT_ID"]
     entra.register(Application(INGESTION["AAD_CLIENT_ID"], certificates=(certificate.certificate,)))
     (tmp_path / "compose.yaml").write_bytes(COMPOSE.read_bytes())
@@ -109,7 +110,7 @@ def project(
     port = store.url.rpartition(":")[2]
     ports = {name: free_port() for name in SERVICES}
     with ForwardProxy() as forward:
-        here = {
+        here: dict[str, dict[str, Any]] = {
             name: {
                 "image": images.first,
                 "network_mode": "host",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.deploy.vm.machine import Machine
 from tests.support.actions import raw
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.commands import commands
 from tests.support.heaps import heaps_in
 from tests.support.identity import AUDIENCE, identity_settings
@@ -275,7 +275,7 @@ def test_everything_that_can_be_turned_on_works_within_the_unit(
 def test_a_certificate_comes_as_a_credential(
     serve: Serve, installed: Machine, target: Upstream, entra: StandInEntra, tmp_path: Path
 ) -> None:
-    certificate = ClientAuthority().issue()
+    certificate = client_authority().issue()
     application = entra.register(Application(certificates=(certificate.certificate,)))
     variables = entra.application_environment(application, tmp_path / "entra-ca.pem")
     variables["REQUESTS_CA_BUNDLE"] = "/etc/authproxy/entra-ca.pem"

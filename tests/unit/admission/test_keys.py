@@ -14,7 +14,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
@@ -44,6 +44,7 @@ from tests.support.callers import (
     write_keys,
 )
 from tests.support.clock import FakeClock
+from tests.support.examples import examples
 from tests.support.planted import left
 from tests.support.quoting import basic
 from tests.support.upstream import Handler, Upstream
@@ -408,7 +409,7 @@ ENTRIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
+@examples(0.5)
 @given(st.lists(ENTRIES, max_size=3))
 def test_any_key_set_is_read_or_refused(entries: list[Any]) -> None:
     try:
@@ -417,7 +418,7 @@ def test_any_key_set_is_read_or_refused(entries: list[Any]) -> None:
         pass  # most of them
 
 
-@settings(max_examples=50)
+@examples(0.5)
 @given(st.builds(lambda h, c, s: f"{encoded(h)}.{encoded(c)}.{s}", HEADERS, CLAIMS, st.text("Aa_")))
 def test_no_unsigned_token_does_anything_but_be_refused(callers: TokenCallers, token: str) -> None:
     with pytest.raises(RequestError):
@@ -430,7 +431,7 @@ def test_no_text_does_either(callers: TokenCallers, token: str) -> None:
         callers.identify(token)
 
 
-@settings(max_examples=50)
+@examples(0.5)
 @given(CLAIMS)
 def test_no_signed_claims_do_but_ours(callers: TokenCallers, changes: dict[str, Any]) -> None:
     content = {**claims(), **changes}

@@ -24,7 +24,7 @@ from authproxy.diagnose.responses import Asked, Response, judge
 from authproxy.diagnose.steps import Finding, Outcome, Step, TookTooLong, within
 from authproxy.errors import Advice
 from authproxy.http1.urls import TargetURL
-from authproxy.identity.credentials import FetchedToken
+from authproxy.identity.lifetimes import FetchedToken
 
 INGESTION = "workspace-abcd.westeurope-1.metrics.ingest.monitor.azure.com"
 QUERY = "workspace-abcd.westeurope.prometheus.monitor.azure.com"

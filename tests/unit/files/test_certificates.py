@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from authproxy.errors import CertificateError
 from authproxy.files.certificates import UnusableCertificate, load_certificate
-from tests.support.client_certificates import ClientAuthority, ClientCertificate
+from tests.support.client_certificates import ClientCertificate, client_authority
 
 PASSWORD = "correct horse"
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -30,12 +30,12 @@ NOW = datetime.datetime.now(datetime.timezone.utc)
 
 @pytest.fixture(scope="module")
 def issued() -> ClientCertificate:
-    return ClientAuthority().issue()
+    return client_authority().issue()
 
 
 @pytest.fixture(scope="module")
 def other() -> ClientCertificate:
-    return ClientAuthority().issue("other.example.com")
+    return client_authority().issue("other.example.com")
 
 
 def certificate_blocks(issued: ClientCertificate) -> list[bytes]:
@@ -90,7 +90,7 @@ def good_files(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]
     }
 
 
-GOOD = list(good_files(ClientAuthority().issue()))
+GOOD = list(good_files(client_authority().issue()))
 
 
 @pytest.mark.parametrize("form", GOOD)
@@ -105,6 +105,7 @@ def test_azure_identity_takes_what_is_loaded(tmp_path, issued, form):
         send_certificate_chain=True,
     )
     sent = credential._client_credential
+    assert isinstance(sent, dict)
     assert sent["thumbprint"].upper() == loaded.thumbprint
     assert "PRIVATE KEY" not in sent["public_certificate"]
 
@@ -197,7 +198,7 @@ def bad_files(
     }
 
 
-BAD = list(bad_files(ClientAuthority().issue(), ClientAuthority().issue()))
+BAD = list(bad_files(client_authority().issue(), client_authority().issue("other.example.com")))
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -251,7 +252,7 @@ def bad_pairs(issued: ClientCertificate, other: ClientCertificate) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("case", bad_pairs(ClientAuthority().issue(), ClientAuthority().issue()))
+@pytest.mark.parametrize("case", bad_pairs(client_authority().issue(), client_authority().issue()))
 def test_an_unusable_pair_is_refused_with_the_setting_at_fault(tmp_path, issued, other, case):
     certificate, key, setting, sentence = bad_pairs(issued, other)[case]
     (tmp_path / "tls.crt").write_bytes(certificate)
@@ -290,7 +291,7 @@ def test_a_path_with_a_nul_is_refused():
 
 
 def test_an_expired_certificate_says_since_when(tmp_path):
-    expired = ClientAuthority().issue(days=-1, starts_in_days=-30)
+    expired = client_authority().issue(days=-1, starts_in_days=-30)
     loaded = load(tmp_path, expired.pem())
     ended = f"{expired.certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S UTC}"
     with pytest.raises(UnusableCertificate, match=f"expired on {ended}"):
@@ -298,7 +299,7 @@ def test_an_expired_certificate_says_since_when(tmp_path):
 
 
 def test_a_certificate_of_the_future_says_from_when(tmp_path):
-    early = ClientAuthority().issue(days=30, starts_in_days=2)
+    early = client_authority().issue(days=30, starts_in_days=2)
     loaded = load(tmp_path, early.pem())
     begins = f"{early.certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S UTC}"
     with pytest.raises(UnusableCertificate, match=f"not valid before {begins}"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.files.regular_file import MAX_BYTES
@@ -21,6 +21,7 @@ from authproxy.files.watched_file import (
     WatchedFile,
 )
 from tests.support.clock import FakeClock
+from tests.support.examples import examples
 from tests.support.process import wait_until
 
 Numbers = frozenset[int]
@@ -152,7 +153,7 @@ def test_a_file_that_is_never_still_counts_as_it_is_after_a_while(watched: Watch
     assert watched.after(half) == {99}
 
 
-@settings(max_examples=50)
+@examples(0.5)
 @given(st.lists(st.sampled_from(["", "x", "1", "2", "1 2", "2 3"]), max_size=8))
 def test_whoever_was_known_stays_known_until_the_file_is_still(contents: list[str]) -> None:
     """And afterwards exactly those are known that are in the last usable file."""
@@ -201,7 +202,7 @@ def test_a_thread_reads_it(watched: Watched) -> None:
         readers.append(threading.current_thread().name)
         return read(data)
 
-    watched.file._read = noted  # type: ignore[method-assign]
+    watched.file._read = noted
     watched.file.start()
     watched.file.start()
     watched.path.write_text("2")
@@ -219,7 +220,7 @@ def test_nobody_waits_for_a_file_system_that_hangs(watched: Watched) -> None:
         goes_on.wait()
         return read(data)
 
-    watched.file._read = hang  # type: ignore[method-assign]
+    watched.file._read = hang
     watched.file.start()
     watched.path.write_text("2")
     assert not watched.file.renewed()  # waits, for a moment
@@ -236,7 +237,11 @@ def test_a_thread_that_has_ended_is_noticed(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
-    watched.file._read = lambda data: 1 / 0  # type: ignore[assignment, method-assign]
+
+    def fail(data: bytes) -> Numbers:
+        raise ZeroDivisionError
+
+    watched.file._read = fail
     watched.file.start()
     assert watched.file.alive
     watched.path.write_text("2")

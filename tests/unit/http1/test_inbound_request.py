@@ -79,7 +79,7 @@ def test_no_client_can_set_what_the_server_found() -> None:
 
 
 def test_the_body_is_not_shown_and_a_frozen_request_stays_as_it_is() -> None:
-    request = inbound("/", **{"wsgi.input": io.BytesIO(b"secret")})
+    request = inbound("/", body=io.BytesIO(b"secret"))
     assert "BytesIO" not in repr(request)
     with pytest.raises(AttributeError):
         request.method = "POST"  # type: ignore[misc]

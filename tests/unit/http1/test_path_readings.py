@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authproxy.errors import BadRequest, NoRoute
 from authproxy.http1.path_readings import oddity, readings_of, spelling
 from authproxy.proxy.routes import RouteTable
 from authproxy.settings.match import Match
+from tests.support.examples import examples
 from tests.support.inbound import inbound
 from tests.support.path_models import MODELS, read_by
 from tests.support.path_spellings import SERVERS, SPELLINGS, TABLE
@@ -85,7 +86,7 @@ def test_odd_paths_that_nobody_takes_for_another_routes_pass(path: str) -> None:
 NESTED = [Match(path=path) for path in ("/", "/secret", "/open", "/open/a/b", "/allowed")]
 
 
-@settings(max_examples=250)
+@examples(2.5)
 @given(st.one_of(SECRETIVE, PATHS))
 @example("/secret%%0041")
 @example("/%%%00373ecret")

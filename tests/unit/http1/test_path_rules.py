@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authproxy.http1.path_readings import oddity
 from authproxy.http1.path_rules import MAX_LENGTH, PathRules
+from tests.support.examples import examples
 from tests.support.paths import PATHS, readings
 
 
@@ -75,7 +76,7 @@ def test_a_path_beyond_measure_is_not_admitted() -> None:
     assert not admitted("/**", longest + "b")
 
 
-@settings(max_examples=500)
+@examples(5)
 @given(PATHS)
 @example("/allowed/%2e%2e/secret")
 @example("/allowed/..%5csecret")
@@ -91,7 +92,7 @@ def test_whatever_is_admitted_stays_under_the_rules_however_it_is_read(path: str
         assert any(map(rules.admit, as_meant)), (path, reading)
 
 
-@settings(max_examples=500)
+@examples(5)
 @given(st.text(alphabet="/.%25fFcCeE0;\\ ab*\x00\xc0\xaf", max_size=12).map("/allowed/".__add__))
 def test_the_same_of_characters_at_random(path: str) -> None:
     test = test_whatever_is_admitted_stays_under_the_rules_however_it_is_read

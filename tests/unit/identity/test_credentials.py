@@ -18,14 +18,21 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from authproxy.demo.stand_ins.loopback import Answer
-from authproxy.identity.credentials import FetchError, TokenFetcher
+from authproxy.demo.stand_ins.signing import SigningKey
+from authproxy.identity.credentials import TokenFetcher
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.refresher import Refresher
 from authproxy.identity.rotation import RotatingCertificate
 from authproxy.identity.tokens import TokenSource
 from authproxy.tls import TLSContextCache
-from tests.support.client_certificates import ClientAuthority, ClientCertificate, replace_file
+from tests.support.client_certificates import (
+    ClientAuthority,
+    ClientCertificate,
+    client_authority,
+    replace_file,
+)
 from tests.support.clock import FakeClock
+from tests.support.fetching import fetcher, refused
 from tests.support.identity import settings_for
 from tests.support.stand_ins.applications import (
     Application,
@@ -51,16 +58,21 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def module_entra() -> Iterator[StandInEntra]:
-    with StandInEntra() as entra:
+def module_entra(signing_key: SigningKey) -> Iterator[StandInEntra]:
+    with StandInEntra(signing_key=signing_key) as entra:
         yield entra
+
+
+@pytest.fixture(scope="module")
+def bundle(module_entra: StandInEntra, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authority of the stand-in: to load it again for each test is most of what they take."""
+    return module_entra.authority.write_bundle(tmp_path_factory.mktemp("entra") / "ca.pem")
 
 
 @pytest.fixture
 def entra(
-    module_entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    module_entra: StandInEntra, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StandInEntra]:
-    bundle = module_entra.authority.write_bundle(tmp_path / "entra-ca.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     module_entra.requests.clear()
     module_entra.issued.clear()
@@ -75,10 +87,6 @@ def managed(entra: StandInEntra, monkeypatch: pytest.MonkeyPatch) -> StandInEntr
     for name, value in entra.managed_identity_environment().items():
         monkeypatch.setenv(name, value)
     return entra
-
-
-def fetcher(identity_type: str, **settings: Any) -> TokenFetcher:
-    return TokenFetcher(settings_for(identity_type, **settings))
 
 
 def application(entra: StandInEntra, **proof: Any) -> dict[str, Any]:
@@ -98,12 +106,6 @@ def with_secret(entra: StandInEntra) -> TokenFetcher:
 
 def token_calls(entra: FaultyStandIn) -> int:
     return sum(request.path.endswith("/token") for request in entra.requests)
-
-
-def refused(fetch: TokenFetcher, claims: str | None = None) -> FetchError:
-    with pytest.raises(FetchError) as caught:
-        fetch(claims)
-    return caught.value
 
 
 # Each identity type.
@@ -143,7 +145,7 @@ def test_an_application_gets_its_token_with_a_secret(entra: StandInEntra) -> Non
 
 @pytest.fixture(scope="module")
 def issuer() -> ClientAuthority:
-    return ClientAuthority()
+    return client_authority()
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from authproxy.identity.credentials import FetchError, TokenFetcher
+from authproxy.identity.credentials import FetchError
 from tests.support import actions
 from tests.support.authority import Authority
-from tests.support.client_certificates import ClientAuthority
-from tests.support.identity import settings_for
+from tests.support.client_certificates import client_authority
+from tests.support.fetching import fetcher
 from tests.support.planted import left
 from tests.support.quoting import QUOTED
 from tests.support.upstream import Exchange, Upstream
@@ -67,8 +67,7 @@ class QuotingEndpoint:
 
 
 @pytest.fixture
-def upstream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upstream]:
-    authority = Authority(tmp_path)
+def upstream(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Upstream]:
     upstream = Upstream(None if "systemassigned" in request.node.name else authority.context())
     yield upstream
     upstream.close()
@@ -78,13 +77,14 @@ def upstream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upstrea
 def fetch(
     request: pytest.FixtureRequest,
     upstream: Upstream,
+    authority: Authority,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Callable[[], object]:
     for name in os.environ:
         if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "IMDS_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "test-ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.bundle))
     kind = request.node.callspec.params["kind"]
     settings: dict[str, Any] = {
         "aad_client_id": "11111111-1111-1111-1111-111111111111",
@@ -94,7 +94,7 @@ def fetch(
     if kind == "secret":
         settings["aad_client_secret"] = SECRET
     elif kind == "certificate":
-        (tmp_path / "client.pem").write_bytes(ClientAuthority().issue().pem())
+        (tmp_path / "client.pem").write_bytes(client_authority().issue().pem())
         settings["aad_client_certificate_path"] = str(tmp_path / "client.pem")
     elif kind == "workloadidentity":
         (tmp_path / "federated").write_text("kubernetes-" + SECRET * 3)
@@ -104,7 +104,7 @@ def fetch(
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{upstream.url}/token")
         monkeypatch.setenv("IDENTITY_HEADER", HEADER)
     identity_type = "aadapplication" if kind in ("secret", "certificate") else kind
-    return TokenFetcher(settings_for(identity_type, **settings))
+    return fetcher(identity_type, **settings)
 
 
 @pytest.mark.parametrize("kind", KINDS)

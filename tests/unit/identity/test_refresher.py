@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from authproxy.errors import AuthProxyError
-from authproxy.identity import refresher as module
 from authproxy.identity.refresher import (
     GIVE_UP_SECONDS,
     HANGING_SECONDS,
@@ -20,6 +19,7 @@ from authproxy.identity.refresher import (
     Refresher,
 )
 from tests.support.clock import FakeClock
+from tests.support.process import wait_until
 
 #: How long a test waits for what must come; only a failing one waits so long.
 PATIENCE = 30.0
@@ -55,6 +55,12 @@ class Job:
     def wait(self, condition: Callable[[], bool]) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, PATIENCE)
+
+    def wait_until_begun(self) -> None:
+        self.wait(lambda: self.began == 1)
+
+    def wait_until_concluded(self) -> None:
+        self.wait(lambda: len(self.outcomes) == 1)
 
 
 class Hanging(Job):
@@ -128,7 +134,7 @@ def test_those_that_hang_hold_up_nobody_else(
 ) -> None:
     jobs = hanging(MAX_HANGING)
     for job in jobs:
-        job.wait(lambda job=job: job.began == 1)
+        job.wait_until_begun()
     clock.advance(HANGING_SECONDS)
     for _ in range(3 * MAX_PROMPT):
         fetched(refresher)
@@ -139,44 +145,36 @@ def test_no_more_threads_than_are_allowed_whatever_hangs(
     refresher: Refresher, clock: FakeClock, hanging: Callable[[int], list[Hanging]]
 ) -> None:
     jobs = hanging(50)
-    wait_for(lambda: threads(refresher) == MAX_PROMPT)
+    wait_until("all that may have begun", lambda: threads(refresher) == MAX_PROMPT)
     for _ in range(3):  # With time, they count as hanging.
         clock.advance(HANGING_SECONDS)
         refresher.wake()
-        wait_for(lambda: threads(refresher) == MAX_PROMPT + MAX_HANGING)
+        wait_until("more have begun", lambda: threads(refresher) == MAX_PROMPT + MAX_HANGING)
     assert sum(job.began for job in jobs) == MAX_PROMPT + MAX_HANGING
     for job in jobs:
         job.released.set()
     for job in jobs:
-        job.wait(lambda job=job: len(job.outcomes) == 1)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(int(PATIENCE / 0.02)):
-        if condition():
-            return
-        threading.Event().wait(0.02)
-    pytest.fail("it did not come")
+        job.wait_until_concluded()
 
 
 def test_whoever_hung_before_leaves_room_for_others_from_the_start(
     refresher: Refresher, clock: FakeClock, hanging: Callable[[int], list[Hanging]]
 ) -> None:
     jobs = hanging(2 * MAX_HANGING)
-    wait_for(lambda: threads(refresher) == MAX_PROMPT)
+    wait_until("all that may have begun", lambda: threads(refresher) == MAX_PROMPT)
     clock.advance(HANGING_SECONDS)
     refresher.wake()
     for job in jobs:
-        job.wait(lambda job=job: job.began == 1)
+        job.wait_until_begun()
     clock.advance(HANGING_SECONDS)
     for job in jobs:
         job.released.set()
-    wait_for(lambda: threads(refresher) == 0)
+    wait_until("no thread is left", lambda: threads(refresher) == 0)
     for job in jobs:
         job.released.clear()
         job.due = True
     refresher.wake()
-    wait_for(lambda: sum(job.began == 2 for job in jobs) == MAX_HANGING)
+    wait_until("they have begun again", lambda: sum(job.began == 2 for job in jobs) == MAX_HANGING)
     for _ in range(3 * MAX_PROMPT):
         fetched(refresher)
     assert sum(job.began == 2 for job in jobs) == MAX_HANGING
@@ -186,10 +184,10 @@ def test_what_takes_too_long_is_given_up_and_tried_again(
     refresher: Refresher, clock: FakeClock, hanging: Callable[[int], list[Hanging]]
 ) -> None:
     (job,) = hanging(1)
-    job.wait(lambda: job.began == 1)
+    job.wait_until_begun()
     clock.advance(GIVE_UP_SECONDS)
     refresher.wake()
-    job.wait(lambda: len(job.outcomes) == 1)
+    job.wait_until_concluded()
     assert isinstance(job.outcomes[0], AuthProxyError)
     assert "timed out" in str(job.outcomes[0])
     # Another attempt, although the thread of the first still hangs; its outcome comes too late.
@@ -198,7 +196,7 @@ def test_what_takes_too_long_is_given_up_and_tried_again(
     job.wait(lambda: job.began == 2)
     job.released.set()
     job.wait(lambda: len(job.outcomes) == 2)
-    wait_for(lambda: threads(refresher) == 0)
+    wait_until("no thread is left", lambda: threads(refresher) == 0)
     assert job.outcomes[1:] == ["late"]
 
 
@@ -223,7 +221,7 @@ def test_a_bug_in_a_fetch_is_that_attempts_alone(
 
     job = Job(bug)
     refresher.add(job)
-    job.wait(lambda: len(job.outcomes) == 1)
+    job.wait_until_concluded()
     assert isinstance(job.outcomes[0], AuthProxyError)
     fetched(refresher)
     assert refresher.alive
@@ -238,10 +236,10 @@ def test_a_machine_without_room_for_threads_ends_no_thread(
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(module.threading, "Thread", NoThread)
+    monkeypatch.setattr(threading, "Thread", NoThread)
     job = Job(lambda: "token")
     refresher.add(job)
-    job.wait(lambda: len(job.outcomes) == 1)
+    job.wait_until_concluded()
     assert "can't start" in str(job.outcomes[0])
     monkeypatch.undo()
     fetched(refresher)

@@ -29,12 +29,10 @@ class Unseekable:
 
 
 def request(stream: object, length: int | None = None, chunked: bool = False) -> InboundRequest:
-    made: dict[str, object] = {"wsgi.input": stream}
-    if length is not None:
-        made["CONTENT_LENGTH"] = str(length)
+    framing = {} if length is None else {"CONTENT_LENGTH": str(length)}
     if chunked:
-        made["HTTP_TRANSFER_ENCODING"] = "chunked"
-    return inbound("/", **made)
+        framing["HTTP_TRANSFER_ENCODING"] = "chunked"
+    return inbound("/", body=stream, **framing)
 
 
 Receive = Callable[[InboundRequest], RequestBody]
@@ -112,6 +110,6 @@ def test_a_client_that_goes_away_within_its_body_is_told_from_a_whole_one() -> N
 @pytest.mark.parametrize("declared", ["+3", "3x", "-1", " 3", "\xb2"])
 def test_a_length_that_is_no_number_is_refused(declared: str) -> None:
     """Our own server and Apache refuse it themselves; other WSGI servers pass it on."""
-    odd = inbound("/", CONTENT_LENGTH=declared, **{"wsgi.input": io.BytesIO(b"abc")})
+    odd = inbound("/", CONTENT_LENGTH=declared, body=io.BytesIO(b"abc"))
     with pytest.raises(BadRequest, match="not a number"):
         receive_body(odd, LIMIT)

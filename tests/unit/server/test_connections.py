@@ -96,7 +96,8 @@ def test_a_slow_target_is_not_taken_for_a_stuck_connection() -> None:
         threading.Event().wait(2.5)
         yield b"late"
 
-    everything = Timeouts(idle=0.1, request=0.1, stall=0.1, linger=0.1, linger_silence=0.1)
+    # Long enough for the request to come, on a busy machine too.
+    everything = Timeouts(idle=1, request=1, stall=0.1, linger=0.1, linger_silence=0.1)
     with Serving(application, FOUR_THREADS, everything) as server:
         assert server.get("/").body == b"late"
 
@@ -105,7 +106,7 @@ def test_a_slow_target_is_not_taken_for_a_stuck_connection() -> None:
     "sent", [b"", message("GET /")], ids=["a new connection", "a connection kept alive"]
 )
 def test_an_idle_connection_is_closed(sent: bytes) -> None:
-    with Serving(Stalls(), FOUR_THREADS, Timeouts(idle=0.2)) as server, server.connect() as client:
+    with Serving(Stalls(), FOUR_THREADS, Timeouts(idle=1)) as server, server.connect() as client:
         if sent:
             assert client.ask(sent).status == 200
         assert client.is_closed_by_peer()

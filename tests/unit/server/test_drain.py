@@ -140,6 +140,7 @@ def test_after_the_grace_queued_requests_are_refused_and_the_rest_is_cut(
         queued = [server.connect() for _ in range(10)]
         for client in queued:
             client.send(message("GET /quick"))
+        wait_until("all wait", lambda: server.queued == len(queued))
         server.stop()
         for client in queued:
             assert client.receive().status == 503

@@ -1,22 +1,17 @@
-"""What clients send is read in time that grows with it, and no faster.
-
-Double the input takes at most two and a half times the CPU time: what is measured is the
-least of many runs, and whoever is unlucky measures again.
-"""
+"""What clients send is read in time that grows with it, and no faster."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 
 from authproxy.http1.chunks import MAX_TRAILER_BYTES
 from authproxy.server.request_head import MAX_FIELDS
+from tests.support.growth import MOST, growth
 from tests.support.parsed import Parsed
 from tests.support.wire import chunks, message
 
-SIZE = 16_000
 LIMIT = 10_000_000
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -56,40 +51,23 @@ KINDS: dict[str, Callable[[int], bytes]] = {
 }
 
 
-def seconds(raw: bytes, piece: int) -> float:
-    """Return the least CPU time in which the bytes are read, in pieces of this size."""
-    pieces = [raw[at : at + piece] for at in range(0, len(raw), piece)]
-    best = float("inf")
-    for _ in range(9):
-        parsed = Parsed(LIMIT, LIMIT)
-        before = time.thread_time()
-        for each in pieces:
-            parsed.feed(each)
-        best = min(best, time.thread_time() - before)
-        parsed.close()
-    return best
-
-
-#: What takes less is measured by the price of its setting out.
-LEAST_SECONDS = 0.0005
-
-
 def grows(raw: Callable[[int], bytes], piece: int) -> float:
-    """Return how many times as long double the input takes, at the best of three."""
-    ratios = []
-    for _ in range(3):
-        once = max(seconds(raw(SIZE), piece), LEAST_SECONDS)
-        ratios.append(seconds(raw(2 * SIZE), piece) / once)
-        if ratios[-1] <= 2.5:
-            break
-    return min(ratios)
+    """Return how many times as long four times the input takes, in pieces of this size."""
+
+    def read(given: bytes) -> None:
+        parsed = Parsed(LIMIT, LIMIT)
+        for at in range(0, len(given), piece):
+            parsed.feed(given[at : at + piece])
+        parsed.close()
+
+    return growth(read, raw)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_double_the_input_takes_twice_as_long(kind: str) -> None:
-    assert grows(KINDS[kind], 8192) <= 2.5
+    assert grows(KINDS[kind], 8192) <= MOST
 
 
 @pytest.mark.parametrize("kind", ["one long value", "empty lines", "one byte a chunk", "trailers"])
 def test_so_it_does_where_it_comes_a_few_bytes_at_a_time(kind: str) -> None:
-    assert grows(KINDS[kind], 3) <= 2.5
+    assert grows(KINDS[kind], 3) <= MOST

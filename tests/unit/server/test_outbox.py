@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from authproxy.server import outbox as outbox_module
 from authproxy.server.budget import Budget, Pool
+from authproxy.server.client_socket import ClientSocket
 from authproxy.server.outbox import MEMORY_BYTES, MOST_BYTES, Disconnected, Outbox, OutboxStore
 from tests.support.process import wait_until
 from tests.support.serving import Serving
@@ -40,7 +41,7 @@ class Client:
             end.setblocking(False)
         self.store = OutboxStore(Pool(MEMORY), Budget(BUDGET, 0))
         self.changes = threading.Semaphore(0)
-        self.box = Outbox(ours, self.store, self.changes.release)
+        self.box = Outbox(ClientSocket(ours), self.store, self.changes.release)
         self._socket = ours
 
     def read(self) -> bytes:

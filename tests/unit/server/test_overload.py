@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +43,10 @@ def slow() -> Iterator[Slow]:
     application.release.set()
 
 
+def has_queued(server: Serving, requests: int) -> bool:
+    return server.queued == requests
+
+
 @pytest.fixture
 def crowded(slow: Slow) -> Iterator[tuple[Serving, list[Client]]]:
     """A server whose two threads are held and whose queue of three is full."""
@@ -52,7 +57,7 @@ def crowded(slow: Slow) -> Iterator[tuple[Serving, list[Client]]]:
             if number < 2:
                 assert slow.held.acquire(timeout=DEADLINE)
             else:
-                wait_until("it waits", lambda number=number: server.queued == number - 1)
+                wait_until("it waits", partial(has_queued, server, number - 1))
         yield server, clients
         slow.release.set()
         for client in clients:

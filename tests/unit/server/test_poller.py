@@ -143,7 +143,11 @@ def test_one_closed_by_another_in_the_same_turn_is_left_alone(poller: Poller) ->
     (first, _), (second, _) = peers
 
     def close_other(one: Peer, other: Peer) -> None:
-        one.on_events = lambda events: (one.events.append("read"), other.close())  # type: ignore
+        def on_events(events: int) -> None:
+            one.events.append("read")
+            other.close()
+
+        one.on_events = on_events  # type: ignore[method-assign]
 
     close_other(first, second)
     close_other(second, first)
@@ -159,7 +163,7 @@ def test_a_bug_with_one_ends_that_one_alone(
 ) -> None:
     peer, theirs = pair
 
-    def stumble(_: int) -> None:
+    def stumble(events: int) -> None:
         raise RuntimeError("a bug")
 
     peer.on_events = stumble  # type: ignore[method-assign]

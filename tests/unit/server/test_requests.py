@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -44,9 +44,9 @@ def server() -> Iterator[Serving]:
         yield serving
 
 
-def environ_of(response: Response) -> dict[str, str]:
+def environ_of(response: Response) -> dict[str, Any]:
     assert response.status == 200, response.body
-    environ: dict[str, str] = json.loads(response.body)
+    environ: dict[str, Any] = json.loads(response.body)
     return environ
 
 
@@ -360,7 +360,8 @@ UPLOAD = 100 * 1024 * 1024
 
 
 def test_http_client_reads_the_refusal_of_an_upload(server: Serving) -> None:
-    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    host, port = server.address
+    connection = http.client.HTTPConnection(host, port, timeout=30)
     piece = bytes(1 << 20)
     pieces = (piece for _ in range(UPLOAD // len(piece)))
     connection.request("POST", "/", body=pieces, headers={"Content-Length": str(UPLOAD)})
@@ -431,7 +432,8 @@ def test_no_bytes_upset_the_parser(parts: list[bytes]) -> None:
 )
 def test_how_the_bytes_arrive_changes_nothing(parts: list[bytes], sizes: list[int]) -> None:
     raw = message("POST /x", "Transfer-Encoding: chunked", body=chunks(*parts))
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while at < len(raw):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(raw[at : at + size])

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -17,12 +18,14 @@ from click.testing import CliRunner
 
 from authproxy.cli.options import setting_options
 from authproxy.errors import CredentialError, Fault, SettingsError
+from authproxy.files.secret import Secret
 from authproxy.settings import Loaded, Settings, load_settings
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived
-from authproxy.settings.kinds import FilePath, Flag, Number, Secret, SecretText, Text, Word
+from authproxy.settings.kinds import FilePath, Flag, Number, SecretText, Text, Word
 from authproxy.settings.report import as_json, lines
 from authproxy.settings.secret_files import OpenFile, open_secret_files
-from tests.support.helm import CHART, ROOT, Helm, plain_environment, proxy_container
+from tests.support.helm import CHART, Helm, plain_environment, proxy_container
+from tests.support.source import ROOT
 from tools import documents
 
 
@@ -53,7 +56,7 @@ class MadeUp(MadeUpLimits, group=Group.IDENTITY):
     )
     made_up_secret = Setting(SecretText(), None, "The secret.", also=("OTHER_SECRET",))
     made_up_path = Setting(FilePath(private=True), None, "The file.", unset="nowhere")
-    made_up_proof = OneOf(made_up_secret, made_up_path, hint="Keep the secret.")
+    made_up_proof: OneOf[Any] = OneOf(made_up_secret, made_up_path, hint="Keep the secret.")
     made_up_width = Setting(
         Number("metres", least=0, most=9), None, "How wide.", needs=made_up_proof
     )
@@ -62,7 +65,7 @@ class MadeUp(MadeUpLimits, group=Group.IDENTITY):
 TARGET = {"TARGET_HOST": "a.prometheus.monitor.azure.com"}
 
 
-def load(options: dict[str, str] | None = None, **environ: str) -> Loaded:
+def load(options: dict[str, str] | None = None, /, **environ: str) -> Loaded:
     return load_settings(options, {**TARGET, **environ}, serving=False, model=MadeUp)
 
 

@@ -13,7 +13,7 @@ from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import Fault, SettingsError
 from authproxy.settings import Settings, load_settings
 from tests.support.callers import write_keys
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.tls_client import Certificates
 
 MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
@@ -189,7 +189,7 @@ def test_an_application_needs_a_certificate_or_a_secret():
 @pytest.mark.parametrize("form", ["AAD_CLIENT_SECRET", "AAD_CLIENT_SECRET_FILE"])
 def test_an_application_takes_one_of_certificate_and_secret(tmp_path, form):
     path = tmp_path / "client.pem"
-    path.write_bytes(ClientAuthority().issue().pem())
+    path.write_bytes(client_authority().issue().pem())
     found = faults({**APPLICATION, form: str(path), "AAD_CLIENT_CERTIFICATE_PATH": str(path)})
     ours = [fault.problem for fault in found if fault.setting == form]
     assert "it is set besides AAD_CLIENT_CERTIFICATE_PATH" in ours
@@ -370,7 +370,7 @@ def test_what_judges_tokens_without_keys_is_a_fault_for_each(tmp_path):
 
 def certificates(tmp_path: Path) -> Path:
     path = tmp_path / "ca.pem"
-    path.write_bytes(ClientAuthority().issue().certificates_pem())
+    path.write_bytes(client_authority().issue().certificates_pem())
     return path
 
 
@@ -509,7 +509,7 @@ def test_a_ca_file_without_a_certificate_is_a_fault(tmp_path, content, problem):
 
 def test_a_ca_file_with_a_certificate_is_none(tmp_path):
     path = tmp_path / "ca.pem"
-    path.write_bytes(ClientAuthority().issue().certificates_pem())
+    path.write_bytes(client_authority().issue().certificates_pem())
     assert faults({**MINIMAL, "TARGET_CA_FILE": str(path)}) == []
 
 
@@ -520,7 +520,7 @@ def certificate(tmp_path: Path, data: bytes) -> dict[str, str]:
 
 
 def test_an_expired_certificate_is_a_fault_that_says_since_when(tmp_path):
-    expired = ClientAuthority().issue(days=-2, starts_in_days=-9)
+    expired = client_authority().issue(days=-2, starts_in_days=-9)
     fault = only_fault(certificate(tmp_path, expired.pem()))
     today = datetime.datetime.now(datetime.timezone.utc)
     assert f"expired on {today - datetime.timedelta(days=2):%Y-%m-%d}" in fault.problem
@@ -536,13 +536,13 @@ def test_an_expired_certificate_is_a_fault_that_says_since_when(tmp_path):
     ],
 )
 def test_a_certificate_that_does_not_load_is_a_fault(tmp_path, data, problem):
-    fault = only_fault(certificate(tmp_path, data(ClientAuthority().issue())))
+    fault = only_fault(certificate(tmp_path, data(client_authority().issue())))
     assert fault.setting == "AAD_CLIENT_CERTIFICATE_PATH"
     assert problem in fault.problem
 
 
 def test_a_missing_or_wrong_password_is_the_passwords_fault(tmp_path):
-    environ = certificate(tmp_path, ClientAuthority().issue().pem(b"s3cret"))
+    environ = certificate(tmp_path, client_authority().issue().pem(b"s3cret"))
     secret_file = tmp_path / "password"
     missing = only_fault(environ)
     assert (missing.setting, missing.value) == ("AAD_CLIENT_CERTIFICATE_PASSWORD", None)
@@ -560,7 +560,7 @@ def test_a_certificate_is_not_judged_where_no_application_uses_it(tmp_path):
 
 
 def test_a_certificate_is_not_judged_before_its_password_is_right(tmp_path):
-    environ = certificate(tmp_path, ClientAuthority().issue().pem(b"s3cret"))
+    environ = certificate(tmp_path, client_authority().issue().pem(b"s3cret"))
     fault = only_fault({**environ, "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE": "a\x01b"})
     assert fault.setting == "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE"
 

@@ -87,7 +87,7 @@ def test_what_is_beyond_all_measure_is_told_with_its_place(tmp_path, content, pr
 def test_an_alias_is_as_good_as_what_it_stands_for(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(f"{VALID}ingestion_url: &empty ''\nlistening_host: *empty\n")
-    assert load_settings({}, {"AUTHPROXY_CONFIG": str(path)}, serving=True).settings
+    load_settings({}, {"AUTHPROXY_CONFIG": str(path)}, serving=True)
 
 
 ROUTE = "{path: /q, target_host: a.example.com, audience: 'https://a'}"

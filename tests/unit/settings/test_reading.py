@@ -345,7 +345,7 @@ def test_a_secret_does_not_print_itself_and_equals_only_itself():
 
 def test_settings_cannot_be_changed():
     with pytest.raises(AttributeError, match="threads: settings cannot be changed"):
-        settings().threads = 1  # type: ignore[assignment]
+        settings().threads = 1
 
 
 # -- the predecessors' samples -----------------------------------------------

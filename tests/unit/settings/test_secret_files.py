@@ -10,7 +10,7 @@ import pytest
 
 from authproxy.settings import load_settings
 from authproxy.settings.secret_files import OpenFile, open_secret_files
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 
 BASE = {
     "TARGET_HOST": "metrics.example.com",
@@ -68,7 +68,7 @@ def test_what_counts_is_the_file_that_a_link_leads_to(folder: Path) -> None:
 
 
 def test_certificate_password_and_inbound_tokens_count_as_well(folder: Path) -> None:
-    pem = ClientAuthority().issue().pem(b"pa55word")
+    pem = client_authority().issue().pem(b"pa55word")
     paths = {
         "AAD_CLIENT_CERTIFICATE_PATH": write(folder / "client.pem", pem, 0o644),
         "AAD_CLIENT_CERTIFICATE_PASSWORD_FILE": write(folder / "password", b"pa55word", 0o644),

@@ -97,7 +97,12 @@ def test_lines_come_in_order_and_nobody_waits_for_them(reader: Reader, make: Mak
 
 def test_lines_are_formed_in_the_thread(make: Make) -> None:
     threads: list[str] = []
-    writer = make(lambda line: threads.append(threading.current_thread().name) or line)
+
+    def form(line: str) -> str:
+        threads.append(threading.current_thread().name)
+        return line
+
+    writer = make(form)
     put(writer, "a")
     assert writer.flush()
     assert threads == ["log"]

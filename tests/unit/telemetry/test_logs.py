@@ -225,12 +225,13 @@ def test_a_waiting_line_keeps_no_values_of_an_exception_alive() -> None:
     class Local:
         pass
 
+    references: list[weakref.ref[Local]] = []
+
     def fail() -> None:
         local = Local()
-        alive.append(weakref.ref(local))
+        references.append(weakref.ref(local))
         raise ValueError("boom")
 
-    alive: list[weakref.ref[Local]] = []
     try:
         fail()
     except ValueError:
@@ -238,7 +239,7 @@ def test_a_waiting_line_keeps_no_values_of_an_exception_alive() -> None:
         made.exc_info = sys.exc_info()
         kept, _ = captured(made)
         made.exc_info = None
-    assert alive[0]() is None
+    assert references[0]() is None
     line = LogfmtFormatter().format(kept)
     assert "ValueError: boom" in line
     assert "in fail" in line

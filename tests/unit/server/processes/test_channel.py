@@ -191,7 +191,8 @@ def test_what_a_worker_does_not_read_waits_without_holding_up_its_parent() -> No
     link.send(message)
     link.send_unsent()
     assert link.has_unsent
-    decoder, received = Decoder(), []
+    decoder = Decoder()
+    received: list[Message] = []
     while not received:
         received += decoder.feed(workers.recv(1 << 20))
         link.send_unsent()
