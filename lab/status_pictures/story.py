@@ -13,7 +13,7 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.identity import SECRET
 from tests.support.outcomes import REMOTE_WRITE
-from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.process import ProxyProcess, free_port
 from tests.support.routes import to, write_routes
 from tests.support.scrape import ask_metrics_port
 from tests.support.stand_ins.applications import Application
@@ -74,7 +74,7 @@ def quarter_of_an_hour(folder: Path, minutes: float, say: Callable[[str], None])
             **entra.managed_identity_environment(),
         }
         with ProxyProcess(settings) as proxy:
-            wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == 4)
+            proxy.wait_for_tokens(4)
             live_through(proxy, ingestion, query, entra, minutes, say)
             status, _, page = ask_metrics_port(port, "/status")
             assert status == 200

@@ -38,7 +38,7 @@ from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import message
 
-pytestmark = [pytest.mark.real("prometheus"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real("prometheus")]
 
 ALL_ALERTS = {rule["alert"] for rule in alert_rules()}
 
@@ -191,7 +191,10 @@ def observed(
 
         # All is well.
         proxy = launch_for_module(
-            METRICS_PORT=str(ports[0]), TARGET_HOST=troubled.authority, **outcomes.SETTINGS
+            METRICS_PORT=str(ports[0]),
+            TARGET_HOST=troubled.authority,
+            TARGET_POOL_SIZE="1",
+            **outcomes.SETTINGS,
         )
         assert ask(proxy, "GET /fine") == ask(proxy, "POST /fine") == 200
         total = "sum(aad_auth_proxy_requests_total)"

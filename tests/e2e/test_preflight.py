@@ -43,7 +43,7 @@ def guarding() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def module_proxy(launch_for_module: Launch, guarding: dict[str, str]) -> ProxyProcess:
-    return launch_for_module(**guarding, INBOUND_ALLOW_PREFLIGHT="true")
+    return launch_for_module(**guarding, INBOUND_ALLOW_PREFLIGHT="true", TARGET_POOL_SIZE="1")
 
 
 @pytest.fixture

@@ -55,13 +55,8 @@ def reload(proxy: ProxyProcess, outcome: str = RELOADED, *, times: int = 1) -> d
 def start(launch: Launch, config: Path, **settings: str) -> ProxyProcess:
     proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config), **settings)
     if "WORKERS" in settings:
-        wait_for_tokens(proxy, int(settings["WORKERS"]))
+        proxy.wait_for_tokens(int(settings["WORKERS"]))
     return proxy
-
-
-def wait_for_tokens(proxy: ProxyProcess, count: int) -> None:
-    """Wait until so many tokens have been fetched: each worker has its own."""
-    wait_until("the tokens are there", lambda: proxy.log.count('"Token refreshed"') >= count)
 
 
 def test_a_changed_target_takes_the_requests_from_then_on(
@@ -212,7 +207,7 @@ def test_a_respawned_worker_begins_with_the_settings_in_force(
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     wait_until("the workers are replaced", lambda: len(set(proxy.workers()) - set(before)) == 2)
-    wait_for_tokens(proxy, 4)
+    proxy.wait_for_tokens(4)
     assert proxy.get("/x").status == 200
     assert second.only().target == b"/x"
     assert not target.requests
@@ -336,7 +331,7 @@ def test_a_flood_of_signals_is_a_few_reloads_and_the_last_settings_win(
     config = write_routes(tmp_path / "authproxy.yaml", [to(target)])
     environment = entra.managed_identity_environment()
     proxy = start(launch, config, WORKERS=workers, **environment)
-    wait_for_tokens(proxy, int(workers))
+    proxy.wait_for_tokens(int(workers))
     asked, mark = len(entra.requests), proxy.mark()
     for _ in range(200):
         proxy.signal(signal.SIGHUP)
@@ -391,7 +386,6 @@ def test_a_signal_at_the_very_start_ends_nothing_and_is_heard(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_refused_reload_leaves_nothing_behind(
     launch: Launch, target: Upstream, second: Upstream, tmp_path: Path
 ) -> None:

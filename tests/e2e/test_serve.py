@@ -19,6 +19,7 @@ import pytest
 from authproxy.server.listening import ListenError, address_of, listen_tcp, listen_unix
 from tests.support.actions import answer, raw
 from tests.support.process import ProxyProcess, free_port
+from tests.support.programs import completed, output_of
 from tests.support.upstream import Gate, Upstream
 from tests.support.wire import DEADLINE, Client, exchange, message
 
@@ -59,7 +60,7 @@ def test_a_request_in_flight_is_answered_after_sigterm(launch: Launch, target: U
 def test_readiness_says_no_during_the_delay_and_requests_pass(
     launch: Launch, target: Upstream
 ) -> None:
-    proxy = launch(SHUTDOWN_DELAY_SECONDS="2")
+    proxy = launch(SHUTDOWN_DELAY_SECONDS="4")
     proxy.signal(signal.SIGTERM)
     proxy.wait_for_event("Draining")
     assert proxy.get("/ready").status == 503
@@ -155,9 +156,7 @@ def test_process_1_of_a_container_ends_on_sigterm(
 
 def run_to_its_end(settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     environment = bare_environment(settings)
-    return subprocess.run(
-        SERVE, env=environment, capture_output=True, text=True, timeout=50, check=False
-    )
+    return completed(SERVE, environment)
 
 
 def assert_says(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -248,16 +247,9 @@ except ListenError as error:
 def test_a_group_that_cannot_be_given_is_named_and_nothing_is_left() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
-        result = subprocess.run(
-            [sys.executable, "-c", GIVE_AWAY, f"{folder}/proxy.sock"],
-            env=bare_environment({}),
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-    assert "LISTENING_SOCKET_GROUP" in result.stdout, result.stderr
-    assert result.stdout.endswith("not permitted False\n")
+        said = output_of(GIVE_AWAY, f"{folder}/proxy.sock")
+    assert "LISTENING_SOCKET_GROUP" in said
+    assert said.endswith("not permitted False\n")
 
 
 def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:

@@ -46,8 +46,6 @@ CASES = [*TABLE, *map(generated_case, range(200))]
 SOAK = [range(10_000 * n, 10_000 * (n + 1)) for n in range(1, 4)]
 
 #: All cases of a delivery go out in the set-up of the first test.
-pytestmark = pytest.mark.timeout(240)
-
 every_case = pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
 
 

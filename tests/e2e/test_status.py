@@ -23,9 +23,10 @@ from tests.support import actions, outcomes
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
 from tests.support.identity import AUDIENCE, application_settings
-from tests.support.pages import ROOT
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
+from tests.support.scrape import get
+from tests.support.source import ROOT
 from tests.support.stand_ins.applications import Application
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import Page, get, page_of, settled_status, status_of
@@ -366,12 +367,12 @@ def test_after_a_reload_the_new_routes_are_shown_and_a_refusal_is(
         WORKERS=workers,
     )  # fmt: skip
     count = int(workers)
-    wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == count)
+    proxy.wait_for_tokens(count)
     assert status_of(port)["reload"] is None
     write_routes(config, [to(target, path="/a"), to(second, path="/b")])
     proxy.signal(signal.SIGHUP)
     wait_until("all have reloaded", lambda: proxy.log.count('"Settings reloaded"') == count)
-    status = status_of(port)
+    status = settled_status(port)
     assert [route["name"] for route in status["routes"]] == ["/a", "/b"]
     assert status["routes"][1]["target"] == second.url
     assert [len(route["tokens"]) for route in status["routes"]] == [count, count]
@@ -381,7 +382,7 @@ def test_after_a_reload_the_new_routes_are_shown_and_a_refusal_is(
     proxy.wait_for_line("Settings not reloaded")
     wait_until("it is told", lambda: status_of(port)["reload"]["error"] is not None)
     for _ in range(4):  # whichever worker answers
-        status = status_of(port)
+        status = settled_status(port)
         assert "TARGET_HOST" in status["reload"]["error"]
         assert [route["name"] for route in status["routes"]] == ["/a", "/b"]
         page = page_of(port)
@@ -397,7 +398,7 @@ def test_every_worker_is_shown_whoever_is_asked(
     launch: Launch, target: Upstream, port: int
 ) -> None:
     proxy = launch(METRICS_PORT=str(port), WORKERS="2")
-    wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == 2)
+    proxy.wait_for_tokens(2)
     target.on("/missing", actions.raw(actions.answer("404 Not Found", body=b"not here")))
     first, last = proxy.workers()
     for other in (first, last):
@@ -431,7 +432,7 @@ def test_every_worker_is_shown_whoever_is_asked(
     assert f"{first} does not respond" in text
     os.kill(first, signal.SIGKILL)
     proxy.wait_for_line("Worker died")
-    assert status_of(port)["silent_workers"] == []
+    assert first not in {worker["pid"] for worker in settled_status(port)["workers"]}
 
 
 # -- the documentation -------------------------------------------------------------

@@ -16,6 +16,7 @@ from tests.support.expect import assert_own_error
 from tests.support.process import SOURCE, ProxyProcess
 from tests.support.tcp import deafen
 from tests.support.upstream import Upstream
+from tests.support.wire import message
 
 NAME = "target.test"
 
@@ -98,7 +99,8 @@ def test_the_connect_timeout_bounds_all_addresses_together(
             deafen(listener)
         name.leads_to(*silent)
         proxy = launched(launch, name, upstream, TARGET_CONNECT_TIMEOUT_SECONDS="2")
-        response = proxy.get("/x")
+        with proxy.connect(timeout=20) as client:
+            response = client.ask(message("GET /x"))
         assert_own_error(response, 503, "TargetUnreachable")
         assert b"timed out" in response.body
     finally:

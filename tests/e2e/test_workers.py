@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -30,16 +31,16 @@ Launch = Callable[..., ProxyProcess]
 def two_workers(launch: Launch, **settings: str) -> ProxyProcess:
     """Start a proxy of two workers and wait until each has its token."""
     proxy = launch(WORKERS="2", **settings)
-    wait_until("every worker is ready", lambda: proxy.log.count("Token refreshed") == 2)
+    proxy.wait_for_tokens(2)
     return proxy
 
 
-def is_alive(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return False
-    return state not in ("Z", "X")
+        return True
+    return state in ("Z", "X")
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def test_a_replaced_worker_takes_no_request_before_it_has_a_token(
         before = answered.total()
         wait_until("a lot is answered meanwhile", lambda: answered.total() > before + 20)
         entra.recover()
-        wait_until("which comes", lambda: proxy.log.count("Token refreshed") == 3)
+        proxy.wait_for_tokens(3)
         entra.hang()
         os.kill(second, signal.SIGKILL)  # From now on nobody else has a token.
         before = answered.total()
@@ -125,7 +126,7 @@ def test_workers_that_all_begin_answer_at_once(launch: Launch, entra: StandInEnt
         assert proxy.get("/ready").status == 503
     # Where the last one that took connections dies, the one that begins takes over.
     entra.recover()
-    wait_until("every worker is ready", lambda: proxy.log.count("Token refreshed") == 2)
+    proxy.wait_for_tokens(2)
     entra.hang()
     first, second = proxy.workers()
     os.kill(first, signal.SIGKILL)
@@ -152,7 +153,7 @@ def test_sigterm_drains_every_worker(launch: Launch, target: Upstream) -> None:
     for client in clients:
         client.close()
     assert proxy.wait() == 0
-    assert not any(is_alive(pid) for pid in proxy.workers())
+    assert all(is_gone(pid) for pid in proxy.workers())
 
 
 def test_a_signal_to_the_whole_group_still_drains(launch: Launch, target: Upstream) -> None:
@@ -185,7 +186,7 @@ def test_a_second_signal_kills_the_workers(launch: Launch, target: Upstream) -> 
         proxy.signal(signal.SIGTERM)
         assert proxy.wait() == 128 + signal.SIGTERM
     for pid in proxy.workers():
-        wait_until("the worker is gone", lambda pid=pid: not is_alive(pid))
+        wait_until("the worker is gone", partial(is_gone, pid))
     gate.open()
 
 
@@ -194,7 +195,7 @@ def test_workers_do_not_outlive_a_killed_parent(launch: Launch) -> None:
     proxy.exit_status = -signal.SIGKILL
     proxy.signal(signal.SIGKILL)
     for pid in proxy.workers():
-        wait_until("the worker is gone", lambda pid=pid: not is_alive(pid))
+        wait_until("the worker is gone", partial(is_gone, pid))
     assert proxy.wait() == -signal.SIGKILL
     assert proxy.log.count("The parent process is gone") == 2
 
@@ -238,8 +239,10 @@ workers.Parent(1, [], fail, delay=0, grace=1).run()
     assert pauses[-1] > pauses[0]
 
 
-@pytest.mark.parametrize(("ends", "status"), [("stop.requested", 0), ("False", 1)])
-def test_the_status_tells_whether_the_workers_drained(ends: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("ends", "grace", "status"), [("stop.requested", DEADLINE, 0), ("False", 0.4, 1)]
+)
+def test_the_status_tells_whether_the_workers_drained(ends: str, grace: float, status: int) -> None:
     program = f"""
 import sys, time
 from authproxy.server.processes import workers
@@ -249,7 +252,7 @@ def serve(number, stop, link):
     sys.stderr.flush()
     while not {ends}:
         time.sleep(0.01)
-sys.exit(workers.Parent(1, [], serve, delay=0, grace=0.4).run())
+sys.exit(workers.Parent(1, [], serve, delay=0, grace={grace}).run())
 """
     with running(program) as parent:
         assert parent.stderr is not None
@@ -307,9 +310,9 @@ def serve(number, stop, link):
     link.report_on("count", lambda: b"5", lasting=True)
     def ask():
         while not stop.requested:
-            gathered = link.gather("count")
-            living = len(gathered["workers"])
-            sys.stderr.write(f"{number} {living} {total(gathered)}\\n")
+            asked = time.monotonic()
+            count = total(link.gather("count"))
+            sys.stderr.write(f"{asked} {time.monotonic()} {count}\\n")
             sys.stderr.flush()
             time.sleep(0.01)
     threading.Thread(target=ask, daemon=True).start()
@@ -322,17 +325,21 @@ sys.exit(Parent(2, [], serve, delay=0, grace=5, folds={"count": add}).run())
         assert parent.stderr is not None
         kills = {10: signal.SIGTERM, 15: signal.SIGKILL}
         pids: list[int] = []
-        totals: list[int] = []
+        sums: list[tuple[float, float, int]] = []
         for line in parent.stderr:
             if "Worker started" in line:
                 pids.append(int(parse_line(line.rstrip())["WorkerPID"]))
-            elif re.fullmatch(r"\d \d \d+\n", line):
-                totals.append(int(line.split()[2]))
-                if totals[-1] in kills:
-                    os.kill(pids[-1], kills.pop(totals[-1]))
-                if totals[-1] == 20:
+            elif re.fullmatch(r"[\d.]+ [\d.]+ \d+\n", line):
+                asked, told, shown = line.split()
+                total = int(shown)
+                sums.append((float(asked), float(told), total))
+                if total in kills:
+                    os.kill(pids[-1], kills.pop(total))
+                if total == 20:
                     break
         parent.terminate()
         parent.communicate(timeout=DEADLINE)
         assert parent.returncode == 0
-    assert totals == sorted(totals)
+    # Two workers ask at the same time: none is told less than had been told before it asked.
+    for asked_at, _, total in sums:
+        assert total >= max((least for _, told_at, least in sums if told_at < asked_at), default=0)

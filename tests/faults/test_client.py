@@ -9,7 +9,6 @@ from lab.faults.row import Row
 from tests.faults.conftest import Play
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("row", parameters("client"))
 def test_nothing_is_lost_and_it_heals(row: Row, play_row: Play) -> None:
     play_row(row)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.support.process import clean_environment
 
-LIMIT = 50.0
+LIMIT = 150.0
 
 
 class Check:

@@ -34,31 +34,50 @@ class Page:
         return [labels for _, labels, _ in self.all(name)]
 
 
-def ask_metrics_port(
-    port: int, path: str = "/metrics", *, method: str = "GET", accept: str = "text/plain"
-) -> tuple[int, str, str]:
-    """Return status, content type and body of an answer on METRICS_PORT."""
+@dataclass(frozen=True)
+class Got:
+    """A response on METRICS_PORT; the names of its fields are in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def get(port: int, path: str, method: str = "GET", *, accept: str = "text/plain") -> Got:
+    """Ask METRICS_PORT."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     try:
         connection.request(method, path, headers={"Accept": accept})
         response = connection.getresponse()
-        return response.status, response.headers["Content-Type"], response.read().decode()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Got(response.status, headers, response.read().decode())
     finally:
         connection.close()
 
 
-def settled(port: int) -> Page:
-    """Return the metrics once no request is in flight.
+def ask_metrics_port(
+    port: int, path: str = "/metrics", *, method: str = "GET", accept: str = "text/plain"
+) -> tuple[int, str, str]:
+    """Return status, content type and body of a response on METRICS_PORT."""
+    got = get(port, path, method, accept=accept)
+    return got.status, got.headers["content-type"], got.body
 
-    A client has its answer a moment before it is counted.
+
+def settled(port: int, *, requests: int | None = None) -> Page:
+    """Return the metrics once no request is in flight, and so many have been counted, if given.
+
+    A client has its response a moment before it is counted; and of several workers, one that does
+    not report within a second counts with its last report.
     """
     pages: list[Page] = []
 
-    def none_in_flight() -> bool:
+    def all_counted() -> bool:
         pages[:] = [scrape(port)]
-        return pages[0].sum("aad_auth_proxy_requests_in_flight") == 0
+        counted = pages[0].sum("aad_auth_proxy_requests_total")
+        in_flight = pages[0].sum("aad_auth_proxy_requests_in_flight")
+        return in_flight == 0 and requests in (None, counted)
 
-    wait_until("no request in flight", none_in_flight)
+    wait_until(f"{requests or 'all'} requests are counted", all_counted)
     return pages[0]
 
 

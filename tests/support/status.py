@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,31 +9,10 @@ from html.parser import HTMLParser
 from typing import Any
 
 from tests.support.process import wait_until
-from tests.support.wire import DEADLINE
+from tests.support.scrape import get
 
 #: Elements without an end.
 _VOID = {"meta", "link", "br", "hr", "img"}
-
-
-@dataclass
-class Got:
-    """An answer on METRICS_PORT."""
-
-    status: int
-    headers: dict[str, str]
-    body: str
-
-
-def get(port: int, path: str, method: str = "GET") -> Got:
-    """Ask METRICS_PORT."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Got(response.status, headers, response.read().decode())
-    finally:
-        connection.close()
 
 
 def status_of(port: int) -> dict[str, Any]:
@@ -46,14 +24,17 @@ def status_of(port: int) -> dict[str, Any]:
 
 
 def settled_status(port: int) -> dict[str, Any]:
-    """Return it once no request is in flight: a client has its answer before it is counted."""
+    """Return it once no request is in flight and each worker reports.
+
+    A client has its response a moment before it is counted.
+    """
     told: list[dict[str, Any]] = []
 
-    def none_in_flight() -> bool:
+    def all_told() -> bool:
         told[:] = [status_of(port)]
-        return bool(told[0]["in_flight"] == 0)
+        return bool(told[0]["in_flight"] == 0 and not told[0]["silent_workers"])
 
-    wait_until("no request in flight", none_in_flight)
+    wait_until("every worker reports, and no request is in flight", all_told)
     return told[0]
 
 

@@ -11,11 +11,14 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: How long a test waits for something that should come at once, in seconds.
 #: Generous: it only passes when something is broken.
-DEADLINE = 20.0
+DEADLINE = 50.0
 
 Address = tuple[str, int] | str
 Field = tuple[str, str]
@@ -93,18 +96,10 @@ def parse_fields(lines: Iterable[str]) -> list[Field]:
     return fields
 
 
-@dataclass
-class Response:
-    """One final response as it came over the wire."""
+class Fields:
+    """The header fields of a message, in their order."""
 
-    version: str
-    status: int
-    reason: str
     fields: list[Field]
-    head: bytes
-    body: bytes = b""
-    trailers: list[Field] = field(default_factory=list)
-    interim: list[Response] = field(default_factory=list)
 
     def all(self, name: str) -> list[str]:
         return values(self.fields, name)
@@ -115,6 +110,20 @@ class Response:
         if len(found) > 1:
             raise WireError(f"{name} came {len(found)} times: {found}")
         return found[0] if found else None
+
+
+@dataclass
+class Response(Fields):
+    """One final response as it came over the wire."""
+
+    version: str
+    status: int
+    reason: str
+    fields: list[Field]
+    head: bytes
+    body: bytes = b""
+    trailers: list[Field] = field(default_factory=list)
+    interim: list[Response] = field(default_factory=list)
 
     @property
     def framing(self) -> str | int:
@@ -214,15 +223,10 @@ class Client:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.stream = Stream(self.sock)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
