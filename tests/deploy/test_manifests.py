@@ -23,7 +23,8 @@ from tests.support.manifests import (
     check_object,
     webhook_variables,
 )
-from tests.support.pages import ROOT, blocks
+from tests.support.pages import blocks
+from tests.support.source import ROOT
 from tests.support.storage import LOG_BYTES, buffered_bytes, in_bytes, memory_bytes
 
 each_manifest = pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)

@@ -10,7 +10,8 @@ import pytest
 
 from authproxy import errors
 from authproxy.settings import Settings, load_settings
-from tests.support.pages import PAGES, ROOT, all_blocks
+from tests.support.pages import PAGES, all_blocks
+from tests.support.source import ROOT
 
 README = (ROOT / "README.md").read_text()
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request, free_port
-from tests.support.pages import ROOT
+from tests.support.source import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 RUNTIME = ROOT / "requirements" / "runtime.txt"

@@ -19,7 +19,8 @@ import yaml
 from authproxy.errors import SettingsError
 from authproxy.settings import Settings, load_settings
 from tests.support.manifests import check_object, webhook_variables
-from tests.support.pages import ROOT, Block
+from tests.support.pages import Block
+from tests.support.source import ROOT
 
 Document = dict[str, Any]
 

@@ -40,12 +40,14 @@ class _Module:
                     for text in self._texts(call.args[4], function, call):
                         yield Message(f"{self._name}:{call.lineno}", text)
                 continue
-            if not _is_logger(call.func) or call.func.attr not in methods:
+            if not isinstance(call.func, ast.Attribute) or not _is_logger(call.func):
                 continue
-            level, *rest = call.args if call.func.attr == "log" else (None, *call.args)
-            if level is not None and ast.unparse(level) in QUIET_LEVELS:
+            if call.func.attr not in methods:
                 continue
-            for text in self._texts(rest[0], function, call):
+            has_level = call.func.attr == "log"
+            if has_level and ast.unparse(call.args[0]) in QUIET_LEVELS:
+                continue
+            for text in self._texts(call.args[1 if has_level else 0], function, call):
                 yield Message(f"{self._name}:{call.lineno}", text)
 
     def _calls(
@@ -65,7 +67,7 @@ class _Module:
                 yield re.sub(r"%[srd]", "...", text)
             case ast.JoinedStr(parts):
                 yield "".join(
-                    part.value if isinstance(part, ast.Constant) else "..." for part in parts
+                    str(part.value) if isinstance(part, ast.Constant) else "..." for part in parts
                 )
             case ast.IfExp(_, one, other):
                 yield from self._texts(one, function, call)

@@ -7,8 +7,8 @@ import re
 
 from tests.docs.log_messages import GRAVE, QUIET, messages
 from tests.support.logfmt import parse_line
-from tests.support.pages import ROOT, Block
-from tests.support.source import MODULES
+from tests.support.pages import Block
+from tests.support.source import MODULES, ROOT
 
 
 def judge_text(block: Block) -> None:

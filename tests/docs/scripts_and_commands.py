@@ -15,7 +15,8 @@ import yaml
 from authproxy.cli.commands import cli
 from authproxy.settings import Settings
 from tests.docs.shell import Command, assigns_only, commands, functions, typed
-from tests.support.pages import ROOT, Block
+from tests.support.pages import Block
+from tests.support.source import ROOT
 
 #: Folders of the repository: a path that begins with one has to be there.
 FOLDERS = ("deploy", "docker", "docs", "helm", "lab", "requirements", "scripts", "tests")

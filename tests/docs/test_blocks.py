@@ -14,7 +14,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.docs import configuration, output, scripts_and_commands
-from tests.support.pages import ROOT, Block, blocks_of
+from tests.support.pages import Block, blocks_of
+from tests.support.source import ROOT
 from tools.docs_site import pages
 
 Judge = Callable[[Block], None]

@@ -10,7 +10,7 @@ from functools import lru_cache
 import pytest
 
 from tests.docs.claims import ADVICE, PAGES, names
-from tests.support.pages import ROOT
+from tests.support.source import ROOT
 
 #: Words by which a sentence promises something for all cases.
 ABSOLUTE = re.compile(r"\b(never|always|ever|closed|only|at most|every|alone)\b", re.IGNORECASE)

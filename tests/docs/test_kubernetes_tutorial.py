@@ -11,7 +11,8 @@ import yaml
 from tests.support import tutorial
 from tests.support.logfmt import parse_line
 from tests.support.manifests import MANIFESTS, Manifest, check_object
-from tests.support.pages import ROOT, Block, blocks
+from tests.support.pages import Block, blocks
+from tests.support.source import ROOT
 from tests.support.tutorial import Shell
 
 PAGE = ROOT / "docs" / "kubernetes.md"

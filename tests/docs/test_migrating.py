@@ -9,7 +9,7 @@ import yaml
 
 from authproxy.errors import SettingsError
 from authproxy.settings import Settings, load_settings
-from tests.support.pages import ROOT
+from tests.support.source import ROOT
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text()
 DECLARED = set(Settings.declared)

@@ -16,8 +16,9 @@ import authproxy
 from tests.support.authority import Authority
 from tests.support.deployed import way_to
 from tests.support.identity import identity_settings
-from tests.support.pages import ROOT, Block, blocks
+from tests.support.pages import Block, blocks
 from tests.support.process import clean_environment, free_port, wait_until
+from tests.support.source import ROOT
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import exchange, message
@@ -131,7 +132,6 @@ def test_an_example_with_faulty_settings_says_what_mends_them(tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.timeout(240)  # Without a cache, mypy reads all that is imported.
 def test_the_examples_are_typed_and_a_mistake_in_them_is_found(tmp_path: Path) -> None:
     wrong = 'import authproxy\n\nauthproxy.create_app("settings")\nauthproxy.misspelt\n'
     codes = [*(block.code for block in EXAMPLES.values()), wrong]

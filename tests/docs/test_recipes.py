@@ -18,9 +18,11 @@ import yaml
 
 from authproxy.demo.stand_ins.remote_write import Sample, encode
 from tests.docs.shell import typed
-from tests.support.pages import ROOT, blocks
+from tests.support.pages import blocks
 from tests.support.process import ProxyProcess, free_port
+from tests.support.programs import LIMIT
 from tests.support.prometheus import require_prometheus
+from tests.support.source import ROOT
 from tests.support.upstream import Recorded, Upstream
 from tests.support.wire import message
 
@@ -160,7 +162,7 @@ def test_curl_asks_as_the_page_says(proxy: ProxyProcess, target: Upstream) -> No
     [console] = CURL
     script = typed(console).replace("127.0.0.1:8082", f"127.0.0.1:{proxy.port}")
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=50
+        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("okokok{")  # three answers of the target, one of the proxy

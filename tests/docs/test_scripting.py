@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import ROOT, blocks
+from tests.support.pages import blocks
 from tests.support.process import clean_environment
+from tests.support.programs import LIMIT
+from tests.support.source import ROOT
 from tests.support.upstream import Upstream
 
 [SCRIPT] = [
@@ -28,7 +30,7 @@ def told(line: str, settings: dict[str, str], folder: Path) -> list[str]:
     environment = {**clean_environment(str(folder)), **settings}
     environment["PATH"] = f"{folder}:{environment['PATH']}"
     done = subprocess.run(
-        ["bash", "-euc", line], env=environment, capture_output=True, text=True, timeout=50
+        ["bash", "-euc", line], env=environment, capture_output=True, text=True, timeout=LIMIT
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()

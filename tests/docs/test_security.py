@@ -7,7 +7,7 @@ import re
 import pytest
 
 from authproxy.settings import Settings
-from tests.support.pages import ROOT
+from tests.support.source import ROOT
 
 PAGE = (ROOT / "SECURITY.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import ROOT
+from tests.support.source import ROOT
 from tools.docs_site import linked, pages
 
 #: Which attribute makes a browser fetch something, by element. A link of <a> is followed by people.

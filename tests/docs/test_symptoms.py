@@ -14,8 +14,7 @@ from authproxy import errors
 from authproxy.identity.endpoint_errors import RULES
 from authproxy.identity.entra_errors import _AADSTS
 from tests.docs.log_messages import GRAVE, QUIET, Message, messages
-from tests.support.pages import ROOT
-from tests.support.source import MODULES
+from tests.support.source import MODULES, ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 LOG = PAGE.partition("\n## In the log\n")[2].partition("\n## ")[0]

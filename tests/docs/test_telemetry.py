@@ -18,6 +18,7 @@ from tests.support.dashboard import (
     selectors,
     substituted,
 )
+from tests.support.programs import LIMIT
 
 README = (TELEMETRY / "README.md").read_text()
 RULE_TESTS = TELEMETRY / "alerts.test.yaml"
@@ -31,7 +32,7 @@ def promtool(*arguments: str) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("no promtool is installed")
     done = subprocess.run(
-        ["promtool", *arguments], capture_output=True, text=True, timeout=50, check=False
+        ["promtool", *arguments], capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

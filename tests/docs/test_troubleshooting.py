@@ -9,8 +9,7 @@ import pytest
 from authproxy.cli.commands import INTERRUPTED, cli
 from authproxy.diagnose.steps import IDENTITY, SETTINGS, TARGET, WELL
 from authproxy.identity.entra_errors import explain
-from tests.support.pages import ROOT
-from tests.support.source import MODULES
+from tests.support.source import MODULES, ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 COMMANDS = (ROOT / "docs" / "command-line.md").read_text()

@@ -7,8 +7,6 @@ import os
 import re
 import resource
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ from lab.faults.needs import memory_groups, missing
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.programs import output_of
 from tests.support.upstream import Upstream
 from tests.support.wire import Client, chunks, message
 
@@ -364,16 +363,7 @@ def test_a_body_that_drips_is_not_waited_for_beyond_its_time(
 )
 def test_the_slowest_give_way_where_there_is_room_for_no_more_connections(begun: str) -> None:
     """In a process of its own, as a lowered hard limit cannot be raised again."""
-    finished = subprocess.run(
-        [sys.executable, "-c", DRIPS, begun.encode().decode("unicode_escape")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "served" in finished.stdout
+    assert "served" in output_of(DRIPS, begun.encode().decode("unicode_escape"))
 
 
 DRIPS = """

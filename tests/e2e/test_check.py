@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from authproxy.demo.stand_ins.remote_write import decode
 from tests.support.actions import answer
 from tests.support.authority import Authority
 from tests.support.checking import BlackHole, Check, on_a_terminal
-from tests.support.client_certificates import ClientAuthority
+from tests.support.client_certificates import client_authority
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.identity import SECRET, application_settings, identity_settings
 from tests.support.planted import left
@@ -38,7 +39,6 @@ WAY = ["dns", "tcp", "tls", "token", "request", "clock"]
 Run = Callable[..., Check]
 
 #: Seven processes start at once for the first test that wants one of them.
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
@@ -178,14 +178,14 @@ class Faults:
     def __init__(
         self, stack: ExitStack, home: Path, settings: dict[str, str], authority: Authority
     ) -> None:
-        def upstream(tls: object) -> Upstream:
-            server = Upstream(tls)  # type: ignore[arg-type]
+        def upstream(tls: ssl.SSLContext | None) -> Upstream:
+            server = Upstream(tls)
             stack.callback(server.close)
             self.upstreams.append(server)
             return server
 
         def start(**changes: str) -> Check:
-            return Check(home, settings, **changes)
+            return Check(home, {**settings, **changes})
 
         self.upstreams: list[Upstream] = []
         hole = stack.enter_context(BlackHole())
@@ -419,7 +419,7 @@ def test_the_certificate_that_clients_are_shown_is_looked_at(
 def test_our_certificate_is_shown_and_its_end_announced(
     run: Run, entra: StandInEntra, tmp_path: Path
 ) -> None:
-    ours = ClientAuthority().issue(days=10)
+    ours = client_authority().issue(days=10)
     path = tmp_path / "client.pem"
     path.write_bytes(ours.pem())
     application = entra.register(Application(certificates=(ours.certificate,)))

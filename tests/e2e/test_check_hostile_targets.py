@@ -29,8 +29,6 @@ from tests.support.routes import write_routes
 from tests.support.upstream import Exchange, Handler, Upstream
 
 #: One process checks a dozen targets.
-pytestmark = pytest.mark.timeout(120)
-
 SUCCESS = b'{"status":"success","data":{}}'
 BOMB = gzip.compress(bytes(64 * 1024 * 1024), mtime=0)
 MANY = [f"X-{number}: {number}" for number in range(10_000)]

@@ -22,8 +22,8 @@ Run = Callable[..., Check]
 @pytest.fixture
 def config(target: Upstream, tmp_path: Path) -> Path:
     """Routes of which the second one's target is not there."""
-    routes = [to(target, path="/a"), {"name": "gone", "target_host": f"localhost:{free_port()}"}]
-    return write_routes(tmp_path / "authproxy.yaml", routes)
+    gone = {"name": "gone", "target_host": f"localhost:{free_port()}"}
+    return write_routes(tmp_path / "authproxy.yaml", [to(target, path="/a"), gone])
 
 
 @pytest.fixture

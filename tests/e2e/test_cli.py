@@ -16,6 +16,7 @@ import authproxy
 from authproxy.cli.commands import cli
 from authproxy.settings import Settings
 from tests.support.process import clean_environment
+from tests.support.programs import LIMIT, completed
 
 MINIMAL = {"TARGET_HOST": "metrics.example.com", "AUDIENCE": "https://a", "LISTENING_PORT": "1"}
 
@@ -28,7 +29,7 @@ def run(home: Path, *arguments: str, **environ: str) -> subprocess.CompletedProc
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -79,13 +80,9 @@ main()
 
 
 def test_no_socket_is_even_made_while_settings_are_read(tmp_path):
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-c", SOCKETS_FORBIDDEN, "serve"],
-        env={**clean_environment(str(tmp_path)), **MINIMAL, "THREADS": "0"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+        {**clean_environment(str(tmp_path)), **MINIMAL, "THREADS": "0"},
     )
     assert (done.returncode, done.stderr.count("fault in the settings")) == (2, 1)
 
@@ -107,7 +104,7 @@ def test_faults_are_told_before_anything_heavy_is_loaded(tmp_path):
         env=clean_environment(str(tmp_path)),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=True,
     )
     status, *modules = done.stdout.split()
@@ -181,8 +178,9 @@ def test_the_audience_follows_the_targets_host_or_the_fault_names_the_likely_one
 
 @pytest.mark.parametrize("command", ["serve", "check", "settings"])
 def test_each_setting_but_a_secret_has_an_option_with_its_meaning(command):
-    wide = {"terminal_width": 1000, "max_content_width": 1000}  # no word is cut at a hyphen
-    result = CliRunner().invoke(cli, [command, "--help"], **wide)
+    result = CliRunner().invoke(  # so wide that no word is cut at a hyphen
+        cli, [command, "--help"], terminal_width=1000, max_content_width=1000
+    )
     assert result.exit_code == 0
     words = " ".join(result.output.split())
     # Lines may be broken within a word, at a hyphen.

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from tests.support.programs import output_of
 
 
 def test_idle_connections_give_way_where_there_is_room_for_no_more() -> None:
-    finished = subprocess.run(
-        [sys.executable, "-c", IDLE_CROWD],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "served, and the busy one kept" in finished.stdout
+    assert "served, and the busy one kept" in output_of(IDLE_CROWD)
 
 
 IDLE_CROWD = """
@@ -43,16 +32,7 @@ print("served, and the busy one kept")
 
 def test_more_connections_than_descriptors_allow_wait_their_turn() -> None:
     # In a process of its own, as a lowered hard limit cannot be raised again.
-    limited = subprocess.run(
-        [sys.executable, "-c", FEW_DESCRIPTORS],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert limited.returncode == 0, limited.stderr
-    assert "all answered" in limited.stdout
+    assert "all answered" in output_of(FEW_DESCRIPTORS)
 
 
 FEW_DESCRIPTORS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,18 @@ import pytest
 from tests.support import actions
 from tests.support.logfmt import parse_line
 from tests.support.process import clean_environment
-from tests.support.upstream import Upstream
-from tests.support.wire import Client, Truncated, WireError, chunks, message, read_exactly
+from tests.support.upstream import Exchange, Upstream
+from tests.support.wire import Client, Response, Truncated, WireError, chunks, message, read_exactly
 
 
 @pytest.fixture
-def plain() -> Upstream:
+def plain() -> Iterator[Upstream]:
     upstream = Upstream()
     yield upstream
     upstream.close()
 
 
-def ask(upstream: Upstream, raw: bytes, *, request: str = "GET /x"):
+def ask(upstream: Upstream, raw: bytes, *, request: str = "GET /x") -> Response:
     upstream.respond(actions.then_close(raw))
     with Client(("127.0.0.1", upstream.port)) as client:
         client.send(message(request))
@@ -112,7 +113,10 @@ def test_idle_connections_are_closed_and_spoken_to_on_order(plain: Upstream) -> 
 
 
 def test_a_fault_in_a_handler_is_kept(plain: Upstream) -> None:
-    plain.respond(lambda exchange: exchange.request.head.nonsense())
+    def stumble(exchange: Exchange) -> None:
+        raise LookupError("nonsense")
+
+    plain.respond(stumble)
     with Client(("127.0.0.1", plain.port)) as client:
         client.send(message("GET /x"))
         assert client.is_closed_by_peer()

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.support.checking import Check
 from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, whole
 from tests.support.expect import assert_own_error
 from tests.support.identity import AUDIENCE
-from tests.support.process import SOURCE, wait_until
+from tests.support.process import SOURCE, ProxyProcess, wait_until
 from tests.support.upstream import Upstream
 
 #: What the base settings lead to App Service's endpoint with.
@@ -189,8 +190,11 @@ DRIPPING_HEAD = b"HTTP/1.1 200 OK\r\nX: "
 DRIPPING_BODY = HEAD + b"Content-Length: 500\r\n\r\n{"
 
 
+def has_logged(proxy: ProxyProcess, text: str) -> bool:
+    return text in proxy.log
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_endpoints_that_drip_are_given_up_and_asked_again(
     launch: Launch,
     target: Upstream,
@@ -279,9 +283,7 @@ def test_endpoints_that_drip_are_given_up_and_asked_again(
         for _, settings, without, _ in homes
     ]
     for proxy, (endpoint, _, _, failed) in zip(proxies, homes, strict=True):
-        wait_until(
-            "it is given up", lambda proxy=proxy, failed=failed: failed in proxy.log, deadline=60
-        )
+        wait_until("it is given up", partial(has_logged, proxy, failed), deadline=60)
         assert "timed out" in proxy.wait_for_event(failed)["Error"]
         endpoint.wait_for_requests(2)
         assert proxy.get("/health").status == 200
@@ -290,7 +292,6 @@ def test_endpoints_that_drip_are_given_up_and_asked_again(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_the_former_token_is_sent_while_the_endpoint_drips(
     launch: Launch, target: Upstream
 ) -> None:

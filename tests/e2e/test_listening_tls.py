@@ -17,7 +17,7 @@ import trustme
 
 from tests.conftest import Launch
 from tests.support import actions
-from tests.support.process import ProxyProcess, wait_until
+from tests.support.process import ProxyProcess
 from tests.support.tls_client import Certificates, TLSClient, organization
 from tests.support.upstream import Upstream
 from tests.support.wire import DEADLINE, Client, Response, chunks, message
@@ -117,14 +117,14 @@ def test_the_end_of_a_response_is_told_by_close_notify(client: TLSClient, target
     target.respond(actions.answer(200, body=BIG[:100_000]))
     response = client.ask(message("GET /x HTTP/1.0"))
     assert response.body == BIG[:100_000]
-    client.tls.suppress_ragged_eofs = False
+    client.tell_ends_apart()
     assert client.tls.recv(1) == b""  # raises SSLEOFError without close_notify
 
 
 def test_a_truncated_response_has_no_close_notify(client: TLSClient, target: Upstream) -> None:
     head = actions.head(200, "Transfer-Encoding: chunked")
     target.respond(actions.then_cut(head, b"4\r\nhalf\r\n"))
-    client.tls.suppress_ragged_eofs = False
+    client.tell_ends_apart()
     client.send(message("GET /x HTTP/1.0"))
     response = client.receive_head()
     with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
@@ -239,7 +239,7 @@ def test_curl_speaks_to_it(
     sent, got = tmp_path / "sent", tmp_path / "got"
     sent.write_bytes(BIG)
     target.respond(actions.answer(200, body=BIG))
-    command = ["curl", "-sS", "--fail", "--cacert", certificates.authority, "-o", got]
+    command = ["curl", "-sS", "--fail", "--cacert", str(certificates.authority), "-o", str(got)]
     command += ["--data-binary", f"@{sent}", f"https://localhost:{shared.port}/upload"]
     subprocess.run([*command, "-4"], check=True, timeout=DEADLINE)
     assert got.read_bytes() == BIG
@@ -307,7 +307,7 @@ def test_a_drain_lets_requests_finish_and_ends_connections_in_order(
     workers: str,
 ) -> None:
     proxy = start(launch, {"WORKERS": workers, **certificates.settings}, tls)
-    wait_until("each has a token", lambda: proxy.log.count("Token refreshed") == int(workers))
+    proxy.wait_for_tokens(int(workers))
     with (
         TLSClient(proxy.address, tls) as idle,
         TLSClient(proxy.address, tls) as busy,
@@ -319,7 +319,7 @@ def test_a_drain_lets_requests_finish_and_ends_connections_in_order(
         busy.send(message("GET /y"))
         target.wait_for_requests(2)
         proxy.signal(15)
-        idle.tls.suppress_ragged_eofs = False
+        idle.tell_ends_apart()
         assert idle.tls.recv(1) == b""
         assert silent.is_closed_by_peer()
         gate.open()

@@ -36,7 +36,7 @@ def test_prometheus_scrapes_every_outcome(
     launch: Launch, target: Upstream, scraper: Scraper, port: int, workers: str
 ) -> None:
     proxy = launch(METRICS_PORT=str(port), WORKERS=workers, **outcomes.SETTINGS)
-    wait_until("all have tokens", lambda: proxy.log.count("Token refreshed") == int(workers))
+    proxy.wait_for_tokens(int(workers))
     outcomes.drive(proxy, target)
     total = len(outcomes.EXPECTED)
     wait_until(
@@ -67,7 +67,7 @@ def test_promtool_finds_nothing_wrong_with_the_page(
 ) -> None:
     require_prometheus()
     proxy = launch(METRICS_PORT=str(port), WORKERS="2", **outcomes.SETTINGS)
-    wait_until("all have tokens", lambda: proxy.log.count("Token refreshed") == 2)
+    proxy.wait_for_tokens(2)
     outcomes.drive(proxy, target)
     page = settled(port).text
     checked = subprocess.run(

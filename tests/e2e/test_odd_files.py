@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from authproxy.errors import SettingsError
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.settings import Settings, load_settings
 from tests.support.process import clean_environment, free_port
+from tests.support.programs import completed
 
 SIGNED = {"INBOUND_JWT_ISSUER": "i", "INBOUND_JWT_AUDIENCE": "a", "INBOUND_JWT_SUBJECTS": "s"}
 FROM_URL = {**SIGNED, "INBOUND_JWKS_URL": "https://keys.example.com"}
@@ -77,14 +77,7 @@ def test_who_names_a_pipe_for_the_settings_file_is_told_what_to_do(
     tmp_path: Path, command: str, line: str
 ) -> None:
     program = f"{sys.executable} -m authproxy {command}"
-    done = subprocess.run(
-        ["bash", "-c", line.format(program)],
-        env=clean_environment(str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    done = completed(["bash", "-c", line.format(program)], clean_environment(str(tmp_path)))
     assert done.returncode == 2
     assert "the settings file is a named pipe" in done.stderr
     assert "`command > settings.yaml`" in done.stderr
@@ -96,14 +89,7 @@ def test_files_that_the_environment_names_are_no_pipes(
 ) -> None:
     environment = clean_environment(str(pipe.parent)) | base_settings
     environment |= {"LISTENING_PORT": str(free_port()), variable: str(pipe)}
-    done = subprocess.run(
-        [sys.executable, "-m", "authproxy", "serve"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    done = completed([sys.executable, "-m", "authproxy", "serve"], environment)
     assert done.returncode == 2
     assert re.search(
         f"{variable}='{pipe}': (the file is a named pipe|it is no regular)", done.stderr

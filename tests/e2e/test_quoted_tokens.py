@@ -16,8 +16,9 @@ from tests.support.identity import identity_settings
 from tests.support.planted import left
 from tests.support.process import ProxyProcess, free_port
 from tests.support.quoting import QUOTED, basic
+from tests.support.scrape import get
 from tests.support.stand_ins.entra import StandInEntra
-from tests.support.status import get, settled_status
+from tests.support.status import settled_status
 from tests.support.upstream import Exchange, Handler, Upstream
 from tests.support.wire import message
 

@@ -78,7 +78,7 @@ def test_the_targets_own_url_leads_back_to_the_proxy(
     )
     assert response.one("Refresh") == "5; url=/a%2fb?x=%20"
     assert response.all("Set-Cookie") == ["a=1; Path=/; Secure", "b=2; Path=/x"]
-    assert assert_followed(proxy, target, "/", response.one("Location")) == b"/a%2fb?x=%20"
+    assert assert_followed(proxy, target, "/", "/a%2fb?x=%20") == b"/a%2fb?x=%20"
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example/x"])

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.expect import assert_own_error
-from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.process import ProxyProcess, free_port
 from tests.support.routes import to, write_routes
 from tests.support.scrape import settled
 from tests.support.stand_ins.entra import StandInEntra
@@ -219,7 +219,7 @@ def test_metrics_tell_the_routes_apart_by_their_targets(
         WORKERS=workers,
     )
     tokens = 2 * int(workers)
-    wait_until("tokens are there", lambda: proxy.log.count('"Token refreshed"') == tokens)
+    proxy.wait_for_tokens(tokens)
     for start in ("GET /a", "GET /a", "GET /b", "GET /c"):
         ask(proxy, start)
     page = settled(port)

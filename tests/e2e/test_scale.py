@@ -83,7 +83,7 @@ def test_a_thousand_connections_are_kept_and_a_request_on_any_is_answered(
 def with_two_workers(launch: Launch, **settings: str) -> ProxyProcess:
     """Start a proxy with two workers that both have their token and take connections."""
     proxy = launch(WORKERS="2", **settings)
-    wait_until("both have a token", lambda: proxy.log.count("Token refreshed") == 2)
+    proxy.wait_for_tokens(2)
 
     def both_take_connections() -> bool:
         with ExitStack() as stack:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -186,12 +187,16 @@ def test_an_abstract_address_is_reached() -> None:
         assert listening.wait_for("READY").fields == {"READY": "1", "STATUS": "well"}
 
 
+def last_status_is(manager: NotifySocket, text: str) -> bool:
+    return manager.all("STATUS")[-1:] == [text]
+
+
 def test_nothing_is_said_twice(manager: NotifySocket) -> None:
     mine = ServiceManager(manager.address, drain=1)
     for text in ("a", "a", "b", "b", "a"):
         mine.report(Health(serves=True, ready=True, text=text))
         # What finds the socket full is said later: let it be read.
-        wait_until("it is read", lambda text=text: manager.all("STATUS")[-1:] == [text])
+        wait_until("it is read", partial(last_status_is, manager, text))
     mine.stopping()
     manager.wait_for("STOPPING")
     assert manager.all("READY") == ["1"]

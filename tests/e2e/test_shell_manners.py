@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from authproxy.cli.commands import cli
 from authproxy.settings import Settings
-from tests.support.pages import ROOT
 from tests.support.shells import Terminal
+from tests.support.source import ROOT
 from tools import man_page
 
 COMMANDS = sorted(cli.commands)

@@ -29,7 +29,7 @@ from tests.support.scrape import get
 from tests.support.source import ROOT
 from tests.support.stand_ins.applications import Application
 from tests.support.stand_ins.entra import StandInEntra
-from tests.support.status import Page, get, page_of, settled_status, status_of
+from tests.support.status import Page, page_of, settled_status, status_of
 from tests.support.tls_client import Certificates
 from tests.support.upstream import Upstream
 from tests.support.wire import message

@@ -9,7 +9,7 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.expect import assert_own_error
 from tests.support.process import ProxyProcess, free_port
-from tests.support.upstream import Connection, Exchange, Handler, Upstream
+from tests.support.upstream import Connection, Exchange, Handler, Hook, Upstream
 from tests.support.wire import Truncated, message
 
 
@@ -165,7 +165,7 @@ def _close_before_reading(connection: Connection) -> None:
 
 @pytest.mark.parametrize("hook", [_close_before_reading, _reset_before_reading], ids=["fin", "rst"])
 def test_a_fresh_connection_closed_before_the_request_was_read(
-    proxy: ProxyProcess, target: Upstream, hook: Handler
+    proxy: ProxyProcess, target: Upstream, hook: Hook
 ) -> None:
     target.close_idle()
     before = target.accepted

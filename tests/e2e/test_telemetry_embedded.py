@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.collector import Collector
 from tests.support.process import clean_environment
+from tests.support.programs import LIMIT, completed
 
 #: The program instruments a site of its own before or after it makes the proxy, or not; and says
 #: what has changed in its environment.
@@ -42,9 +43,9 @@ print(answer.status_code, sorted(changed | before.keys() - os.environ.keys()))
 def test_the_programs_environment_stays_as_it_is(tmp_path: Path, instrumented: str) -> None:
     """And spans of ours follow the stable conventions, whatever the program's own follow."""
     with Collector() as collector:
-        ended = subprocess.run(
+        ended = completed(
             [sys.executable, "-c", PROGRAM, instrumented],
-            env={
+            {
                 **clean_environment(str(tmp_path)),
                 "TARGET_HOST": "metrics.example.com",
                 "AUDIENCE": "https://metrics.example.com",
@@ -55,9 +56,6 @@ def test_the_programs_environment_stays_as_it_is(tmp_path: Path, instrumented: s
                 "NOTIFY_SOCKET": "/nowhere",
                 "LISTEN_FDS": "1",
             },
-            capture_output=True,
-            text=True,
-            timeout=50,
         )
         assert (ended.stdout, ended.returncode) == ("503 []\n", 0), ended.stderr
         [span] = collector.spans_named("ProxyRequest")
@@ -102,7 +100,7 @@ def test_what_else_the_program_instruments_follows_what_it_asked_for(
         },
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=True,
     )
     names = set(ended.stdout.split())
@@ -148,9 +146,9 @@ for line in lines:
 
 def test_the_programs_log_stays_its_own_and_only_lines_of_ours_are_exported(tmp_path: Path) -> None:
     with Collector() as collector:
-        ended = subprocess.run(
+        ended = completed(
             [sys.executable, "-c", LOGGING],
-            env={
+            {
                 **clean_environment(str(tmp_path)),
                 "TARGET_HOST": "metrics.example.com",
                 "AUDIENCE": "https://metrics.example.com",
@@ -159,9 +157,6 @@ def test_the_programs_log_stays_its_own_and_only_lines_of_ours_are_exported(tmp_
                 "OTEL_GRPC_ENDPOINT": collector.endpoint,
                 "OTEL_LOGS_EXPORTER": "otlp",
             },
-            capture_output=True,
-            text=True,
-            timeout=50,
         )
         assert ended.returncode == 0, ended.stderr
         exported = {line.body for line in collector.lines}

@@ -12,9 +12,9 @@ import trustme
 
 from tests.conftest import Launch
 from tests.support import actions, outcomes
-from tests.support.collector import Collector, HTTPCollector, Received
+from tests.support.collector import Collector, HTTPCollector, Received, Span
 from tests.support.identity import AUDIENCE, SECRET, application_settings, identity_settings
-from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.process import ProxyProcess, free_port
 from tests.support.scrape import settled
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
@@ -48,11 +48,12 @@ def exporting(collector: Collector, launch: Launch) -> Launch:
     return start
 
 
-def spans_of(received: Received, count: int, name: str = "ProxyRequest") -> list:
-    return received.wait_for(
+def spans_of(received: Received, count: int, name: str = "ProxyRequest") -> list[Span]:
+    found: list[Span] = received.wait_for(
         f"{count} {name}",
         lambda: len(received.spans_named(name)) >= count and received.spans_named(name),
     )
+    return found
 
 
 # -- metrics -----------------------------------------------------------------------
@@ -122,7 +123,7 @@ def test_workers_export_under_names_of_their_own_and_the_parent_has_nothing_of_g
 ) -> None:
     for given in ({}, {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=pod-1"}):
         proxy = exporting(WORKERS="2", **given)
-        wait_until("both are ready", lambda: proxy.log.count("Token refreshed") == 2)  # noqa: B023
+        proxy.wait_for_tokens(2)
         collector.resources.clear()
         collector.wait_for(
             "two instances",
@@ -139,7 +140,7 @@ def test_workers_counts_add_up_at_the_collector(
     exporting: Launch, collector: Collector, target: Upstream
 ) -> None:
     proxy = exporting(WORKERS="2")
-    wait_until("both are ready", lambda: proxy.log.count("Token refreshed") == 2)
+    proxy.wait_for_tokens(2)
     for _ in range(30):
         assert proxy.get("/x").status == 200
     proxy.stop()
@@ -266,7 +267,7 @@ def test_refreshes_are_traced_with_expiry_and_next_refresh(
     exporting: Launch, collector: Collector, entra: StandInEntra
 ) -> None:
     entra.fail_with(500)
-    proxy = exporting(ready=False, **identity_settings(entra))  # type: ignore[arg-type]
+    proxy = exporting(ready=False, **identity_settings(entra))
     proxy.wait_for_line("Failed to refresh token")
     failed = spans_of(collector, 1, "refreshAADToken")[0]
     assert (failed.status, failed.attributes["is_success"]) == (ERROR, False)

@@ -170,7 +170,6 @@ def made_up(first: int, count: int) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_ten_thousand_paths_agents_and_methods_make_a_bounded_number_of_series(
     launch: Launch, target: Upstream
 ) -> None:

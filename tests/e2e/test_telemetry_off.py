@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.support.programs import LIMIT
+
 PROGRAM = """
 import sys
 from authproxy.settings import load_settings
@@ -27,7 +29,7 @@ def imported(**environ: str) -> set[str]:
         [sys.executable, "-c", PROGRAM.format(environ=environ)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=True,
         env={"PYTHONPATH": ":".join(sys.path), **environ},
     )
@@ -81,7 +83,7 @@ def test_the_settings_command_loads_nothing_of_it() -> None:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=True,
         env=environ,
     )

@@ -7,8 +7,8 @@ import pytest
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.process import ProxyProcess
-from tests.support.upstream import Handler, Upstream
-from tests.support.wire import Truncated, chunks, message
+from tests.support.upstream import Exchange, Handler, Upstream
+from tests.support.wire import Truncated, chunks, message, to_bytes
 
 CHUNKED = actions.head(200, "Transfer-Encoding: chunked")
 SHORT = actions.head(200, "Content-Length: 10")
@@ -60,13 +60,14 @@ def test_a_cut_answer_is_cut_for_the_client(
 def _with_status(handler: Handler, status: int) -> Handler:
     """Return `handler` with the status of what it sends first changed."""
 
-    def handle(exchange):  # type: ignore[no-untyped-def]
+    def handle(exchange: Exchange) -> None:
         send = exchange.send
 
-        def send_changed(*parts: bytes) -> None:
-            send(*(part.replace(b"HTTP/1.1 200", b"HTTP/1.1 %d" % status) for part in parts))
+        def send_changed(*parts: bytes | str) -> None:
+            changed = b"HTTP/1.1 %d" % status
+            send(*(to_bytes(part).replace(b"HTTP/1.1 200", changed) for part in parts))
 
-        exchange.send = send_changed
+        exchange.send = send_changed  # type: ignore[method-assign]
         handler(exchange)
 
     return handle

@@ -57,7 +57,7 @@ def test_requests_probes_scrapes_and_the_end_wait_for_no_reader(
 ) -> None:
     port = free_port()
     proxy = launch(WORKERS=workers, METRICS_PORT=str(port))
-    wait_until("each has a token", lambda: proxy.log.count("Token refreshed") == int(workers))
+    proxy.wait_for_tokens(int(workers))
     with proxy.unread():
         ask_often(proxy, SOME)
         assert proxy.get("/health").status == proxy.get("/ready").status == 200

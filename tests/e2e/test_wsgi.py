@@ -13,6 +13,7 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.callers import Cluster
 from tests.support.collector import Collector
+from tests.support.programs import completed
 from tests.support.upstream import Upstream
 
 #: Calls the application as a WSGI server would, and names its threads.
@@ -42,13 +43,9 @@ def names():
 
 def run(program: str, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(sys.path)
-    return subprocess.run(
+    return completed(
         [sys.executable, "-c", CALL + program],
-        env={**settings, "PATH": os.environ["PATH"], "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+        {**settings, "PATH": os.environ["PATH"], "PYTHONPATH": path},
     )
 
 

@@ -18,8 +18,9 @@ import yaml
 
 from authproxy.settings import Settings
 from tests.support import debian_python
-from tests.support.debian_python import ROOT, with_authproxy
+from tests.support.debian_python import with_authproxy
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
+from tests.support.source import ROOT
 
 APACHE = Path("/usr/sbin/apache2")
 DEBIAN = Path("/etc/apache2")

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import grpc
@@ -192,18 +191,26 @@ class Collector(Received):
         self.calls = 0
         self.metadata: list[Mapping[str, str]] = []
         self._server = grpc.server(ThreadPoolExecutor(max_workers=4))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(
-            _service(self, self.take_traces, trace_service_pb2.ExportTraceServiceResponse),
-            self._server,
-        )
-        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(
-            _service(self, self.take_metrics, metrics_service_pb2.ExportMetricsServiceResponse),
-            self._server,
-        )
-        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(
-            _service(self, self.take_logs, logs_service_pb2.ExportLogsServiceResponse),
-            self._server,
-        )
+        # What is generated from the services' definitions has no types.
+        services: list[tuple[Any, Callable[[Any], None], Any]] = [
+            (
+                trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
+                self.take_traces,
+                trace_service_pb2.ExportTraceServiceResponse,
+            ),
+            (
+                metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
+                self.take_metrics,
+                metrics_service_pb2.ExportMetricsServiceResponse,
+            ),
+            (
+                logs_service_pb2_grpc.add_LogsServiceServicer_to_server,
+                self.take_logs,
+                logs_service_pb2.ExportLogsServiceResponse,
+            ),
+        ]
+        for add, take, response in services:
+            add(_Service(self, take, response), self._server)
         if credentials is None:
             self.port = self._server.add_insecure_port("127.0.0.1:0")
         else:
@@ -217,12 +224,7 @@ class Collector(Received):
         self._server.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.stop(grace=None).wait(DEADLINE)
 
 
@@ -239,10 +241,6 @@ class _Service:
             context.abort(self._collector.refusal, "not today")
         self._take(request)
         return self._reply()
-
-
-def _service(collector: Collector, take: Callable[[Any], None], reply: Any) -> _Service:
-    return _Service(collector, take, reply)
 
 
 class HTTPCollector(Received):
@@ -273,10 +271,5 @@ class HTTPCollector(Received):
         self._server.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.stop()

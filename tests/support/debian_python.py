@@ -34,7 +34,7 @@ def missing(*files: Path) -> str:
     for file in (PYTHON, *files):
         if not file.exists():
             return f"there is no {file}"
-    recent = [PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
+    recent = [str(PYTHON), "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
     return "" if subprocess.run(recent).returncode == 0 else f"{PYTHON} is older than 3.10"
 
 
@@ -97,7 +97,7 @@ def with_authproxy(*locks: str) -> Path:
         copy.chmod(0o755)
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "authproxy", packages / "authproxy", ignore=ignore)
-    compiling = [PYTHON, "-m", "compileall", "-q", packages / "authproxy"]
+    compiling = [str(PYTHON), "-m", "compileall", "-q", str(packages / "authproxy")]
     subprocess.run(compiling, check=True)
     return folder
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.programs import completed
 from tests.support.source import ROOT
 
 CHART = ROOT / "helm" / "authproxy"
@@ -50,9 +51,7 @@ class Helm:
             "KUBECONFIG": str(kubeconfig or self.folder / "none"),
             "GOGC": "off",  # It ends before collecting garbage pays: a quarter less time.
         }
-        return subprocess.run(
-            [self.program, *arguments], env=environment, capture_output=True, text=True, timeout=50
-        )
+        return completed([self.program, *arguments], environment)
 
     def template(
         self, *arguments: str, kubeconfig: Path | None = None

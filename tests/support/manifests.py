@@ -10,7 +10,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-from tests.support.pages import ROOT
+from tests.support.source import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 

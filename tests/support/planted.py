@@ -63,8 +63,8 @@ def _decodings(data: bytes) -> Iterator[bytes]:
     yield html.unescape(data.decode("latin-1")).encode(errors="replace")
     yield quopri.decodestring(data)
     octets = re.sub(rb"0[xX]|[^0-9A-Fa-f]", b"", data).decode()
-    for run in (octets, octets[1:]):
-        yield bytes.fromhex(run[: len(run) // 2 * 2])
+    for digits in (octets, octets[1:]):
+        yield bytes.fromhex(digits[: len(digits) // 2 * 2])
     for text in (data, unquoted):
         letters = re.sub(rb"[^0-9A-Za-z+/_-]", b"", text).translate(bytes.maketrans(b"-_", b"+/"))
         for start in range(4):

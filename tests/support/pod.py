@@ -73,7 +73,7 @@ class Pod:
     @property
     def environment(self) -> dict[str, str]:
         """The container's variables, those from Secrets and ConfigMaps included."""
-        found = {}
+        found: dict[str, str] = {}
         for source in self.container.get("envFrom", []):
             content = self._objects[source["configMapRef"]["name"]]
             found |= {key: value.decode() for key, value in content.items()}
@@ -118,9 +118,11 @@ class Pod:
 
     def port(self, name: str) -> int:
         """Return the number of a named port."""
-        ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
-        assert isinstance(ports[name], int)
-        return ports[name]
+        (number,) = (
+            port["containerPort"] for port in self.container["ports"] if port["name"] == name
+        )
+        assert isinstance(number, int)
+        return number
 
     def probe(self, kind: str) -> tuple[int, str]:
         """Return port and path that the kubelet asks for a probe."""

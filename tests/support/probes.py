@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.pages import ROOT
 from tests.support.process import ProxyProcess
+from tests.support.source import ROOT
 
 SCRIPT = ROOT / "docker" / "healthcheck.py"
 

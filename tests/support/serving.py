@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from authproxy.server.connection import Connection
@@ -84,12 +83,7 @@ class Serving:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         self.wait_until_ended()
 

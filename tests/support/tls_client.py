@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tests.support.wire import DEADLINE, Address, Client, Stream
 
@@ -24,6 +26,11 @@ class TLSClient(Client):
             self.sock.close()
             raise
         self.stream = Stream(self.sock)
+
+    def tell_ends_apart(self) -> None:
+        """From now on, have an end without close_notify raise SSLEOFError."""
+        # An attribute of SSLSocket that is documented as a parameter of wrap_socket() alone.
+        setattr(self.tls, "suppress_ragged_eofs", False)  # noqa: B010
 
 
 class Certificates:
@@ -73,5 +80,8 @@ class Certificates:
 
 def organization(client: TLSClient) -> str:
     """Return the organization in the certificate that the client was shown."""
-    subject = dict(pair[0] for pair in client.tls.getpeercert()["subject"])  # type: ignore[index]
-    return str(subject["organizationName"])
+    shown = client.tls.getpeercert(binary_form=True)
+    assert shown is not None
+    subject = x509.load_der_x509_certificate(shown).subject
+    (name,) = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(name.value)

@@ -30,12 +30,12 @@ from authproxy.demo.stand_ins.acceptor import Acceptor
 from tests.support.wire import (
     DEADLINE,
     Field,
+    Fields,
     Stream,
     Truncated,
     WireError,
     parse_fields,
     to_bytes,
-    values,
 )
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -46,7 +46,7 @@ class Disconnected(Exception):
 
 
 @dataclass
-class Recorded:
+class Recorded(Fields):
     """One request as it came over the wire."""
 
     head: bytes
@@ -59,16 +59,6 @@ class Recorded:
     body: bytes = b""
     complete: bool = False
     trailers: list[Field] = field(default_factory=list)
-
-    def all(self, name: str) -> list[str]:
-        return values(self.fields, name)
-
-    def one(self, name: str) -> str | None:
-        """Return the value of a field that may come once; raises if it came twice."""
-        found = self.all(name)
-        if len(found) > 1:
-            raise WireError(f"{name} came {len(found)} times: {found}")
-        return found[0] if found else None
 
     @property
     def names(self) -> set[str]:
@@ -154,11 +144,17 @@ class Connection:
         self.upstream = upstream
         self.sock = sock
         self.number = number
-        self.closed = False
+        #: By the handler, or by `abort` in the test's thread.
+        self._ended = threading.Event()
         self.idle = False
         self._stream = Stream(sock)
         self._orders: deque[tuple[Hook, threading.Event]] = deque()
         self._wake, self._woken = socket.socketpair()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed on this side."""
+        return self._ended.is_set()
 
     # -- in the connection's own thread --------------------------------------
 
@@ -191,12 +187,12 @@ class Connection:
             self._stream = Stream(self.sock)
         self.upstream.before_reading(self)
         ordinal = 0
-        while not self.closed and self._wait_for_request():
+        while not self._ended.is_set() and self._wait_for_request():
             ordinal += 1
             request = self._read_head(ordinal)
             handler = self.upstream.record(request)
             handler(Exchange(self, request))
-            if not self.closed and not request.complete:
+            if not self._ended.is_set() and not request.complete:
                 self.read_body(request, keep=True)
 
     def _wait_for_request(self) -> bool:
@@ -285,7 +281,7 @@ class Connection:
     def close(self, *, notify: bool = True) -> None:
         if self.closed:
             return
-        self.closed = True
+        self._ended.set()
         if notify and isinstance(self.sock, ssl.SSLSocket):
             self.sock.settimeout(0)
             try:
@@ -323,7 +319,7 @@ class Connection:
 
     def abort(self) -> None:
         """End the connection whatever its thread is doing."""
-        self.closed = True
+        self._ended.set()
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:

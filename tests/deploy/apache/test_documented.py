@@ -9,7 +9,7 @@ import pytest
 from authproxy.settings import Settings
 from tests.deploy.apache.differences import COVERED, DIFFERENCES, EXPRESS, NOT_COVERED
 from tests.support.apache import DEPLOY, ApacheProcess
-from tests.support.debian_python import ROOT
+from tests.support.source import ROOT
 
 PAGE = (ROOT / "docs" / "apache.md").read_text()
 

@@ -13,7 +13,9 @@ import yaml
 
 from authproxy import __version__
 from tests.deploy.chart.conftest import EXAMPLES
-from tests.support.helm import CHART, OLDEST, ROOT, Helm, only
+from tests.support.helm import CHART, OLDEST, Helm, only
+from tests.support.programs import LIMIT
+from tests.support.source import ROOT
 from tools import documents
 from tools.chart_values import chart_values
 
@@ -23,7 +25,7 @@ ALERTS = ROOT / "docs" / "telemetry" / "alerts.yaml"
 
 def test_all_that_is_made_is_what_make_docs_writes() -> None:
     command = [sys.executable, "-m", "tools.documents", "--check"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     assert result.returncode == 0, result.stderr
 
 
@@ -125,7 +127,7 @@ def promtool(rules: Path) -> subprocess.CompletedProcess[str]:
     if program is None:
         pytest.skip("no promtool is installed")
     return subprocess.run(
-        [program, "check", "rules", str(rules)], capture_output=True, text=True, timeout=50
+        [program, "check", "rules", str(rules)], capture_output=True, text=True, timeout=LIMIT
     )
 
 

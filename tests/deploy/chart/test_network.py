@@ -44,7 +44,7 @@ class Peer:
             return False
         selector = peer.get("podSelector", {})
         assert set(selector) <= {"matchLabels"}
-        return selector.get("matchLabels", {}).items() <= self.labels.items()
+        return bool(selector.get("matchLabels", {}).items() <= self.labels.items())
 
 
 NEIGHBOUR = Peer(NAMESPACE, {"app": "neighbour"})

@@ -26,7 +26,8 @@ from tests.support.helm import (
     plain_environment,
     proxy_container,
 )
-from tests.support.pages import ROOT, blocks
+from tests.support.pages import blocks
+from tests.support.source import ROOT
 
 pytestmark = pytest.mark.real("helm")
 

@@ -26,6 +26,7 @@ from tests.support.helm import (
 )
 from tests.support.pod import Pod
 from tests.support.process import clean_environment
+from tests.support.programs import LIMIT
 from tools.chart_values import camel_case, chart_values
 
 pytestmark = pytest.mark.real("helm")
@@ -204,7 +205,7 @@ def test_the_example_is_what_authproxy_settings_shows(helm: Helm, tmp_path: Path
         **pod.environment,
     }
     command = [sys.executable, "-m", "authproxy", "settings"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
     assert result.returncode == 0, result.stderr
     for shown in ("ingestion", "query", "https://monitor.azure.com/.default"):
         assert shown in result.stdout

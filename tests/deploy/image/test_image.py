@@ -50,7 +50,8 @@ def run(
                 files={"/ca.pem": authority.bundle},
                 listening=listening,
             )
-            return stack.enter_context(process)
+            stack.enter_context(process)
+            return process
 
         yield start
 
@@ -251,6 +252,6 @@ def test_all_that_is_locked_has_wheels_for_arm_too(images: Images) -> None:
         f"--output-file={os.devnull}",
     ]
     lock = ROOT / "requirements" / "runtime.txt"
-    command = [sys.executable, "-m", "uv", "pip", "compile", *options, lock]
+    command = [sys.executable, "-m", "uv", "pip", "compile", *options, str(lock)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
