@@ -15,8 +15,8 @@ from tests.support.authority import Authority
 from tests.support.checking import Check
 from tests.support.client_certificates import ClientAuthority
 from tests.support.endpoints import Endpoint, whole
-from tests.support.pages import ROOT
 from tests.support.process import SOURCE
+from tests.support.source import ROOT
 from tests.support.stand_ins.applications import (
     Application,
     FederatedCredential,

@@ -21,13 +21,14 @@ from tests.support.endpoints import Endpoint, whole
 from tests.support.identity import AUDIENCE, SECRET, labelled_pod
 from tests.support.logfmt import parse_line
 from tests.support.routes import to, write_routes
+from tests.support.scrape import get
 from tests.support.stand_ins.applications import (
     Application,
     FederatedCredential,
     ServiceAccountIssuer,
 )
 from tests.support.stand_ins.entra import StandInEntra
-from tests.support.status import get, status_of
+from tests.support.status import status_of
 from tests.support.upstream import Upstream
 
 #: What the base settings lead to App Service's endpoint with.
@@ -58,14 +59,14 @@ def check(base_settings: dict[str, str], tmp_path: Path) -> Run:
 
     def start(**settings: str) -> Check:
         base = {name: text for name, text in base_settings.items() if name not in APP_SERVICE}
-        return Check(tmp_path, base, **settings)
+        return Check(tmp_path, {**base, **settings})
 
     return start
 
 
 def bearer(entra: StandInEntra, target: Upstream) -> dict[str, Any]:
     """Return the claims of the token in the latest request that the target got."""
-    sent = target.requests[-1].one("Authorization").removeprefix("Bearer ")
+    sent = (target.requests[-1].one("Authorization") or "").removeprefix("Bearer ")
     [issued] = [each for each in entra.issued if each.value == sent]
     return issued.claims
 

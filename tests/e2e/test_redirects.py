@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -124,11 +125,12 @@ def test_an_azure_client_comes_back_for_the_state_of_its_operation(
     done = actions.answer(200, kind, body=b'{"status": "Succeeded", "result": 5}')
     target.script(actions.raw(begun), actions.raw(done))
     url = f"http://127.0.0.1:{(routed if path else proxy).port}{path}"
-    with PipelineClient(base_url=url, policies=[RequestIdPolicy()]) as client:
+    session: PipelineClient[Any, Any] = PipelineClient(base_url=url, policies=[RequestIdPolicy()])
+    with session as client:
         asked = client.send_request(
             HttpRequest("POST", f"{url}/jobs"), _return_pipeline_response=True
         )
-        polling = OperationResourcePolling(operation_location_header=name)
+        polling: Any = OperationResourcePolling(operation_location_header=name)
         poller = LROPoller(
             client,
             asked,

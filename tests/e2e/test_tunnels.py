@@ -236,7 +236,8 @@ def test_a_target_that_leaves_without_a_word_of_tls_ends_the_tunnel(
 def test_a_client_that_is_reset_resets_the_target(
     shared: ProxyProcess, client: Client, target: Upstream
 ) -> None:
-    mark, seen = shared.mark(), []
+    mark = shared.mark()
+    seen: list[int] = []
     ended = threading.Event()
 
     def answer(exchange: Exchange) -> None:
@@ -523,6 +524,6 @@ def test_tls_on_both_sides(launch: Launch, target: Upstream, tmp_path: Path) -> 
         assert received == BIG
         client.sock.settimeout(10)
         proxy.signal(15)
-        client.tls.suppress_ragged_eofs = False
+        client.tls.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # unknown to typeshed
         assert client.tls.recv(1) == b""  # close_notify came
     assert proxy.wait() == 0

@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.conftest import Launch
 from tests.support.authority import Authority
@@ -17,6 +18,7 @@ from tests.support.process import ProxyProcess, wait_until
 from tests.support.tls_client import Certificates, TLSClient
 from tests.support.wire import message
 
+CHAT = Subprotocol("chat")
 MEGABYTE = os.urandom(1024 * 1024)
 
 
@@ -31,7 +33,7 @@ def echo(connection: ServerConnection) -> None:
 @pytest.fixture(scope="module")
 def websockets(authority: Authority) -> Iterator[Server]:
     with serve(
-        echo, "localhost", 0, ssl=authority.context(), subprotocols=["chat"], max_size=None
+        echo, "localhost", 0, ssl=authority.context(), subprotocols=[CHAT], max_size=None
     ) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -51,8 +53,8 @@ def shared(launch_for_module: Launch, websockets: Server) -> ProxyProcess:
 
 @pytest.fixture
 def client(shared: ProxyProcess) -> Iterator[ClientConnection]:
-    host, port = shared.address
-    with connect(f"ws://{host}:{port}/chat", subprotocols=["chat"], max_size=None) as client:
+    port = shared.port
+    with connect(f"ws://127.0.0.1:{port}/chat", subprotocols=[CHAT], max_size=None) as client:
         yield client
 
 
@@ -96,7 +98,7 @@ def test_tls_on_both_sides(
     certificates = Certificates(tmp_path_factory.mktemp("tls"))
     proxy = launch(ready=False, **settings_for(websockets), **certificates.settings)
     context = certificates.client_context()
-    host, port = proxy.address
+    port = proxy.port
 
     def ready() -> bool:
         with TLSClient(proxy.address, context) as probe:
@@ -104,7 +106,7 @@ def test_tls_on_both_sides(
 
     wait_until("ready", ready)
     with connect(
-        f"wss://{host}:{port}/", ssl=context, subprotocols=["chat"], max_size=None
+        f"wss://127.0.0.1:{port}/", ssl=context, subprotocols=[CHAT], max_size=None
     ) as client:
         client.send(MEGABYTE)
         assert client.recv() == MEGABYTE

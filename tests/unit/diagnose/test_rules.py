@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from authproxy.diagnose.handshakes import explain_handshake
 from authproxy.diagnose.identity import Token, clock, token_offset
-from authproxy.diagnose.kinds import EMPTY_WRITE, Kind, request_for
+from authproxy.diagnose.kinds import EMPTY_WRITE, request_for
 from authproxy.diagnose.network import Way
 from authproxy.diagnose.peer_certificates import PeerCertificate
 from authproxy.diagnose.report import Style, lines_of
@@ -25,6 +25,7 @@ from authproxy.diagnose.steps import Finding, Outcome, Step, TookTooLong, within
 from authproxy.errors import Advice
 from authproxy.http1.urls import TargetURL
 from authproxy.identity.lifetimes import FetchedToken
+from authproxy.settings.azure_services import Kind
 
 INGESTION = "workspace-abcd.westeurope-1.metrics.ingest.monitor.azure.com"
 QUERY = "workspace-abcd.westeurope.prometheus.monitor.azure.com"

@@ -51,8 +51,9 @@ def in_tls(
         target=lambda: taken.put(context.wrap_socket(theirs, server_side=True)), daemon=True
     )
     accept.start()
-    wrapped = certificates.client_context().wrap_socket(ours, server_hostname="localhost")
-    wrapped.suppress_ragged_eofs = False
+    wrapped = certificates.client_context().wrap_socket(
+        ours, server_hostname="localhost", suppress_ragged_eofs=False
+    )
     return wrapped, taken.get(timeout=DEADLINE)
 
 
@@ -149,7 +150,7 @@ def test_a_target_ends_its_side_while_a_client_with_tls_goes_on_sending(
                 target.sendall(b"enough")
                 target.shutdown(socket.SHUT_WR)
             client.send(BIG[at : at + 1000])
-        client.tls.suppress_ragged_eofs = False
+        client.tls.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # unknown to typeshed
         assert all_of(client.tls) == b"enough"  # and close_notify
         client.tls.unwrap()
         end = application.ends.get(timeout=DEADLINE)

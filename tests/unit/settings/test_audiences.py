@@ -72,7 +72,7 @@ def test_other_services_of_azure_imply_theirs(host, audience):
 def test_where_the_host_leaves_a_doubt_the_likely_audience_is_named(host, likely):
     assert scope_for_host(host) is None
     assert unfit(host, "https://management.azure.com") is None
-    assert likely_audience(host).startswith(likely)
+    assert (likely_audience(host) or "").startswith(likely)
 
 
 def test_what_is_known_of_services_is_of_one_form():
