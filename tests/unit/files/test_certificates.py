@@ -33,11 +33,6 @@ def issued() -> ClientCertificate:
     return client_authority().issue()
 
 
-@pytest.fixture(scope="module")
-def other() -> ClientCertificate:
-    return client_authority().issue("other.example.com")
-
-
 def certificate_blocks(issued: ClientCertificate) -> list[bytes]:
     return [one.public_bytes(Encoding.PEM) for one in issued.chain]
 
@@ -90,12 +85,12 @@ def good_files(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]
     }
 
 
-GOOD = list(good_files(client_authority().issue()))
+GOOD = good_files(client_authority().issue())
 
 
 @pytest.mark.parametrize("form", GOOD)
-def test_azure_identity_takes_what_is_loaded(tmp_path, issued, form):
-    data, password = good_files(issued)[form]
+def test_azure_identity_takes_what_is_loaded(tmp_path, form):
+    data, password = GOOD[form]
     loaded = load(tmp_path, data, password)
     credential = CertificateCredential(
         "tenant",
@@ -112,7 +107,7 @@ def test_azure_identity_takes_what_is_loaded(tmp_path, issued, form):
 
 @pytest.mark.parametrize("form", [form for form in GOOD if form != "no chain"])
 def test_the_keys_certificate_comes_first_and_the_chain_after_it(tmp_path, issued, form):
-    data, password = good_files(issued)[form]
+    data, password = GOOD[form]
     loaded = x509.load_pem_x509_certificates(load(tmp_path, data, password).data)
     assert loaded[0] == issued.certificate
     assert set(loaded) == set(issued.chain)
@@ -198,12 +193,12 @@ def bad_files(
     }
 
 
-BAD = list(bad_files(client_authority().issue(), client_authority().issue("other.example.com")))
+BAD = bad_files(client_authority().issue(), client_authority().issue("other.example.com"))
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, issued, other, case):
-    data, password, sentence = bad_files(issued, other)[case]
+def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, case):
+    data, password, sentence = BAD[case]
     with pytest.raises(UnusableCertificate) as caught:
         load(tmp_path, data, password)
     assert sentence in caught.value.problem

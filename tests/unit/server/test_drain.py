@@ -117,7 +117,7 @@ def test_a_connection_that_waited_to_be_accepted_is_served(held: Held) -> None:
 
 
 def test_requests_are_accepted_for_the_delay_while_readiness_says_no(held: Held) -> None:
-    limits = Limits(threads=2, shutdown_delay=1.5, shutdown_grace=DEADLINE)
+    limits = Limits(threads=2, shutdown_delay=3, shutdown_grace=DEADLINE)
     with Serving(held, limits) as server:
         server.stop()
         assert server.lifecycle.draining.wait(DEADLINE)
