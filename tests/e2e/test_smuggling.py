@@ -95,8 +95,10 @@ class Volley:
         assert request.one("Host") == self.authority
         assert (request.one("Authorization") or "").startswith("Bearer ey")
         assert request.one("Content-Length") in (None, str(len(request.body)))
-        hop_by_hop = {"transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive"}
-        assert not request.names & hop_by_hop
+        assert not request.names & {"transfer-encoding", "te", "trailer", "keep-alive"}
+        # Of our own making: what the client's Connection said has ended at the proxy.
+        upgrade = request.one("Connection"), request.one("Upgrade")
+        assert upgrade in ((None, None), ("Upgrade", "websocket"))
         assert b"inbound" not in request.head
 
 
