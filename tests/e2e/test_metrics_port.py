@@ -228,6 +228,7 @@ def test_no_name_is_doubled_and_no_label_added(launch: Launch, target: Upstream,
         "aad_auth_proxy_log_lines_lost_total": "counter",
         "aad_auth_proxy_token_expiry_timestamp_seconds": "gauge",
         "aad_auth_proxy_requests_in_flight": "gauge",
+        "aad_auth_proxy_tunnels_open": "gauge",
     }
     assert types["http_server_request_duration_seconds"] == "histogram"
     assert types["http_client_request_duration_seconds"] == "histogram"

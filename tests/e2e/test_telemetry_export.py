@@ -90,6 +90,7 @@ def test_each_instrument_is_exported_with_each_label(
         "aad_auth_proxy_log_lines_lost_total": ("counter", "", set()),
         "aad_auth_proxy_token_expiry_timestamp_seconds": ("gauge", "s", {"audience"}),
         "aad_auth_proxy_requests_in_flight": ("up-down counter", "", set()),
+        "aad_auth_proxy_tunnels_open": ("up-down counter", "", set()),
     }
     (durations,) = collector.points("aad_auth_proxy_request_duration_milliseconds", path="/fine")
     assert (durations.bounds[0], durations.bounds[-1]) == (1, 60_000)
