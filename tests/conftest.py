@@ -144,7 +144,7 @@ def base_settings(
         "TARGET_HOST": shared_upstream.authority,
         "TARGET_CA_FILE": str(authority.bundle),
         "LISTENING_HOST": "127.0.0.1",
-        "SHUTDOWN_GRACE_SECONDS": "2",
+        "SHUTDOWN_GRACE_SECONDS": "5",
         **identity_settings(shared_entra),
     }
 

@@ -32,6 +32,17 @@ def port() -> int:
     return free_port()
 
 
+@pytest.fixture(scope="module")
+def shared(launch_for_module: Launch) -> ProxyProcess:
+    """A proxy for tests that do not mind what others have had it count."""
+    return launch_for_module(METRICS_PORT=str(free_port()))
+
+
+@pytest.fixture
+def shared_port(shared: ProxyProcess) -> int:
+    return int(shared.settings["METRICS_PORT"])
+
+
 def ask_quietly(proxy: ProxyProcess, count: int, target: str = "/x") -> None:
     """Send requests on one connection, one after the other."""
     with proxy.connect() as client:
@@ -184,38 +195,39 @@ def test_probes_and_scrapes_are_no_requests(launch: Launch, target: Upstream, po
     assert settled(port).sum("http_server_request_duration_seconds_count") == 2
 
 
-def test_each_port_has_its_own(launch: Launch, target: Upstream, port: int) -> None:
-    proxy = launch(METRICS_PORT=str(port))
-    assert proxy.get("/metrics").status == 200
+def test_each_port_has_its_own(shared: ProxyProcess, target: Upstream, shared_port: int) -> None:
+    assert shared.get("/metrics").status == 200
     assert target.only().target == b"/metrics"
     for path in ("/", "/health", "/api/v1/write", "/metrics/", "//metrics", "http://x/y"):
-        status, content_type, body = ask_metrics_port(port, path)
+        status, content_type, body = ask_metrics_port(shared_port, path)
         assert (status, content_type) == (404, "application/json"), path
         assert json.loads(body)["code"] == "NoRoute"
     for path in ("/metrics#x", "/#/metrics", "/metrics?#", "http://h/metrics#"):
-        assert ask_metrics_port(port, path)[0] == 400, path
-    assert ask_metrics_port(port, method="DELETE")[0] == 405
-    status, content_type, body = ask_metrics_port(port, method="HEAD")
+        assert ask_metrics_port(shared_port, path)[0] == 400, path
+    assert ask_metrics_port(shared_port, method="DELETE")[0] == 405
+    status, content_type, body = ask_metrics_port(shared_port, method="HEAD")
     assert (status, body) == (200, "")
     assert content_type.startswith("text/plain")
     assert len(target.requests) == 1
 
 
-def test_open_metrics_is_given_to_who_asks(launch: Launch, target: Upstream, port: int) -> None:
-    proxy = launch(METRICS_PORT=str(port))
-    assert proxy.get("/x").status == 200
-    settled(port)
+def test_open_metrics_is_given_to_who_asks(
+    shared: ProxyProcess, target: Upstream, shared_port: int
+) -> None:
+    assert shared.get("/x").status == 200
+    settled(shared_port)
     accept = "application/openmetrics-text; version=1.0.0"
-    _, content_type, body = ask_metrics_port(port, accept=accept)
+    _, content_type, body = ask_metrics_port(shared_port, accept=accept)
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith("# EOF\n")
     assert f"{REQUESTS}{{" in body
 
 
-def test_no_name_is_doubled_and_no_label_added(launch: Launch, target: Upstream, port: int) -> None:
-    proxy = launch(METRICS_PORT=str(port))
-    assert proxy.get("/x").status == 200
-    text = settled(port).text
+def test_no_name_is_doubled_and_no_label_added(
+    shared: ProxyProcess, target: Upstream, shared_port: int
+) -> None:
+    assert shared.get("/x").status == 200
+    text = settled(shared_port).text
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     ours = {name: kind for name, kind in types.items() if name.startswith("aad_auth_proxy_")}
     assert ours == {
@@ -273,9 +285,8 @@ def metrics_client(port: int) -> Client:
 
 
 def test_it_is_as_strict_as_the_proxied_port_and_says_so_in_the_same_form(
-    launch: Launch, target: Upstream, port: int
+    target: Upstream, shared_port: int
 ) -> None:
-    launch(METRICS_PORT=str(port))
     blanks = b"GET /metrics HTTP/1.1\r\nHost: a\r\nX:" + b" " * 15_900 + b"\x01\r\n\r\n"
     for raw, status in {
         blanks: 400,
@@ -285,20 +296,19 @@ def test_it_is_as_strict_as_the_proxied_port_and_says_so_in_the_same_form(
         message("POST /metrics", "Content-Length: 2000"): 413,
         message("POST /metrics", "Transfer-Encoding: gzip"): 501,
     }.items():
-        with metrics_client(port) as client:
+        with metrics_client(shared_port) as client:
             client.offer(raw)
             response = client.receive()
             assert (response.status, response.one("Connection")) == (status, "close")
             assert set(json.loads(response.body)) == {"code", "message"}
-    assert ask_metrics_port(port)[0] == 200
+    assert ask_metrics_port(shared_port)[0] == 200
 
 
 def test_no_target_and_no_version_is_too_odd_for_a_response(
-    launch: Launch, target: Upstream, port: int
+    target: Upstream, shared_port: int
 ) -> None:
-    launch(METRICS_PORT=str(port))
     for odd in ("http://[", "http://[::1/x", "//[", "nonsense", "*", "/\xff%zz"):
-        with metrics_client(port) as client:
+        with metrics_client(shared_port) as client:
             assert client.ask(message(f"GET {odd}")).status in (400, 404), odd
     for version in (
         "x",
@@ -314,20 +324,19 @@ def test_no_target_and_no_version_is_too_odd_for_a_response(
         "9" * 500,
     ):
         for kind in ("application/openmetrics-text", "text/plain"):
-            with metrics_client(port) as client:
+            with metrics_client(shared_port) as client:
                 response = client.ask(message("GET /metrics", f"Accept: {kind}; version={version}"))
                 assert (response.status, b"# TYPE" in response.body) == (200, True), version
 
 
 def test_a_crowd_of_idle_connections_keeps_no_scrape_out(
-    launch: Launch, target: Upstream, port: int
+    target: Upstream, shared_port: int
 ) -> None:
-    launch(METRICS_PORT=str(port))
     with ExitStack() as stack:
         for _ in range(110):
-            stack.enter_context(metrics_client(port))
+            stack.enter_context(metrics_client(shared_port))
         for _ in range(3):
-            assert ask_metrics_port(port)[0] == 200
+            assert ask_metrics_port(shared_port)[0] == 200
 
 
 def test_requests_on_a_unix_socket_are_counted(
@@ -344,7 +353,7 @@ def test_requests_on_a_unix_socket_are_counted(
 
 @pytest.fixture
 def two_workers(launch: Launch, port: int) -> ProxyProcess:
-    proxy = launch(METRICS_PORT=str(port), WORKERS="2")
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2", SHUTDOWN_GRACE_SECONDS="20")
     proxy.wait_for_tokens(2)
     return proxy
 
@@ -445,7 +454,7 @@ def test_workers_need_no_disk(launch: Launch, target: Upstream, port: int, tmp_p
     serve_with_both(proxy, 5)
     settled(port, requests=10)
     os.kill(proxy.workers()[0], signal.SIGTERM)
-    proxy.wait_for_line("Worker died")
+    proxy.wait_for_tokens(3)  # so has its successor
     assert settled(port).sum(REQUESTS) == 10
     assert list(tmp_path.iterdir()) == []
     proxy.signal(signal.SIGTERM)

@@ -93,8 +93,8 @@ def test_a_target_that_resets_within_the_handshake_is_unreachable(
 @pytest.fixture(scope="module")
 def impatient(launch_for_module: Launch) -> ProxyProcess:
     return launch_for_module(
-        TARGET_CONNECT_TIMEOUT_SECONDS="0.5",
-        TARGET_READ_TIMEOUT_SECONDS="0.5",
+        TARGET_CONNECT_TIMEOUT_SECONDS="1",
+        TARGET_READ_TIMEOUT_SECONDS="1",
         TARGET_POOL_SIZE="1",
     )
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from tests.support.wire import DEADLINE
 
+_MARK = b"what comes before this has been received"
+
 
 @dataclass(frozen=True)
 class Said:
@@ -25,6 +27,8 @@ class NotifySocket:
     def __init__(self, address: str) -> None:
         self.address = address
         self._said: list[Said] = []
+        #: How many of the datagrams that `mark` sends have been received.
+        self._marks = 0
         self._changed = threading.Condition()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -45,6 +49,11 @@ class NotifySocket:
             data, ancillary, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(12))
             if not data:
                 return
+            if data == _MARK:
+                with self._changed:
+                    self._marks += 1
+                    self._changed.notify_all()
+                continue
             ((_, _, credentials),) = ancillary
             pid, _, _ = struct.unpack("iii", credentials)
             fields = dict(line.split("=", 1) for line in data.decode().split("\n"))
@@ -62,8 +71,13 @@ class NotifySocket:
         return [one.fields[name] for one in self.said if name in one.fields]
 
     def mark(self) -> int:
-        """Return a place in what was said, for `after`."""
-        return len(self.said)
+        """Return the place behind all that has been said, for `after`."""
+        with self._changed, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            expected = self._marks + 1
+            own.sendto(_MARK, self._socket.getsockname())
+            received = self._changed.wait_for(lambda: self._marks == expected, timeout=DEADLINE)
+            assert received, "what is said is not received"
+            return len(self._said)
 
     def wait_for(self, name: str, text: str = "", *, after: int = 0) -> Said:
         """Return the first datagram whose value of `name` holds `text`, once there is one."""
