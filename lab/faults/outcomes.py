@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NO_TOKEN = "503 AuthenticationTokenNotFound"
 NOT_KEPT = "503 RequestBodyNotKept"
+REFUSED_IDENTITY = "503 TargetRefusedIdentity"
 UNREACHABLE = "503 TargetUnreachable"
 TIMEOUT = "504 TargetTimeout"
 PROTOCOL = "502 TargetProtocolError"
