@@ -216,7 +216,13 @@ def test_the_go_proxys_samples_run_unchanged(running: Started, name: str) -> Non
     sent = "Successfully sent request, returning response back."
     line = proxy.wait_for_line(f'level=info msg="{sent}" .*query=up" StatusCode=200( |$)')
     assert parse_line(line)["Request"].startswith(f"https://{deployed.host}:")
-    assert complaints(proxy.log) == []
+    # Some samples have the audience of queries with a host for writes, or the reverse.
+    reads = sample["TARGET_HOST"].endswith(QUERY_ENDPOINT)
+    fits = reads == ("prometheus" in audience)
+    warned = [parse_line(line)["msg"] for line in complaints(proxy.log)]
+    assert warned == (
+        [] if fits else ["Tokens are for another audience than the target's host takes"]
+    )
 
 
 @pytest.mark.parametrize("name", SIDECAR)

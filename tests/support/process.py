@@ -218,7 +218,7 @@ class ProxyProcess:
         """Return once so many tokens have been fetched; each worker has its own."""
 
         def fetched() -> int:
-            return sum('msg="Token refreshed"' in line for line in self.lines)
+            return sum('"Token refreshed"' in line for line in self.lines)
 
         with self._changed:
             self._changed.wait_for(lambda: self._ended or fetched() >= count, timeout=DEADLINE)

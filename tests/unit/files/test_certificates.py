@@ -33,6 +33,11 @@ def issued() -> ClientCertificate:
     return client_authority().issue()
 
 
+@pytest.fixture(scope="module")
+def other() -> ClientCertificate:
+    return client_authority().issue("other.example.com")
+
+
 def certificate_blocks(issued: ClientCertificate) -> list[bytes]:
     return [one.public_bytes(Encoding.PEM) for one in issued.chain]
 

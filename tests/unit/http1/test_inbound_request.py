@@ -89,6 +89,7 @@ def test_nothing_else_in_the_way_of_a_request_reads_its_environment() -> None:
     readers = {
         name
         for name, text in MODULES.items()
-        if re.search(r"\b(environ|head)(\[|\.get\()", text) and re.search("proxy|admission", name)
+        if re.search(r"\b(environ|head)(\[|\.get\()", text)
+        and name.startswith(("proxy/", "admission/"))
     }
     assert readers == set()
