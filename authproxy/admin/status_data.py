@@ -114,7 +114,7 @@ def _of_token(state: TokenState, now: float) -> Data:
             "summary": error.summary,
             "code": explanation and explanation.code,
             "cause": explanation and explanation.cause,
-            "mend": explanation and explanation.hint,
+            "hint": explanation and explanation.hint,
             "detail": error.detail,
         },
     }

@@ -152,7 +152,7 @@ def _ending(exit_status: int) -> dict[str, Any]:
 
 def report_of_faults(error: SettingsError) -> dict[str, Any]:
     """Return the report of a check whose settings cannot be used."""
-    faults = [{**asdict(fault), "mend": fault.hint} for fault in error.faults]  # its old name
+    faults = [asdict(fault) for fault in error.faults]
     advice = [
         Advice(
             f"{f'route {one.route}: ' if one.route else ''}{one.setting}: {one.problem}", one.hint
@@ -180,12 +180,7 @@ def _step(step: Step, route: str | None) -> dict[str, Any]:
         "facts": dict(finding.facts),
         "notes": list(finding.notes),
         "advice": [
-            {
-                "cause": one.cause,
-                "hint": one.hint,
-                "mend": one.hint,  # its old name
-                "commands": list(one.commands),
-            }
+            {"cause": one.cause, "hint": one.hint, "commands": list(one.commands)}
             for one in finding.advice
         ],
     }

@@ -574,7 +574,7 @@ def test_faults_in_the_settings_are_reported_to_scripts_as_well(tmp_path: Path) 
     assert named == ["TARGET_HOST", "THREADS"]
     threads = step["facts"]["faults"][1]
     assert threads["value"] == "many"
-    assert threads["hint"] == threads["mend"] == "Give a whole number from 1 to 1024."
+    assert threads["hint"] == "Give a whole number from 1 to 1024."
     assert "s3cret" not in check.output
 
 

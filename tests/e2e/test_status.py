@@ -278,7 +278,7 @@ def test_the_token_of_a_route_is_told_with_its_lifetime(
         assert told in page.text
 
 
-def test_a_failing_identity_is_explained_with_its_mend(
+def test_a_failing_identity_is_explained_with_a_hint(
     launch: Launch, entra: StandInEntra, tmp_path: Path, port: int
 ) -> None:
     settings = application_settings(entra, tmp_path) | {"AAD_CLIENT_SECRET": "planted-not-the-one"}
@@ -291,10 +291,10 @@ def test_a_failing_identity_is_explained_with_its_mend(
     error = token["error"]
     assert error["code"] == "AADSTS7000215"
     # As the log and `authproxy check` have it.
-    explained = f"{error['cause']} ({error['code']}). {error['mend']}."
+    explained = f"{error['cause']} ({error['code']}). {error['hint']}."
     assert event["Error"] == f"{explained} ({error['detail']})"
     page = page_of(port)
-    for told in (error["cause"], error["mend"], "AADSTS7000215", "Not ready", "none yet"):
+    for told in (error["cause"], error["hint"], "AADSTS7000215", "Not ready", "none yet"):
         assert told.lower() in page.text.lower()
     assert "planted" not in get(port, "/status").body + get(port, "/status.json").body
 

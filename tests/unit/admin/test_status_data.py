@@ -63,7 +63,7 @@ def told(*workers: dict[str, Any], silent: tuple[int, ...] = (), reload: Any = N
     return together(workers, silent, NOW - 1000, reload, NOW)
 
 
-ERROR = {"summary": "x", "code": None, "cause": None, "mend": None, "detail": "x"}
+ERROR = {"summary": "x", "code": None, "cause": None, "hint": None, "detail": "x"}
 
 
 @pytest.mark.parametrize(
