@@ -15,6 +15,9 @@ from authproxy.proxy.vital_threads import VitalThreads
 HEALTH, READY = "/health", "/ready"
 PATHS = frozenset({HEALTH, READY})
 
+#: Routes that a response lists, those that are not ready first: there may be thousands.
+MOST_LISTED = 20
+
 
 def is_probe(method: str, target: str) -> bool:
     """Tell a probe by its method and request target, as they usually come."""
@@ -61,11 +64,19 @@ def readiness(routes: RouteSet) -> str:
     why = "no valid token" if tokens else "nothing yet to tell callers by"
     if not routes.ready:
         return why
-    return f"ready, but for {', '.join(served.route.name for served in unready)}: {why}"
+    names = ", ".join(served.route.name for served in unready[:MOST_LISTED])
+    more = len(unready) - MOST_LISTED
+    return f"ready, but for {names}{f' and {more} more' if more > 0 else ''}: {why}"
 
 
 def about_tokens(routes: RouteSet) -> dict[str, Any]:
-    """Return the state of the token, or of each route and its token."""
+    """Return the state of the token, or of the routes and their tokens: their number is bounded."""
     if not routes.settings.has_routes:
         return {"token": routes.routes[0].tokens.status()}
-    return {"routes": [served.status() for served in routes.routes]}
+    by_need = sorted(routes.routes, key=lambda served: served.ready)
+    listed = set(by_need[:MOST_LISTED])
+    return {
+        "routes": [served.status() for served in routes.routes if served in listed],
+        "routes_ready": sum(served.ready for served in routes.routes),
+        "routes_total": len(routes.routes),
+    }

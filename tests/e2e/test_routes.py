@@ -192,6 +192,21 @@ def test_one_identity_that_fails_leaves_the_other_routes_alone(
     assert proxy.get("/health").status == 200
 
 
+def test_a_probe_lists_twenty_routes_at_most_and_counts_them(
+    launch: Launch, target: Upstream, tmp_path: Path
+) -> None:
+    unknown = [to(target, path=f"/bad-{n}", audience=f"api://unknown-{n}") for n in range(25)]
+    routes = [to(target, path="/good"), *unknown]
+    config = write_routes(tmp_path / "authproxy.yaml", routes)
+    proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config))
+    said = json.loads(proxy.get("/ready").body)
+    assert (said["routes_ready"], said["routes_total"]) == (1, 26)
+    names = [f"/bad-{n}" for n in range(20)]
+    assert [route["name"] for route in said["routes"]] == names
+    assert said["status"] == f"ready, but for {', '.join(names)} and 5 more: no valid token"
+    assert proxy.get("/good").status == 200
+
+
 def test_routes_with_the_same_identity_and_audience_share_their_tokens(
     launch: Launch, target: Upstream, second: Upstream, tmp_path: Path, entra: StandInEntra
 ) -> None:
