@@ -18,6 +18,7 @@ from authproxy import __version__
 from authproxy.app import Services
 from authproxy.clock import rfc3339
 from authproxy.files.expiry import Expiry
+from authproxy.identity.explanation import Explanation
 from authproxy.identity.token_state import TokenState
 from authproxy.proxy.route_set import ServedRoute
 from authproxy.telemetry.recent_requests import KINDS, MAX_FAILURES, MINUTES
@@ -97,7 +98,6 @@ def _of_route(served: ServedRoute, now: float) -> Data:
 def _of_token(state: TokenState, now: float) -> Data:
     token, error = state.token, state.last_error
     given = token and token.provenance
-    explanation = error and error.explanation
     return {
         "valid": state.ready,
         "acquired_at": token and token.acquired_at,
@@ -106,18 +106,21 @@ def _of_token(state: TokenState, now: float) -> Data:
         "endpoint": given and given.endpoint,
         "appid": given and given.app_id,
         "oid": given and given.object_id,
+        "mismatch": given and given.mismatch and _of_explanation(given.mismatch),
         "last_attempt_at": state.tried_at,
         "next_attempt_at": state.next_attempt_at,
         "certificate": _of_certificate(state.certificate_expiry, now),
         "error": error
         and {
             "summary": error.summary,
-            "code": explanation and explanation.code,
-            "cause": explanation and explanation.cause,
-            "hint": explanation and explanation.hint,
+            **_of_explanation(error.explanation),
             "detail": error.detail,
         },
     }
+
+
+def _of_explanation(explanation: Explanation | None) -> Data:
+    return {key: explanation and getattr(explanation, key) for key in ("code", "cause", "hint")}
 
 
 def together(
@@ -181,7 +184,8 @@ def _state(
     well = all(worker["ready"] for worker in workers) and not silent
     well &= certificate is None or certificate["state"] != "expired"
     for route in routes:
-        well &= route["ready"] and not any(token["error"] for token in route["tokens"])
+        well &= route["ready"]
+        well &= not any(token["error"] or token["mismatch"] for token in route["tokens"])
     return "ready" if well else "ready, with trouble"
 
 

@@ -16,7 +16,6 @@ from authproxy.diagnose.steps import Finding, Outcome, ProbeFailed
 from authproxy.diagnose.token_claims import (
     days_of,
     expiry,
-    identifier,
     moment,
     printable,
     shown,
@@ -28,7 +27,7 @@ from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
 from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import FetchedToken
-from authproxy.identity.provenance import Provenance, claims_of
+from authproxy.identity.provenance import claims_of, identifier
 from authproxy.identity.rotation import EXPIRY_NOTICE
 from authproxy.settings import Settings
 from authproxy.settings.token_proxy import TOKEN_PROXY
@@ -140,33 +139,16 @@ def token(
         *claims,
         f"exp: {expiry(fetched.expires_on, now)}",
     )
-    if given and (difference := given.mismatch(settings)):
-        raise ProbeFailed(_another_identity(settings, given, difference, facts, notes))
+    if given and given.mismatch:
+        summary = f"that of another identity, for {settings.scope}"
+        facts["code"] = given.mismatch.code
+        advice = _explained(settings, given.mismatch, {})
+        raise ProbeFailed(Finding(summary, Outcome.FAILED, facts, notes, (advice,)))
     if fetched.expires_on - now <= _LAST_SECONDS:
         summary = f"the token expired at {utc(fetched.expires_on)} by this machine's clock"
-        advice = (_clock_advice(fetched.expires_on - now), _OLD_TOKEN)
-        raise ProbeFailed(Finding(summary, Outcome.FAILED, facts, notes, advice))
+        late = (_clock_advice(fetched.expires_on - now), _OLD_TOKEN)
+        raise ProbeFailed(Finding(summary, Outcome.FAILED, facts, notes, late))
     return Finding(f"for {settings.scope}", facts=facts, notes=notes), got
-
-
-def _another_identity(
-    settings: Settings,
-    given: Provenance,
-    difference: str,
-    facts: Mapping[str, Any],
-    notes: tuple[str, ...],
-) -> Finding:
-    """Return what it means that the token is not that of the identity in the settings."""
-    kind = settings.identity_type
-    app_id = identifier({"appid": given.app_id}, "appid")
-    hint = "See what gives tokens there: check AAD_AUTHORITY_HOST and HTTPS_PROXY"
-    if kind in ("systemassigned", "userassigned"):
-        hint = "Assign the identity that is meant to this machine"
-        if app_id:
-            hint += f", or set IDENTITY_TYPE=userassigned and AAD_CLIENT_ID={app_id}"
-    cause = f"The token is not the one that IDENTITY_TYPE={kind} asks for: {difference}"
-    summary = f"that of another identity, for {settings.scope}"
-    return Finding(summary, Outcome.FAILED, facts, notes, (Advice(printable(cause), hint),))
 
 
 def no_token(
@@ -231,7 +213,7 @@ def token_offset(token: Token, now: float) -> float | None:
 def _clock_advice(offset: float) -> Advice:
     return Advice(
         f"This machine's clock is {abs(offset):.0f} s {'slow' if offset > 0 else 'fast'}; Entra "
-        "bears 5 minutes",
+        "allows 5 minutes",
         "Let it be set from the network",
         ("timedatectl status", "chronyc tracking"),
     )
@@ -243,7 +225,7 @@ def _explained(
     values = {name: shlex.quote(text) for name, text in settings.effective().items() if text}
     commands = [
         Template(command).safe_substitute(values)
-        for command in commands_for(explanation, settings.identity_type)
+        for command in commands_for(explanation, settings.identity_type, values)
     ]
     if explanation.code in FEDERATION_CODES and assertion.keys() >= {"iss", "sub", "aud"}:
         quoted = {name: shlex.quote(value) for name, value in assertion.items()}
@@ -255,7 +237,7 @@ def _explained(
             parameters = shlex.quote(json.dumps({**told, "audiences": [assertion["aud"]]}))
             client_id = shlex.quote(settings.aad_client_id or "")
             commands.append(_FEDERATE_APPLICATION.format(client_id, parameters))
-    cause = f"{explanation.cause} ({explanation.code})"
+    cause = printable(f"{explanation.cause} ({explanation.code})")
     return Advice(cause, explanation.hint, tuple(commands))
 
 

@@ -50,7 +50,7 @@ def judge(response: Response, asked: Asked) -> Finding:
     meaning = _meaning(response, asked)
     request = asked.request
     url = f"{asked.url.origin}{request.target}"
-    summary = f"{request.method} {url} was answered with {response.status} {response.reason}"
+    summary = f"{request.method} {url} got {response.status} {response.reason}"
     facts = {
         "kind": request.kind.value,
         "method": request.method,
@@ -139,10 +139,10 @@ def _meaning(response: Response, asked: Asked) -> Finding:
         ),
         Rule(
             querying and api_status is None,
-            "that is no answer of Prometheus's API",
+            "that is no response of Prometheus's API",
             Advice(
-                "Something else than Prometheus's API answers: a sign-in page, a portal, a gateway",
-                "Look at the answer, and correct TARGET_HOST",
+                "Something else than Prometheus's API responds: a sign-in page, portal or gateway",
+                "Look at the response, and correct TARGET_HOST",
             ),
         ),
         Rule(

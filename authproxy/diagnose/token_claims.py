@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,18 +13,10 @@ from authproxy.clock import rfc3339
 #: have azp where those of version 1.0 have appid.
 _SHOWN = ("appid", "azp", "oid", "tid", "aud", "roles")
 
-_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,99}")
-
 
 def shown(claims: Mapping[str, Any], names: tuple[str, ...] = _SHOWN) -> dict[str, str]:
     """Return these claims as text that is safe to print, those that are there."""
     return {name: text_of(claims[name]) for name in names if name in claims}
-
-
-def identifier(claims: Mapping[str, Any] | None, name: str) -> str | None:
-    """Return a claim that is an id, or None; safe to use in a command."""
-    value = (claims or {}).get(name)
-    return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
 def moment(claims: Mapping[str, Any] | None, name: str) -> float | None:

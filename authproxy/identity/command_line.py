@@ -113,7 +113,7 @@ class CommandLineIdentity:
         tool = self._tool
         if options and options.get("claims"):
             raise CredentialUnavailableError(
-                f"{tool.name} cannot answer a claims challenge: sign in to it again"
+                f"{tool.name} cannot satisfy a claims challenge: sign in to it again"
             )
         command = shutil.which(tool.name)
         if command is None:

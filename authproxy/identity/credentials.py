@@ -153,7 +153,7 @@ class TokenFetcher:
                 info.expires_on,
                 info.refresh_on,
                 self._clock.wall(),
-                Provenance.of(token, session.endpoint),
+                Provenance.of(token, session.endpoint).compared_with(self._settings),
             )
         except FetchError:
             raise

@@ -55,7 +55,7 @@ def _says(words: str) -> _Condition:
     return lambda text, _: pattern.search(text)
 
 
-def _unanswered(words: str) -> _Condition:
+def _without_response(words: str) -> _Condition:
     says = _says(words)
     return lambda text, response: response is None and says(text, None)
 
@@ -93,7 +93,8 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
         _says("multiple user assigned identities exist"),
         "IdentityAmbiguous",
         "This machine has several managed identities",
-        "Choose one: IDENTITY_TYPE=userassigned and its client ID in AAD_CLIENT_ID",
+        "Choose one: IDENTITY_TYPE=userassigned and its client ID in AAD_CLIENT_ID, or that client "
+        "ID in AAD_FEDERATED_IDENTITY",
     ),
     _rule(
         _says(
@@ -103,8 +104,9 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
         ),
         "IdentityNotFound",
         "This machine has no such managed identity",
-        "Assign it to the VM, scale set or app: for userassigned check AAD_CLIENT_ID (the "
-        "identity's client ID), for systemassigned that it is switched on",
+        "Assign it to the VM, scale set or app, and check the id that names it (AAD_CLIENT_ID, "
+        "AAD_RESOURCE_ID, AAD_OBJECT_ID, AAD_FEDERATED_IDENTITY); one that is system assigned has "
+        "to be switched on",
     ),
     _rule(
         _says(r"permission denied.*azcmagent"),
@@ -183,7 +185,7 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
         _managed(*range(400, 500)),
         "IdentityEndpointRefused",
         "The managed identity endpoint refuses: {}",
-        "Check IDENTITY_TYPE, AAD_CLIENT_ID and AUDIENCE by its words",
+        "Check IDENTITY_TYPE, the id that names the identity and AUDIENCE by its words",
     ),
     _rule(
         _managed(),
@@ -211,9 +213,9 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
         "If a proxy inspects TLS here, name its CA in REQUESTS_CA_BUNDLE; check the clock",
     ),
     _rule(
-        _unanswered("no response from the IMDS endpoint|no managed identity endpoint found"),
+        _without_response("no response from the IMDS endpoint|no managed identity endpoint found"),
         "NoIdentityEndpoint",
-        "No managed identity endpoint answers here",
+        "No managed identity endpoint responds here",
         "Run on an Azure VM, node or app that has an identity, let the network reach "
         "169.254.169.254, or choose another IDENTITY_TYPE",
     ),
@@ -244,7 +246,7 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
     _rule(
         _says("timed out|timeout"),
         "IdentityTimeout",
-        "The identity endpoint did not answer in time",
+        "The identity endpoint did not respond in time",
         "Check firewall, HTTPS_PROXY and AAD_AUTHORITY_HOST",
     ),
     _rule(

@@ -8,6 +8,7 @@ What has none is known by the endpoint's response (`endpoint_errors`).
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from authproxy.identity.endpoint_errors import EndpointResponse, explain_response
 from authproxy.identity.explanation import Explanation, cut
@@ -68,7 +69,7 @@ _AADSTS: dict[str, _Meaning] = {
     "500133": ("The assertion that proves the identity is outside its validity", _CLOCK, _TIME),
     "53003": (
         "A Conditional Access policy refuses this identity a token",
-        "Let whoever keeps the tenant's policies look up the Trace ID in the sign-in logs",
+        "Have an administrator of the tenant's policies look up the Trace ID in the sign-in logs",
     ),
     "700016": (
         "The tenant has no application with this client ID",
@@ -155,14 +156,19 @@ _AADSTS: dict[str, _Meaning] = {
 #: No federated credential is for the service account's token as it is.
 FEDERATION_CODES = ("AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213")
 
-_IDENTITY_COMMANDS: dict[str, tuple[str, ...]] = {
-    "systemassigned": ("az vm identity assign --resource-group GROUP --name VM",),
-    "userassigned": (
-        "IDENTITY=$(az identity list --query \"[?clientId=='$AAD_CLIENT_ID'].id\" --output tsv)",
-        'az vm identity assign --resource-group GROUP --name VM --identities "$IDENTITY"',
-        'az vmss identity assign --resource-group GROUP --name SCALE_SET --identities "$IDENTITY"',
-    ),
+#: How the resource id of a user-assigned identity is found, by the setting that names it.
+_FIND_IDENTITY = {
+    "AAD_RESOURCE_ID": "IDENTITY=$AAD_RESOURCE_ID",
+    "AAD_OBJECT_ID": "IDENTITY=$(az identity list "
+    "--query \"[?principalId=='$AAD_OBJECT_ID'].id\" --output tsv)",
+    "AAD_CLIENT_ID": "IDENTITY=$(az identity list "
+    "--query \"[?clientId=='$AAD_CLIENT_ID'].id\" --output tsv)",
 }
+_ASSIGN = (
+    'az vm identity assign --resource-group GROUP --name VM --identities "$IDENTITY"',
+    'az vmss identity assign --resource-group GROUP --name SCALE_SET --identities "$IDENTITY"',
+)
+_SWITCH_ON = ("az vm identity assign --resource-group GROUP --name VM",)
 
 #: A code ends where its digits end: 70021 is not the beginning of 700213. Behind it are
 #: Entra's words, and then what identifies the error.
@@ -204,11 +210,18 @@ def _unknown(code: str, words: str) -> Explanation:
     )
 
 
-def commands_for(explanation: Explanation, identity_type: str) -> tuple[str, ...]:
+def commands_for(
+    explanation: Explanation, identity_type: str, given: Container[str]
+) -> tuple[str, ...]:
     """Return commands that look into what is explained, or correct it.
 
-    `$NAME` in them stands for the setting of that name.
+    `given` are the variables of the settings that are given. `$NAME` in commands stands for the
+    setting of that name.
     """
-    if explanation.code == "IdentityNotFound":
-        return _IDENTITY_COMMANDS.get(identity_type, ())
-    return explanation.commands
+    if explanation.code != "IdentityNotFound":
+        return explanation.commands
+    if identity_type == "systemassigned":
+        return _SWITCH_ON
+    if identity_type != "userassigned":
+        return ()
+    return (next(find for name, find in _FIND_IDENTITY.items() if name in given), *_ASSIGN)

@@ -18,19 +18,27 @@ _EXCHANGES = {
     "https://login.partner.microsoftonline.cn": f"{_EXCHANGE}China",
 }
 
-#: AKS keeps the federated credential of a binding itself: one for the service account's token
-#: as it is would not help, and use up one of twenty.
-_BINDING = (
-    "The identity binding does not let this service account be the identity",
-    "See that this cluster has a binding to the identity of AAD_CLIENT_ID, and a ClusterRole "
-    "with the verb use-managed-identity on that client id, bound to the service account; a "
-    "federated credential for the service account is not what is missing",
-    (
-        "az aks identity-binding list --resource-group GROUP --cluster-name CLUSTER",
-        "kubectl auth can-i use-managed-identity $AAD_CLIENT_ID.cid.wi.aks.azure.com "
-        "--as system:serviceaccount:NAMESPACE:NAME",
+#: In a pod of an AKS identity binding, by identity type. AKS keeps the federated credential of a
+#: binding itself: one for the service account's token as it is would not help, and use up one
+#: of twenty. azure-identity's default chain does not use bindings.
+_BINDING: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "workloadidentity": (
+        "The identity binding does not let this service account be the identity",
+        "See that this cluster has a binding to the identity of AAD_CLIENT_ID, and a ClusterRole "
+        "with the verb use-managed-identity on that client id, bound to the service account; a "
+        "federated credential for the service account is not what is missing",
+        (
+            "az aks identity-binding list --resource-group GROUP --cluster-name CLUSTER",
+            "kubectl auth can-i use-managed-identity $AAD_CLIENT_ID.cid.wi.aks.azure.com "
+            "--as system:serviceaccount:NAMESPACE:NAME",
+        ),
     ),
-)
+    "default": (
+        "IDENTITY_TYPE=default does not use the identity binding of this pod",
+        "Set IDENTITY_TYPE=workloadIdentity",
+        (),
+    ),
+}
 
 
 def exchange_scope(authority: str | None) -> str:
@@ -55,6 +63,6 @@ def of_federation(explanation: Explanation | None, settings: Settings) -> Explan
             f"and as audience {audience}",
             ("az ad app federated-credential list --id $AAD_CLIENT_ID",),
         )
-    if settings.identity_type == "workloadidentity" and os.environ.get(TOKEN_PROXY):
-        return Explanation(explanation.code, *_BINDING)
+    if settings.identity_type in _BINDING and os.environ.get(TOKEN_PROXY):
+        return Explanation(explanation.code, *_BINDING[settings.identity_type])
     return explanation

@@ -25,7 +25,7 @@ from authproxy.tls import forward_proxy
 
 #: What proves an identity: to Entra, and to managed identity endpoints.
 _SECRET_FORM_FIELDS = frozenset({"client_secret", "client_assertion", "assertion", "refresh_token"})
-_SECRET_FIELDS = frozenset({"X-IDENTITY-HEADER", "Secret", "Authorization"})
+_SECRET_FIELDS = frozenset({"x-identity-header", "secret", "authorization"})
 
 #: Of what an error response says, this much is kept.
 _TEXT_LIMIT = 1024
@@ -70,7 +70,8 @@ class IdentitySession(Session):
         form = _form_of(request)
         self.assertion = form.get("client_assertion", self.assertion)
         self.sent += (value for name, value in form.items() if name in _SECRET_FORM_FIELDS)
-        self.sent += (str(v) for name, v in request.headers.items() if name in _SECRET_FIELDS)
+        fields = request.headers.items()
+        self.sent += (str(value) for name, value in fields if name.lower() in _SECRET_FIELDS)
         return super().send(request, **kwargs)
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:

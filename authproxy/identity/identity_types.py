@@ -29,8 +29,9 @@ from authproxy.identity.bounded_fetch import FETCH_SECONDS
 from authproxy.identity.command_line import AZ, AZD, CommandLineIdentity
 from authproxy.identity.federation import exchange_scope
 from authproxy.identity.http_transport import IdentitySession
+from authproxy.identity.provenance import on_service_fabric
 from authproxy.identity.rotation import RotatingCertificate
-from authproxy.identity.service_fabric import ServiceFabricIdentity, on_service_fabric
+from authproxy.identity.service_fabric import ServiceFabricIdentity
 from authproxy.identity.token_proxy import TokenProxyAdapter
 from authproxy.settings import Settings
 from authproxy.settings.token_proxy import TokenProxy
@@ -179,8 +180,8 @@ def _managed_identity(session: IdentitySession, **which: Any) -> Credential:
         )
     if which:
         raise CredentialError(
-            "On Service Fabric the cluster's configuration chooses the identity: "
-            "IDENTITY_TYPE=systemAssigned"
+            "On Service Fabric the cluster's configuration chooses the identity: name none, and "
+            "set IDENTITY_TYPE (or AAD_FEDERATED_IDENTITY) to systemAssigned"
         )
     return ServiceFabricIdentity(session)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from authproxy.clock import Clock
+from authproxy.identity.explanation import Explanation
 from authproxy.identity.provenance import Provenance
 
 #: Entra's longest: tokens for continuous access evaluation live for 28 hours at most.
@@ -159,6 +160,11 @@ class Token:
     def seconds_fresh(self, clock: Clock) -> float:
         """Return the time until its refresh is due; zero or less: it is due."""
         return min(self.refresh_at - clock.wall(), self.refresh_by - clock.monotonic())
+
+    @property
+    def mismatch(self) -> Explanation | None:
+        """What it means that it is of another identity than that of the settings; None if not."""
+        return self.provenance.mismatch if self.provenance else None
 
     def replaces(self, current: Token, because_rejected: bool) -> bool:
         """Whether this one is worth having instead: another token that lives longer.

@@ -18,20 +18,15 @@ from azure.identity import CredentialUnavailableError
 from requests import PreparedRequest, Response
 
 from authproxy.identity.http_transport import DirectAdapter, IdentitySession
+from authproxy.identity.provenance import SERVICE_FABRIC
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions
 
-_VARIABLES = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT")
 _API_VERSION = "2019-07-01-preview"
 
 #: SHA-1, as Service Fabric names certificates.
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
-
-
-def on_service_fabric() -> bool:
-    """Whether the environment is that of a Service Fabric application."""
-    return all(os.environ.get(name) for name in _VARIABLES)
 
 
 class ServiceFabricIdentity:
@@ -42,7 +37,7 @@ class ServiceFabricIdentity:
 
     def __init__(self, session: IdentitySession) -> None:
         self._session = session
-        self._endpoint, self._secret, thumbprint = (os.environ[name] for name in _VARIABLES)
+        self._endpoint, self._secret, thumbprint = (os.environ[name] for name in SERVICE_FABRIC)
         self._thumbprint = re.sub(r"[\s:]", "", thumbprint)
 
     def __enter__(self) -> ServiceFabricIdentity:

@@ -254,6 +254,8 @@ class TokenSource:
             self._current = outcome
             self._unsuccessful = 0
             self._report(logging.INFO, "Token refreshed")
+            if outcome.mismatch and (current is None or current.mismatch != outcome.mismatch):
+                self._report(logging.WARNING, "Token of another identity")
             return
         if not because_rejected:
             # Managed identity endpoints cache tokens, some until shortly before expiry: the next

@@ -1,6 +1,6 @@
 """Pure rules: why a target refuses the identity with 401 or 403, and the hints.
 
-The same for whoever asks: a response in place of the target's, the log, and `authproxy check`.
+The same everywhere: in a response in place of the target's, the log, and `authproxy check`.
 What the target says comes first, then what the host implies, then roles.
 """
 
@@ -117,7 +117,7 @@ def _unauthorized(refusal: Refusal) -> Iterator[Advice]:
     yield Advice(
         "The target says that the token's signature is wrong: it does not have the keys of the "
         "token's issuer, or has old ones",
-        "Have whoever runs it look at where it takes Entra's signing keys from; check cloud and "
+        "Have its operators look at where it takes Entra's signing keys from; check cloud and "
         "tenant",
         when=_SIGNATURE.search(said),
     )
@@ -169,7 +169,7 @@ def _forbidden(refusal: Refusal) -> Iterator[Advice]:
         when=not known,
     )
     yield Advice(
-        "A gateway or firewall before the target refuses", "Ask whoever runs it", when=not known
+        "A gateway or firewall before the target refuses", "Ask its operators", when=not known
     )
     yield Advice(
         'The identity lacks the role "Monitoring Metrics Publisher" on the data collection '

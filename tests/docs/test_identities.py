@@ -1,4 +1,4 @@
-"""docs/identities.md: with its settings, `authproxy check` prints the line that it shows."""
+"""docs/identities.md: with its settings, `authproxy check` prints the lines that it shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,9 +28,6 @@ from tests.support.upstream import Upstream
 
 PAGE = (ROOT / "docs" / "identities.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
-#: What AKS adds there is for the tests of identities.
-UNTRIED = {"AKS, identity bindings"}
-
 Place = Callable[["Ground"], dict[str, str]]
 
 
@@ -60,7 +58,7 @@ def machine(ground: Ground) -> dict[str, str]:
 
 
 def platform(ground: Ground) -> dict[str, str]:
-    return {"IDENTITY_ENDPOINT": f"{ground.endpoint().url}/token", "IDENTITY_HEADER": "header"}
+    return {"IDENTITY_ENDPOINT": f"{ground.endpoint().url}/msi/token", "IDENTITY_HEADER": "header"}
 
 
 def arc(ground: Ground) -> dict[str, str]:
@@ -74,7 +72,7 @@ def arc(ground: Ground) -> dict[str, str]:
     first = whole(b"", challenge).replace(b" 200 OK", b" 401 Unauthorized", 1)
     url = ground.endpoint(before=first).url
     return {
-        "IDENTITY_ENDPOINT": f"{url}/token",
+        "IDENTITY_ENDPOINT": f"{url}/metadata/identity/oauth2/token",
         "IMDS_ENDPOINT": url,
         "PYTHONPATH": f"{ground.folder}:{SOURCE}",
     }
@@ -83,7 +81,7 @@ def arc(ground: Ground) -> dict[str, str]:
 def service_fabric(ground: Ground) -> dict[str, str]:
     endpoint = ground.endpoint(tls=True)
     return {
-        "IDENTITY_ENDPOINT": f"{endpoint.url}/token",
+        "IDENTITY_ENDPOINT": f"{endpoint.url}/metadata/identity/oauth2/token",
         "IDENTITY_HEADER": "header",
         "IDENTITY_SERVER_THUMBPRINT": endpoint.thumbprint,
     }
@@ -97,6 +95,22 @@ def pod(ground: Ground) -> dict[str, str]:
     return {**ground.entra_for(trusted), "AZURE_FEDERATED_TOKEN_FILE": str(token)}
 
 
+def bound_pod(ground: Ground) -> dict[str, str]:
+    given = pod(ground)
+    return {
+        **given,
+        "AZURE_KUBERNETES_TOKEN_PROXY": given["AAD_AUTHORITY_HOST"],
+        "AZURE_KUBERNETES_CA_FILE": given.pop("REQUESTS_CA_BUNDLE"),
+    }
+
+
+def federated(ground: Ground) -> dict[str, str]:
+    entra = ground.entra
+    assert entra.system_assigned is not None
+    trusting = Application(federated=(entra.trust_in(entra.system_assigned),))
+    return {**entra.machine_environment(), **ground.entra_for(trusting)}
+
+
 def anywhere(ground: Ground) -> dict[str, str]:
     ours = ClientAuthority().issue()
     (ground.folder / "client.pem").write_bytes(ours.pem())
@@ -106,6 +120,7 @@ def anywhere(ground: Ground) -> dict[str, str]:
 PLACES: dict[str, Place] = {
     "AKS, kubelet identity": machine,
     "AKS, workload identity": pod,
+    "AKS, identity bindings": bound_pod,
     "Virtual machine": machine,
     "Scale set": machine,
     "Azure Arc": arc,
@@ -113,6 +128,7 @@ PLACES: dict[str, Place] = {
     "App Service": platform,
     "Service Fabric": service_fabric,
     "Anywhere, with a certificate": anywhere,
+    "A managed identity as an application": federated,
 }
 
 
@@ -124,21 +140,30 @@ def ground(shared_entra: StandInEntra, authority: Authority, tmp_path: Path) -> 
 
 
 def test_each_section_is_a_place() -> None:
-    assert SECTIONS.keys() == PLACES.keys() | UNTRIED
+    assert SECTIONS.keys() == PLACES.keys()
     listed = re.findall(r"^\| \[([^]]+)\]\(#([\w-]+)\)", PAGE, re.M)
     anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in SECTIONS]
     assert [anchor for _, anchor in listed] == anchors
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_check_prints_the_line(
+def test_check_prints_the_lines(
     ground: Ground, target: Upstream, base_settings: dict[str, str], name: str
 ) -> None:
     section = SECTIONS[name]
     (block,) = re.findall(r"```dotenv\n(.*?)```", section, re.S)
-    (shown,) = re.findall(r"```text\n✓ token +\d+ ms  (.*)\n```", section)
+    ((shown, endpoint),) = re.findall(
+        r"```text\n✓ token +\d+ ms  (.*)\n +given by (.*)\n```", section
+    )
     base = {key: text for key, text in base_settings.items() if "IDENTITY" not in key}
     own = dict(line.split("=", 1) for line in block.splitlines())
     check = Check(ground.folder, {**base, **own, **PLACES[name](ground)})
     assert check.step("token")["outcome"] == "ok", check.output
     assert check.step("token")["summary"] == shown
+    given = check.step("token")["notes"][0].removeprefix("given by ")
+    assert parts(given.replace(ground.entra.tenant, "TENANT")) == parts(endpoint)
+
+
+def parts(url: str) -> tuple[str, str]:
+    """Return what of an endpoint's URL is the same everywhere: its scheme and path."""
+    return urlsplit(url).scheme, urlsplit(url).path

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from authproxy import __version__
 from authproxy.cli.commands import cli
-from authproxy.demo.stand_ins.directory import METRICS_QUERY
+from authproxy.demo.stand_ins.directory import METRICS_QUERY, ManagedIdentity
 from authproxy.demo.stand_ins.remote_write import decode
 from tests.support.actions import answer
 from tests.support.authority import Authority
@@ -349,16 +349,22 @@ def test_a_target_of_another_cloud_has_its_entra_asked_and_a_proxy_that_refuses_
     assert "NO_PROXY" in check.advice("token")
 
 
+@pytest.mark.parametrize(
+    ("variable", "named", "command"),
+    [
+        ("AAD_CLIENT_ID", "1-1", "[?clientId=='1-1'].id"),
+        ("AAD_OBJECT_ID", "1-1", "[?principalId=='1-1'].id"),
+        ("AAD_RESOURCE_ID", ManagedIdentity().resource_id, "IDENTITY=/subscriptions/"),
+    ],
+)
 def test_an_identity_that_the_machine_does_not_have_is_assigned_by_a_command(
-    run: Run, entra: StandInEntra
+    run: Run, entra: StandInEntra, variable: str, named: str, command: str
 ) -> None:
-    client = "11111111-1111-1111-1111-111111111111"
-    check = run(
-        **{**identity_settings(entra), "IDENTITY_TYPE": "userassigned", "AAD_CLIENT_ID": client}
-    )
+    check = run(**{**identity_settings(entra), "IDENTITY_TYPE": "userassigned", variable: named})
     assert check.status == 1
     assert check.step("token")["facts"]["code"] == "IdentityNotFound"
-    assert f"[?clientId=='{client}'].id" in check.advice("token")
+    assert variable in check.advice("token")
+    assert command in check.advice("token")
     assert "az vmss identity assign" in check.advice("token")
 
 

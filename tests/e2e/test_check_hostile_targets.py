@@ -73,17 +73,17 @@ TARGETS: dict[str, tuple[Handler, str]] = {
     ),
     "bomb": (
         sends(answer("200 OK", "Content-Encoding: gzip", body=BOMB)),
-        "no answer of Prometheus's API",
+        "no response of Prometheus's API",
     ),
     "nul-in-body": (sends(answer("500 Oh", body=b"a\0b\x1b[2J")), "500 Oh: it is in trouble"),
     "nul-in-status": (sends(b"HTTP/1.1 200 O\0K\r\n\r\n"), "sent no valid"),
     "nul-in-field": (sends(answer("200 OK", "X: a\0b")), "sent no valid"),
-    "many-fields": (sends(answer("200 OK", *MANY, body=SUCCESS)), "answered with 200 OK$"),
+    "many-fields": (sends(answer("200 OK", *MANY, body=SUCCESS)), "got 200 OK$"),
     "endless-head": (endless_head, "sent no valid"),
     "endless-body": (endless_body, "500 Oh: it is in trouble"),
     "date": (
         sends(answer("200 OK", "Date: Wed, 99 Jan 99999999999 99:99:99 +9999999", body=SUCCESS)),
-        "answered with 200 OK$",
+        "got 200 OK$",
     ),
     "challenge": (
         sends(

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from authproxy.demo.stand_ins.directory import MACHINE, TOKEN_EXCHANGE, ManagedIdentity
 from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request, free_port
 from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
+from tests.support import actions
+from tests.support.authority import Authority
 from tests.support.checking import Check
 from tests.support.client_certificates import ClientAuthority
 from tests.support.endpoints import Endpoint, whole
@@ -152,6 +155,47 @@ def test_check_fails_where_the_machine_gives_a_user_assigned_identity_for_its_ow
     assert f"IDENTITY_TYPE=userassigned and AAD_CLIENT_ID={only.client_id}" in advice
 
 
+def test_serve_warns_once_of_a_token_of_another_identity_and_says_what_check_says(
+    launch: Launch, check: Run, target: Upstream, entra: StandInEntra
+) -> None:
+    entra.system_assigned = None
+    only = entra.assign()
+    machine, port = entra.machine_environment(), free_port()
+    checked = check(**machine)
+    proxy = launch(without=APP_SERVICE, METRICS_PORT=str(port), **machine)
+    target.on("/refused", actions.raw(actions.answer(401)))
+    assert proxy.get("/refused").status == 401
+    assert proxy.log.count('"Token refreshed"') == 2  # the second one for that 401
+    assert proxy.log.count('"Token of another identity"') == 1
+    event = proxy.wait_for_event("Token of another identity")
+    assert (event["level"], event["AppID"]) == ("warning", only.client_id)
+    status = status_of(port)
+    assert status["state"] == "ready, with trouble"
+    told = status["routes"][0]["tokens"][0]["mismatch"]
+    assert only.resource_id in told["cause"]
+    assert event["Cause"] == f"{told['cause']} ({told['code']}). {told['hint']}."
+    assert f"{told['cause']} ({told['code']})\n{told['hint']}" in checked.advice("token")
+    assert "trouble amber" in get(port, "/status").body
+
+
+def test_on_service_fabric_the_cluster_may_choose_a_user_assigned_identity(
+    check: Run, target: Upstream, entra: StandInEntra, authority: Authority
+) -> None:
+    user = ManagedIdentity()
+    token = entra.issue(AUDIENCE, user.client_id, user.object_id, xms_mirid=user.resource_id)
+    content = {"access_token": token.value, "expires_on": str(int(time.time()) + 3600)}
+    response = whole(json.dumps(content).encode())
+    with Endpoint(lambda: iter([response]), authority.context()) as endpoint:
+        done = check(
+            IDENTITY_TYPE="systemAssigned",
+            IDENTITY_ENDPOINT=f"{endpoint.url}/token",
+            IDENTITY_HEADER="header",
+            IDENTITY_SERVER_THUMBPRINT=endpoint.thumbprint,
+        )
+        assert done.step("token")["facts"]["claims"]["appid"] == user.client_id
+        assert done.step("token")["outcome"] == "ok"
+
+
 def test_check_fails_where_the_token_is_anothers(
     check: Run, target: Upstream, entra: StandInEntra
 ) -> None:
@@ -217,6 +261,24 @@ def test_an_applications_credential_is_taken_in_every_form_that_people_have(
         assert bearer(entra, target)["appidacr"] == proof, path
     for secret in (PASSWORD, SECRET):
         assert secret not in proxy.log
+
+
+def test_a_resource_id_for_a_client_id_and_an_ec_key_are_faults_that_say_so(
+    check: Run, entra: StandInEntra, tmp_path: Path
+) -> None:
+    misplaced = check(IDENTITY_TYPE="userAssigned", AAD_CLIENT_ID=ManagedIdentity().resource_id)
+    issued = trustme.CA().issue_cert("client.example.com", key_type=trustme.KeyType.ECDSA)
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "ec.pem")
+    given = entra.application_environment(Application(), tmp_path / "entra-ca.pem")
+    of_ec = check(
+        **given,
+        IDENTITY_TYPE="aadApplication",
+        AAD_CLIENT_CERTIFICATE_PATH=str(tmp_path / "ec.pem"),
+    )
+    assert (misplaced.status, of_ec.status) == (2, 2)
+    assert "AAD_CLIENT_ID: it is a resource id" in misplaced.advice("settings")
+    assert "AAD_RESOURCE_ID" in misplaced.advice("settings")
+    assert "not an RSA key" in of_ec.advice("settings")
 
 
 # A managed identity as an application's credential.
@@ -368,6 +430,25 @@ def test_what_a_binding_refuses_is_not_blamed_on_a_federated_credential(
     advice = done.advice("token")
     assert "use-managed-identity" in advice
     assert "federated-credential create" not in advice
+
+
+def test_the_default_identity_of_a_pod_is_its_workload_identity_or_none(
+    check: Run, target: Upstream, entra: StandInEntra, bound_pod: dict[str, str]
+) -> None:
+    """Neither the node's, nor that of a binding, which the SDK's chain does not use."""
+    given = {
+        **bound_pod,
+        "IDENTITY_TYPE": "default",
+        "AZURE_AUTHORITY_HOST": entra.authority_host,
+        "REQUESTS_CA_BUNDLE": bound_pod["AZURE_KUBERNETES_CA_FILE"],
+        "HTTPS_PROXY": "",
+    }
+    done = check(AZURE_KUBERNETES_TOKEN_PROXY="https://127.0.0.1:1", **given)
+    assert done.status == 1
+    assert done.step("token")["facts"]["code"] == "AADSTS70021"
+    assert "Set IDENTITY_TYPE=workloadIdentity" in done.advice("token")
+    assert "federated-credential" not in done.advice("token")
+    assert not entra.issued
 
 
 @pytest.mark.parametrize(

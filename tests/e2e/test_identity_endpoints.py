@@ -129,6 +129,7 @@ REFUSALS = {
         b'in Cross Cloud request."}',
         "AADSTS900382",
     ),
+    "escapes": (400, b'{"error": "\\u001b[2Jx"}', "IdentityEndpointRefused"),
     "new code": (400, b'{"error": "x", "error_description": "AADSTS99: New."}', "AADSTS99"),
 }
 
@@ -150,9 +151,23 @@ def test_check_tells_what_the_metadata_service_has_said(
             assert f"HTTP {status} from 127.0.0.1" in token["notes"][0]
             assert "no response" not in check.output
             assert "choose another IDENTITY_TYPE" not in check.output
+            assert "\x1b" not in f"{token['notes']} {check.advice('token')}"
         assert "NO_PROXY=169.254.169.254" in checks["intercepted"].advice("token")
         assert "AAD_AUTHORITY_HOST" in checks["other cloud"].advice("token")
         assert "https://login.microsoftonline.com/error?code=99" in checks["new code"].output
+
+
+def test_check_tells_that_the_key_of_arcs_agent_is_not_there(
+    base_settings: dict[str, str], tmp_path: Path
+) -> None:
+    challenge = b"WWW-Authenticate: Basic realm=/var/opt/azcmagent/tokens/absent.key"
+    first = whole(b"", challenge).replace(b" 200 OK", b" 401 Unauthorized", 1)
+    base = {name: base_settings[name] for name in base_settings if "IDENTITY_" not in name}
+    with Endpoint(lambda: iter([first])) as endpoint:
+        arc = {"IDENTITY_ENDPOINT": f"{endpoint.url}/token", "IMDS_ENDPOINT": endpoint.url}
+        check = Check(tmp_path, {**base, **arc, "IDENTITY_TYPE": "systemassigned"})
+        assert check.step("token")["facts"]["code"] == "ArcKeyMissing"
+        assert "mount /var/opt/azcmagent/tokens" in check.advice("token")
 
 
 def test_a_metadata_service_that_is_updated_is_asked_again(

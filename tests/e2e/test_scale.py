@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import resource
 import signal
 from collections import Counter
@@ -15,7 +17,10 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until
+from tests.support.routes import to, write_routes
+from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
 from tests.support.wire import message
 
@@ -190,3 +195,44 @@ def test_with_more_workers_than_cores_the_kernel_decides(launch: Launch) -> None
     wait_until("all are there", lambda: len(proxy.workers()) == len(cores) + 1)
     wait_until("one is ready", lambda: proxy.get("/ready").status == 200)
     assert all(os.sched_getaffinity(pid) == cores for pid in proxy.workers())
+
+
+def threads_of(proxy: ProxyProcess) -> int:
+    return len(list(Path(f"/proc/{proxy.pid}/task").iterdir()))
+
+
+def proportional_bytes(proxy: ProxyProcess) -> int:
+    """Return the process's memory, with its share of what several processes map (PSS)."""
+    rollup = Path(f"/proc/{proxy.pid}/smaps_rollup").read_text()
+    [kilobytes] = re.findall(r"^Pss:\s+(\d+) kB", rollup, re.M)
+    return int(kilobytes) * 1024
+
+
+@pytest.mark.slow
+def test_a_thousand_identities_take_few_threads_and_little_memory(
+    launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path
+) -> None:
+    audiences = [f"https://{n}.example.com" for n in range(1000)]
+    entra.resources |= set(audiences)
+    routes = [to(target, path=f"/{n}", audience=each) for n, each in enumerate(audiences)]
+    config = write_routes(tmp_path / "authproxy.yaml", routes)
+    alone = threads_of(launch(THREADS="2"))
+    settings = {**entra.managed_identity_environment(), "AUTHPROXY_CONFIG": str(config)}
+    proxy = launch(ready=False, without=("TARGET_HOST",), THREADS="2", **settings)
+    most = 0
+
+    def all_ready() -> bool:
+        nonlocal most
+        most = max(most, threads_of(proxy))
+        return int(json.loads(proxy.get("/ready").body)["routes_ready"]) == 1000
+
+    wait_until("all are ready", all_ready, deadline=120)
+    assert most - alone <= 16
+    assert proportional_bytes(proxy) < 120_000_000
+    assert len(proxy.get("/ready").body) < 20_000
+    for path in ("/0/x", "/999/x"):
+        assert proxy.get(path).status == 200
+    # They do not all come due in one second.
+    lines = [line for line in proxy.log.splitlines() if '"Token refreshed"' in line]
+    due = Counter(parse_line(line)["NextRefresh"] for line in lines)
+    assert max(due.values()) < 500, due

@@ -21,6 +21,7 @@ def token(**changes: Any) -> dict[str, Any]:
         "expires_at": NOW + 2700,
         "last_attempt_at": NOW - 900,
         "next_attempt_at": NOW + 2340,
+        "mismatch": None,
         "certificate": None,
         "error": None,
         **changes,
@@ -64,6 +65,7 @@ def told(*workers: dict[str, Any], silent: tuple[int, ...] = (), reload: Any = N
 
 
 ERROR = {"summary": "x", "code": None, "cause": None, "hint": None, "detail": "x"}
+MISMATCH = {"code": "AnotherIdentity", "cause": "x", "hint": "x"}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,7 @@ ERROR = {"summary": "x", "code": None, "cause": None, "hint": None, "detail": "x
         ([worker(1), worker(2, ready=False)], (), "ready, with trouble"),
         ([worker(1, routes=[route(), route("b", ready=False)])], (), "ready, with trouble"),
         ([worker(1, routes=[route(error=ERROR)])], (), "ready, with trouble"),
+        ([worker(1, routes=[route(mismatch=MISMATCH)])], (), "ready, with trouble"),
         ([worker(1, certificate=certificate("expires soon"))], (), "ready"),
         ([worker(1), worker(2, certificate=certificate("expired"))], (), "ready, with trouble"),
         ([worker(1, ready=False)], (), "not ready"),

@@ -112,7 +112,7 @@ SUCCESS = '{"status":"success","data":{"resultType":"vector","result":['
             TO_A_QUERY,
             Response(200, "OK", "<html>Sign in"),
             "failed",
-            "no answer of Prometheus's API",
+            "no response of Prometheus's API",
         ),
         (TO_A_QUERY, Response(422, "", '{"status":"error"}'), "warning", "not the query"),
         (TO_A_QUERY, Response(404, "Not Found"), "failed", "no Prometheus API"),

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.diagnose.token_claims import expiry, identifier, moment, shown
-from authproxy.identity.provenance import claims_of
+from authproxy.diagnose.token_claims import expiry, moment, shown
+from authproxy.identity.provenance import claims_of, identifier
 
 
 def jwt(payload: bytes) -> str:

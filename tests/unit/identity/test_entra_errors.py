@@ -135,7 +135,7 @@ def test_where_there_was_a_response_it_is_what_is_explained(
     assert explanation is not None
     assert explanation.code == code
     assert "{}" not in explanation.cause
-    assert "answers here" not in explanation.cause
+    assert "responds here" not in explanation.cause
     assert "IDENTITY_TYPE" not in explanation.hint or response.status == 400
 
 
@@ -190,6 +190,7 @@ def test_any_text_can_be_asked_about(message: str) -> None:
         ("Please run 'az login'", "azurecli", "az login --tenant $AAD_TENANT_ID"),
         ("Identity not found", "systemassigned", "az vm identity assign"),
         ("Identity not found", "userassigned", "az vmss identity assign"),
+        ("Identity not found", "userassigned", "[?principalId=='$AAD_OBJECT_ID'].id"),
     ],
 )
 def test_what_can_be_mended_by_a_command_has_it(
@@ -197,10 +198,11 @@ def test_what_can_be_mended_by_a_command_has_it(
 ) -> None:
     explanation = explain(message)
     assert explanation is not None
-    assert any(command in one for one in commands_for(explanation, identity_type))
+    commands = commands_for(explanation, identity_type, ["AAD_OBJECT_ID"])
+    assert any(command in one for one in commands)
 
 
 def test_what_no_command_mends_has_none() -> None:
     explanation = explain("", EndpointResponse(503, "login.microsoftonline.com"))
     assert explanation is not None
-    assert commands_for(explanation, "userassigned") == ()
+    assert commands_for(explanation, "userassigned", ["AAD_CLIENT_ID"]) == ()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.identity.provenance import Provenance, claims_of
+from authproxy.identity.provenance import SERVICE_FABRIC, Provenance, claims_of
 from tests.support.identity import settings_for
 
 IMDS = "http://169.254.169.254/metadata/identity/oauth2/token"
@@ -31,7 +31,7 @@ def test_it_has_the_endpoint_without_query_and_user_and_the_ids_of_the_token() -
     assert got == Provenance("http://127.0.0.1:1/token", "app", "object", MACHINE)
 
 
-@pytest.mark.parametrize("value", [1, None, ["a"], {"a": "b"}, "x" * 501])
+@pytest.mark.parametrize("value", [1, None, ["a"], {"a": "b"}, "x" * 501, "\x1b[2J"])
 def test_what_is_no_id_is_none(value: object) -> None:
     claims = dict.fromkeys(("appid", "oid", "xms_mirid"), value)
     assert Provenance.of(token(claims), IMDS) == Provenance(IMDS)
@@ -59,12 +59,20 @@ def test_what_is_no_id_is_none(value: object) -> None:
 def test_a_token_of_another_identity_is_noticed(
     kind: str, settings: dict[str, str], endpoint: str, claims: Any, difference: str | None
 ) -> None:
-    told = Provenance.of(token(claims), endpoint).mismatch(settings_for(kind, **settings))
-    assert (told is None) == (difference is None)
-    assert (difference or "") in (told or "")
+    given = Provenance.of(token(claims), endpoint)
+    found = given.compared_with(settings_for(kind, **settings)).mismatch
+    assert (found is None) == (difference is None)
+    assert (difference or "") in str(found)
+
+
+def test_on_service_fabric_the_cluster_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SERVICE_FABRIC:
+        monkeypatch.setenv(name, "x")
+    given = Provenance.of(token({"xms_mirid": OF_USER}), IMDS)
+    assert given.compared_with(settings_for("systemassigned")) == given
 
 
 @given(st.one_of(st.text(), st.text().map(lambda text: f"a.{text}.b")), st.text())
 def test_whatever_a_token_is_nothing_is_raised(value: str, path: str) -> None:
     claims_of(value)
-    Provenance.of(value, f"http://127.0.0.1/{path}").mismatch(settings_for("systemassigned"))
+    Provenance.of(value, f"http://127.0.0.1/{path}").compared_with(settings_for("systemassigned"))

@@ -24,7 +24,8 @@ from tests.support.upstream import Exchange, Upstream
 SECRET = "q8Q~Zx3kV9rT.u1W_yB5nM7cD2fG4hJ6kL8pR0sA"
 HEADER = "853B9A84-5BFA-4B22-A3F3-0B9A43D9AD8A"
 
-KINDS = ["secret", "certificate", "workloadidentity", "systemassigned"]
+MANAGED = ["App Service", "Azure ML"]
+KINDS = ["secret", "certificate", "workloadidentity", *MANAGED]
 
 
 #: To sign anew takes its time.
@@ -52,7 +53,7 @@ class QuotingEndpoint:
             return
         fields = ("client_secret", "client_assertion")
         self.sent = {value for name in fields for value in form.get(name, [])}
-        self.sent |= set(request.all("X-IDENTITY-HEADER"))
+        self.sent |= {*request.all("X-IDENTITY-HEADER"), *request.all("secret")}
         if self.form is None:
             token = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
             self._say(exchange, 200, {**token, "expires_on": 4102444800, "resource": "x"})
@@ -68,7 +69,8 @@ class QuotingEndpoint:
 
 @pytest.fixture
 def upstream(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Upstream]:
-    upstream = Upstream(None if "systemassigned" in request.node.name else authority.context())
+    kind = request.node.callspec.params["kind"]
+    upstream = Upstream(None if kind in MANAGED else authority.context())
     yield upstream
     upstream.close()
 
@@ -101,10 +103,14 @@ def fetch(
         monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "federated"))
     else:
         settings = {}
-        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{upstream.url}/token")
-        monkeypatch.setenv("IDENTITY_HEADER", HEADER)
-    identity_type = "aadapplication" if kind in ("secret", "certificate") else kind
-    return fetcher(identity_type, **settings)
+        names = {
+            "App Service": ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"),
+            "Azure ML": ("MSI_ENDPOINT", "MSI_SECRET"),
+        }
+        for name, value in zip(names[kind], (f"{upstream.url}/token", HEADER), strict=True):
+            monkeypatch.setenv(name, value)
+    types = {"workloadidentity": kind, **dict.fromkeys(MANAGED, "systemassigned")}
+    return fetcher(types.get(kind, "aadapplication"), **settings)
 
 
 @pytest.mark.parametrize("kind", KINDS)
