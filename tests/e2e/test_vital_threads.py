@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support.process import SOURCE, ProxyProcess, free_port, wait_until
+from tests.support.tls_client import Certificates, TLSClient
 from tests.support.upstream import Upstream
 from tests.support.wire import Response, exchange, message
 
@@ -69,7 +71,20 @@ VITAL = [
         scrape,
         settings={"METRICS_PORT": "yes", "WORKERS": "2"},
     ),
+    Vital(
+        "TLS certificate",
+        "TLS certificate",
+        settings={"LISTENING_TLS_CERTIFICATE_FILE": "yes", "LISTENING_TLS_KEY_FILE": "yes"},
+    ),
 ]
+
+
+def health(proxy: ProxyProcess, tls: ssl.SSLContext | None) -> Response:
+    """Return what /health says."""
+    if tls is None:
+        return proxy.get("/health")
+    with TLSClient(proxy.address, tls) as client:
+        return client.ask(message("GET /health"))
 
 
 @pytest.mark.parametrize("vital", VITAL, ids=lambda each: each.thread)
@@ -80,10 +95,16 @@ def test_health_names_a_thread_that_has_ended(
     code = FAULT.format(order=str(order), done=str(done))
     (tmp_path / "sitecustomize.py").write_text(code)
     (tmp_path / "tokens").write_text("correct-horse-battery-staple")
-    made = {"METRICS_PORT": str(free_port()), "INBOUND_TOKEN_FILE": str(tmp_path / "tokens")}
+    certificates = Certificates(tmp_path)
+    tls = certificates.client_context() if "LISTENING_TLS_KEY_FILE" in vital.settings else None
+    made = {
+        "METRICS_PORT": str(free_port()),
+        "INBOUND_TOKEN_FILE": str(tmp_path / "tokens"),
+        **certificates.settings,
+    }
     settings = {**vital.settings, **{name: made[name] for name in made if name in vital.settings}}
-    proxy = launch(PYTHONPATH=f"{tmp_path}:{SOURCE}", **settings)
-    assert proxy.get("/health").status == 200
+    proxy = launch(ready=tls is None, PYTHONPATH=f"{tmp_path}:{SOURCE}", **settings)
+    assert health(proxy, tls).status == 200
     (tmp_path / "new").write_text(vital.thread)
     (tmp_path / "new").rename(order)
     wait_until("the fault is there", done.exists)
@@ -91,7 +112,7 @@ def test_health_names_a_thread_that_has_ended(
     bad: list[Response] = []  # of two workers one is well
 
     def told() -> bool:
-        bad[:] = [each for each in (proxy.get("/health"),) if each.status == 503]
+        bad[:] = [each for each in (health(proxy, tls),) if each.status == 503]
         return bool(bad)
 
     wait_until("/health tells", told)
