@@ -171,6 +171,61 @@ def test_a_redirect_behind_a_stripped_path_leads_below_it(
     assert found == b"/graph?g0=1"
 
 
+def test_all_references_and_cookies_lead_below_a_stripped_path(
+    routed: ProxyProcess, target: Upstream
+) -> None:
+    own, elsewhere = f"{target.url}/a%2fb?x=%20", "https://elsewhere.example/a"
+    target.respond(
+        actions.answer(
+            201,
+            ("Content-Location", own),
+            ("Link", f"<{own}>; rel=next, </b>; rel=last, <{elsewhere}>; rel=help"),
+            ("Refresh", f"5; url={own}"),
+            ("Set-Cookie", "a=1; Domain=localhost; Path=/; Secure"),
+            ("Set-Cookie", "b=2; Domain=elsewhere.example; Path=/x"),
+            ("Set-Cookie", "c=3; Domain=.LOCALHOST"),
+        )
+    )
+    mark = routed.mark()
+    response = routed.get("/query/a/b")
+    assert response.one("Content-Location") == "/query/a%2fb?x=%20"
+    assert response.one("Link") == (
+        f"</query/a%2fb?x=%20>; rel=next, </query/b>; rel=last, <{elsewhere}>; rel=help"
+    )
+    assert response.one("Refresh") == "5; url=/query/a%2fb?x=%20"
+    assert response.all("Set-Cookie") == [
+        "a=1; Path=/query; Secure",
+        "b=2; Domain=elsewhere.example; Path=/query/x",
+        "c=3",
+    ]
+    line = routed.wait_for_event("Successfully sent request", after=mark)
+    assert (line["StatusCode"], line["Request"]) == ("201", f"{target.url}/a/b")
+    assert assert_followed(routed, target, "/query/a/b", "/query/a%2fb?x=%20") == b"/a%2fb?x=%20"
+
+
+def test_all_references_and_cookies_lead_below_the_targets_own_path(
+    routed: ProxyProcess, second: Upstream
+) -> None:
+    second.reset()
+    own = f"{second.url}/base/graph?v=1&x=2"
+    second.respond(
+        actions.answer(
+            201,
+            ("Content-Location", own),
+            ("Link", f"<{own}>; rel=next"),
+            ("Refresh", f"5; url={own}"),
+            ("Set-Cookie", "a=1; Domain=localhost; Path=/base/x"),
+            ("Set-Cookie", "b=2; Domain=localhost; Path=/"),
+        )
+    )
+    response = routed.get("/based/a")
+    assert response.one("Content-Location") == "/based/graph?x=2"
+    assert response.one("Link") == "</based/graph?x=2>; rel=next"
+    assert response.one("Refresh") == "5; url=/based/graph?x=2"
+    assert response.all("Set-Cookie") == ["a=1; Path=/based/x", "b=2; Path=/based"]
+    second.reset()
+
+
 def test_a_redirect_behind_a_path_that_is_not_stripped_keeps_it(
     routed: ProxyProcess, target: Upstream
 ) -> None:
