@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 #: The checkout.
@@ -14,3 +17,23 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if "demo" not in path.relative_to(PACKAGE).parts
 }
+
+
+def copy_of_the_sources(folder: Path) -> Path:
+    """Return the tracked files as a careful person's clone has them: with other times and modes."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+            target.chmod(0o600)
+    for path, _, _ in os.walk(folder):
+        Path(path).chmod(0o700)
+    return folder

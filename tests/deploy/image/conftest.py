@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.containers import build
-from tests.support.source import ROOT
+from tests.support.source import ROOT, copy_of_the_sources
 
 
 @dataclass(frozen=True)
@@ -22,26 +20,6 @@ class Images:
     second: str
     base: str
     epoch: int = 1767323045
-
-
-def copy_of_the_sources(folder: Path) -> Path:
-    """Return the tracked files as a careful person's clone has them: with other times and modes."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, target)
-            target.chmod(0o600)
-    for path, _, _ in os.walk(folder):
-        Path(path).chmod(0o700)
-    return folder
 
 
 @pytest.fixture(scope="session")
