@@ -1,4 +1,7 @@
-"""A target that responds while the request is still being sent, and may read no more of it."""
+"""A target that responds while the request is still being sent, and may read no more of it.
+
+Situation, what the client sees, what the log says.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.authority import Authority
-from tests.support.expect import assert_own_error
+from tests.support.expect import assert_failure_logged, assert_own_error
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Exchange, Gate, Handler, Upstream
@@ -37,9 +40,15 @@ def test_the_response_passes_though_the_target_has_stopped_reading(
 ) -> None:
     response = actions.answer(status, "Retry-After: 7", body=b"too much")
     target.respond(respond_and_stop_reading(target.gate(), response))
+    mark = proxy.mark()
     received = proxy.ask(REQUEST)
     assert (received.status, received.body) == (status, b"too much")
     assert received.one("Retry-After") == "7"
+    line = proxy.wait_for_event("Successfully sent request", after=mark)
+    assert (line["StatusCode"], line["Method"], line["ContentLength"]) == (str(status), "POST", "8")
+    if status >= 400:
+        line = proxy.wait_for_event("Error response body: too much", after=mark)
+        assert (line["level"], line["StatusCode"]) == ("error", str(status))
     target.respond(actions.answer(200, body=b"well"))
     assert proxy.get("/next").body == b"well"
 
@@ -76,7 +85,10 @@ def test_a_target_that_ends_its_side_and_stops_reading_is_not_waited_for(
         exchange.close()
 
     target.respond(handle)
-    assert_own_error(proxy.ask(REQUEST), 502, "TargetProtocolError")
+    mark = proxy.mark()
+    response = proxy.ask(REQUEST)
+    assert_own_error(response, 502, "TargetProtocolError")
+    assert assert_failure_logged(proxy, mark, response)["Method"] == "POST"
 
 
 def test_a_target_that_takes_nothing_for_long_is_a_timeout(
@@ -84,7 +96,10 @@ def test_a_target_that_takes_nothing_for_long_is_a_timeout(
 ) -> None:
     proxy = launch(TARGET_READ_TIMEOUT_SECONDS="0.5")
     target.respond(respond_and_stop_reading(target.gate()))
-    assert_own_error(proxy.ask(REQUEST), 504, "TargetTimeout")
+    mark = proxy.mark()
+    response = proxy.ask(REQUEST)
+    assert_own_error(response, 504, "TargetTimeout")
+    assert assert_failure_logged(proxy, mark, response)["Method"] == "POST"
 
 
 def test_without_tls_too(launch: Launch) -> None:

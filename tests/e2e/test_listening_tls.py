@@ -1,4 +1,7 @@
-"""LISTENING_TLS_*: HTTPS on the proxied port."""
+"""LISTENING_TLS_*: HTTPS on the proxied port.
+
+Situation, what the client sees, what the log says.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ import trustme
 
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.client_certificates import replace_file
+from tests.support.expect import assert_failure_logged
 from tests.support.process import ProxyProcess
 from tests.support.tls_client import Certificates, TLSClient, organization
 from tests.support.upstream import Upstream
@@ -163,6 +168,7 @@ def test_tls_1_1_is_refused(shared: ProxyProcess, certificates: Certificates) ->
 def test_plain_http_is_told_to_speak_https(
     shared: ProxyProcess, target: Upstream, start: str
 ) -> None:
+    mark = shared.mark()
     with Client(shared.address) as plain:
         response = plain.ask(message(start, body=b"x" * 100_000))
         assert response.status == 400
@@ -171,14 +177,19 @@ def test_plain_http_is_told_to_speak_https(
             "message": "This port speaks HTTPS: use https:// for its URL.",
         }
         assert plain.is_closed_by_peer()
+    assert_failure_logged(shared, mark, response)
     assert target.requests == []
 
 
 def test_what_is_neither_is_closed(shared: ProxyProcess, target: Upstream) -> None:
+    mark = shared.mark()
     with Client(shared.address) as other:
         other.send(b"\0\1\2\3" * 100)
         other.stream.fill()
         assert other.is_closed_by_peer()
+    line = shared.wait_for_event("A TLS handshake failed.", after=mark)
+    assert (line["level"], line["Client"]) == ("info", "127.0.0.1")
+    assert line["Problem"] == "wrong version number"
     assert target.requests == []
 
 
@@ -191,6 +202,20 @@ def test_half_handshakes_hold_nobody(
             half = stack.enter_context(Client(shared.address))
             half.send(hello[: number % len(hello)])
         assert get(shared, tls, "/x").status == 200
+
+
+@pytest.mark.slow
+def test_a_half_handshake_is_closed_after_a_minute(
+    shared: ProxyProcess, target: Upstream, tls: ssl.SSLContext
+) -> None:
+    mark = shared.mark()
+    with Client(shared.address, timeout=3 * DEADLINE) as half:
+        half.send(client_hello(tls)[:100])
+        assert half.is_closed_by_peer()
+    text = "Closed a connection without a whole TLS handshake."
+    line = shared.wait_for_event(text, after=mark)
+    assert (line["level"], line["Client"]) == ("info", "127.0.0.1")
+    assert target.requests == []
 
 
 def client_hello(context: ssl.SSLContext) -> bytes:
@@ -269,6 +294,19 @@ def test_a_replaced_certificate_is_shown_without_a_restart(
         assert before.ask(message("GET /x")).status == 200
 
 
+def assert_not_verified(proxy: ProxyProcess, context: ssl.SSLContext) -> None:
+    """Check that the proxy refuses the certificate that a client shows, and logs it."""
+    mark = proxy.mark()
+    with (
+        pytest.raises(OSError, match=r"(?i)unknown.ca"),
+        TLSClient(proxy.address, context) as client,
+    ):
+        client.ask(message("GET /x"))
+    line = proxy.wait_for_event("A TLS handshake failed.", after=mark)
+    assert line["Problem"].startswith("the client's certificate cannot be verified")
+    assert line["Client"] == "127.0.0.1"
+
+
 def test_a_client_has_to_show_a_certificate_of_the_authority(
     launch: Launch, target: Upstream, certificates: Certificates, tmp_path: Path
 ) -> None:
@@ -283,19 +321,42 @@ def test_a_client_has_to_show_a_certificate_of_the_authority(
         assert client.ask(message("POST /x", body=b"body")).status == 200
     assert len(target.requests) == 2
     for request in (message("GET /x"), message("POST /x", body=b"b"), message("POST /health")):
+        mark = proxy.mark()
         with TLSClient(proxy.address, nobody) as client:
             response = client.ask(request)
             assert response.status == 403
             assert json.loads(response.body)["code"] == "ClientCertificateMissing"
-    mark = proxy.mark()
-    with (
-        pytest.raises(OSError, match=r"(?i)unknown.ca"),
-        TLSClient(proxy.address, certificates.client_context(others)) as client,
-    ):
-        client.ask(message("GET /x"))
-    line = proxy.wait_for_event("A TLS handshake failed.", after=mark)
-    assert line["Problem"].startswith("the client's certificate cannot be verified")
+        line = assert_failure_logged(proxy, mark, response)
+        assert [line["Method"], line["Request"]] == request.decode().split()[:2]
+    assert_not_verified(proxy, certificates.client_context(others))
     assert len(target.requests) == 2
+
+
+def test_the_authority_of_clients_is_replaced_without_a_restart(
+    launch: Launch, target: Upstream, certificates: Certificates, tmp_path: Path
+) -> None:
+    before, after = trustme.CA(), trustme.CA()
+    of_before, of_after = (certificates.client_context(each) for each in (before, after))
+    authority = tmp_path / "clients.crt"
+    before.cert_pem.write_to_path(str(authority))
+    settings = {**certificates.settings, "LISTENING_TLS_CLIENT_CA_FILE": str(authority)}
+    proxy = start(launch, settings, certificates.client_context())
+    with TLSClient(proxy.address, of_before) as kept:
+        assert kept.ask(message("GET /x")).status == 200
+        mark = proxy.mark()
+        replace_file(authority, b"half")
+        line = proxy.wait_for_event("New TLS certificate cannot be used", after=mark)
+        assert (line["level"], line["Setting"]) == ("error", "LISTENING_TLS_CLIENT_CA_FILE")
+        assert get(proxy, of_before, "/x").status == 200
+        assert_not_verified(proxy, of_after)
+        mark = proxy.mark()
+        replace_file(authority, after.cert_pem.bytes())
+        assert proxy.wait_for_event("New TLS certificate in use", after=mark)["level"] == "info"
+        assert get(proxy, of_after, "/x").status == 200
+        assert_not_verified(proxy, of_before)
+        # A connection goes on with what it began with.
+        assert kept.ask(message("GET /x")).status == 200
+    assert len(target.requests) == 4
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -1,4 +1,7 @@
-"""A browser's preflight carries no token: INBOUND_ALLOW_PREFLIGHT lets in just those."""
+"""A browser's preflight carries no token: INBOUND_ALLOW_PREFLIGHT lets in just those.
+
+Situation, what the client sees, what the log says.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
-from tests.support.expect import assert_own_error
+from tests.support.expect import assert_failure_logged, assert_own_error
 from tests.support.identity import identity_settings
 from tests.support.process import ProxyProcess
 from tests.support.stand_ins.entra import StandInEntra
@@ -57,6 +60,7 @@ def test_a_preflight_is_let_in_and_takes_no_token_along(
 ) -> None:
     target.respond(ALLOWING)
     asked = "Access-Control-Request-Headers: x-authproxy-token"
+    mark = guarded.mark()
     response = guarded.ask(message("OPTIONS /api/v1/query", *PREFLIGHT, asked))
     assert response.status == 204
     assert response.one("Access-Control-Allow-Origin") == "https://grafana.example.com"
@@ -64,15 +68,22 @@ def test_a_preflight_is_let_in_and_takes_no_token_along(
     assert (request.method, request.target) == (b"OPTIONS", b"/api/v1/query")
     assert request.one("Authorization") is None
     assert request.one("Access-Control-Request-Headers") == "x-authproxy-token"
+    line = guarded.wait_for_event("Successfully sent request", after=mark)
+    assert (line["Method"], line["StatusCode"], line["Attempts"]) == ("OPTIONS", "204", "1")
     # What it asked about still needs a token, and gets ours.
-    assert_own_error(guarded.get("/api/v1/query", ORIGIN), 401, "Unauthorized")
+    refused = guarded.get("/api/v1/query", ORIGIN)
+    assert_own_error(refused, 401, "Unauthorized")
+    assert assert_failure_logged(guarded, mark, refused)["Request"] == "/api/v1/query"
     assert guarded.get("/api/v1/query", ORIGIN, f"X-Authproxy-Token: {TOKEN}").status == 204
     assert (target.requests[-1].one("Authorization") or "").startswith("Bearer ey")
 
 
 def test_a_target_that_needs_the_token_gets_it(guarded: ProxyProcess, target: Upstream) -> None:
     target.script(actions.raw(actions.answer(401, body=b"who?")), actions.raw(ALLOWING))
+    mark = guarded.mark()
     assert guarded.ask(message("OPTIONS /api", *PREFLIGHT)).status == 204
+    line = guarded.wait_for_event("Successfully sent request", after=mark)
+    assert (line["StatusCode"], line["Attempts"]) == ("204", "2")
     first, second = target.requests
     assert first.one("Authorization") is None
     assert (second.one("Authorization") or "").startswith("Bearer ey")
@@ -115,14 +126,21 @@ IMPOSTORS = {
 def test_what_only_looks_like_a_preflight_needs_a_token(
     guarded: ProxyProcess, target: Upstream, raw: bytes
 ) -> None:
-    assert_own_error(guarded.ask(raw), 401, "Unauthorized")
+    mark = guarded.mark()
+    response = guarded.ask(raw)
+    assert_own_error(response, 401, "Unauthorized")
+    line = assert_failure_logged(guarded, mark, response)
+    assert (line["Method"], line["Request"]) == (raw.split()[0].decode(), "/api")
+    assert "wrong-wrong" not in guarded.log
     assert target.requests == []
 
 
 def test_a_preflight_counts_as_what_it_asks_about(guarded: ProxyProcess, target: Upstream) -> None:
     raw = message("OPTIONS /api", ORIGIN, "Access-Control-Request-Method: DELETE")
+    mark = guarded.mark()
     response = guarded.ask(raw)
     assert "DELETE" in assert_own_error(response, 405, "MethodNotAllowed")
+    assert assert_failure_logged(guarded, mark, response)["Method"] == "OPTIONS"
     assert response.one("Allow") == "GET, POST"
     for path, status, code in (("/x", 403, "PathNotAllowed"), ("/api/../x", 400, "BadRequest")):
         assert_own_error(guarded.ask(message(f"OPTIONS {path}", *PREFLIGHT)), status, code)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.expect import assert_failure_logged
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, free_port
 from tests.support.scrape import settled
@@ -150,9 +151,11 @@ def test_a_method_called_proxy_is_none_of_a_protocol(small: ProxyProcess, target
 def test_what_can_become_no_request_is_refused_before_it_is_whole(
     small: ProxyProcess, target: Upstream, raw: bytes, problem: str
 ) -> None:
+    mark = small.mark()
     response = refused(small, raw)
     assert response.status == 400
     assert problem in json.loads(response.body)["message"]
+    assert_failure_logged(small, mark, response)
     assert target.requests == []
 
 

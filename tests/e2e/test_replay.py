@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
-from tests.support.expect import assert_own_error
+from tests.support.expect import assert_failure_logged, assert_own_error
 from tests.support.identity import application_settings, identity_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess
@@ -117,9 +117,12 @@ def test_what_may_not_be_sent_twice_is_lost_with_a_pooled_connection(
     target.close_idle()
     target.respond(actions.only_on_reused(die, actions.raw(FINE)))
     assert proxy.get("/first").body == b"fine"
+    mark = proxy.mark()
     response = proxy.ask(message(f"{method} /x", body=BODY))
     assert_own_error(response, 502, "TargetProtocolError")
-    assert f"{method} is not sent again".encode() in response.body
+    line = assert_failure_logged(proxy, mark, response)
+    assert f"{method} is not sent again" in line["Error"]
+    assert (line["Method"], line["Request"]) == (method, f"{target.url}/x")
     assert [request.ordinal for request in target.requests] == [1, 2]
     assert proxy.ask(POST).body == b"fine"  # the next goes out on a new connection
 

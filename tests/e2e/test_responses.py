@@ -321,9 +321,12 @@ def test_the_coding_identity_of_old_servers_is_none(
 ) -> None:
     head = actions.head(200, "Transfer-Encoding: identity", *lines)
     target.respond(actions.then_close(head + b"fine"))
+    mark = proxy.mark()
     response = proxy.get("/old")
     assert (response.status, response.body) == (200, b"fine")
     assert "identity" not in response.all("Transfer-Encoding")
+    line = proxy.wait_for_event("Successfully sent request", after=mark)
+    assert (line["StatusCode"], line["ContentLength"]) == ("200", "4")
     assert response.all("Content-Length") == ["4"] * len(lines)
 
 

@@ -1,4 +1,7 @@
-"""A target's name with several addresses: some dead, or others than before."""
+"""A target's name with several addresses: some dead, or others than before.
+
+Situation, what the client sees, what the log says.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support.authority import Authority
-from tests.support.expect import assert_own_error
+from tests.support.expect import assert_failure_logged, assert_own_error
+from tests.support.logfmt import parse_line
 from tests.support.process import SOURCE, ProxyProcess
 from tests.support.tcp import deafen
 from tests.support.upstream import Upstream
@@ -69,6 +73,13 @@ def launched(launch: Launch, name: Name, upstream: Upstream, **settings: str) ->
     return launch(TARGET_HOST=f"{NAME}:{upstream.port}", **name.environment, **settings)
 
 
+def outcomes(proxy: ProxyProcess) -> list[tuple[str, str | None, str | None]]:
+    """Return level, status and attempts of each line about a request."""
+    proxy.mark()
+    lines = [parse_line(line) for line in proxy.lines if "Request=" in line]
+    return [(line["level"], line.get("StatusCode"), line.get("Attempts")) for line in lines]
+
+
 def test_an_address_that_drops_everything_holds_no_connection_up(
     launch: Launch, name: Name, upstream: Upstream
 ) -> None:
@@ -86,6 +97,7 @@ def test_an_address_that_drops_everything_holds_no_connection_up(
         for _ in range(3):
             assert proxy.get("/x").status == 200
     assert upstream.accepted == 3
+    assert outcomes(proxy) == [("info", "200", "1")] * 3
 
 
 def test_the_connect_timeout_bounds_all_addresses_together(
@@ -99,10 +111,13 @@ def test_the_connect_timeout_bounds_all_addresses_together(
             deafen(listener)
         name.leads_to(*silent)
         proxy = launched(launch, name, upstream, TARGET_CONNECT_TIMEOUT_SECONDS="2")
+        mark = proxy.mark()
         with proxy.connect(timeout=20) as client:
             response = client.ask(message("GET /x"))
         assert_own_error(response, 503, "TargetUnreachable")
         assert b"timed out" in response.body
+        line = assert_failure_logged(proxy, mark, response)
+        assert line["Request"] == f"https://{NAME}:{upstream.port}/x"
     finally:
         for listener in listeners:
             listener.close()
@@ -119,3 +134,4 @@ def test_steady_traffic_follows_a_name_that_moves(
         name.leads_to("127.0.0.3")
         while not after.requests:
             assert proxy.get("/x").status == 200
+        assert set(outcomes(proxy)) == {("info", "200", "1")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from tests.support.process import ProxyProcess
 from tests.support.wire import Response
 
 
@@ -26,6 +27,20 @@ def assert_own_error(response: Response, status: int, code: str | None = None) -
     assert "Traceback" not in said["message"]
     assert 'File "' not in said["message"]
     return str(said["message"])
+
+
+def assert_failure_logged(proxy: ProxyProcess, mark: int, response: Response) -> dict[str, str]:
+    """Check that the first failure logged since `mark` is the one that the client was told of.
+
+    Returns the keys and values of its line.
+    """
+    line = proxy.wait_for_event("Request failed", after=mark)
+    told = json.loads(response.body)
+    assert line["level"] == ("error" if response.status >= 500 else "warning")
+    assert (line["StatusCode"], line["Code"]) == (str(response.status), told["code"])
+    assert line["Error"] == told["message"]
+    assert line["Client"] == "127.0.0.1"
+    return line
 
 
 def is_refusal_of_apache(response: Response) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import ssl
@@ -45,14 +46,21 @@ def test_the_application_is_told_https(certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", HELLO])
-def test_a_handshake_that_takes_too_long_is_closed(certificates: Certificates, sent: bytes) -> None:
+def test_a_handshake_that_takes_too_long_is_closed_and_logged(
+    certificates: Certificates, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     timeouts = Timeouts(request=0.2)
     with (
+        caplog.at_level(logging.INFO, "authproxy"),
         Serving(echo, timeouts=timeouts, tls=certificates.server_context()) as server,
         Client(server.address) as client,
     ):
         client.send(sent)
         assert client.is_closed_by_peer()
+    text = "Closed a connection without a whole TLS handshake."
+    assert [vars(each)["fields"] for each in caplog.records if each.getMessage() == text] == [
+        {"Client": "127.0.0.1"}
+    ]
 
 
 def test_a_handshake_that_drips_is_closed_all_the_same(certificates: Certificates) -> None:
