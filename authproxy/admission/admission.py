@@ -158,10 +158,11 @@ def requested_method(request: InboundRequest) -> str | None:
     """Return the method that a browser asks for in a preflight; None where it is none.
 
     A preflight is OPTIONS with Origin and Access-Control-Request-Method, without a body and
-    without credentials (Fetch Standard, "CORS-preflight fetch").
+    without credentials (Fetch Standard, "CORS-preflight fetch"). Nor does it ask for another
+    protocol: a tunnel needs a token.
     """
     fields = request.fields
-    if request.method != "OPTIONS" or "Origin" not in fields:
+    if request.method != "OPTIONS" or request.upgrade or "Origin" not in fields:
         return None
     if request.content_length not in ("", "0") or "Transfer-Encoding" in fields:
         return None

@@ -116,6 +116,7 @@ IMPOSTORS = {
     "get": message("GET /api", *PREFLIGHT),
     "a-wrong-token": message("OPTIONS /api", *PREFLIGHT, "Authorization: Bearer wrong-wrong-wrong"),
     "a-password": message("OPTIONS /api", *PREFLIGHT, "Authorization: Basic eA=="),
+    "an-upgrade": message("OPTIONS /api", *PREFLIGHT, "Connection: Upgrade", "Upgrade: websocket"),
     "a-body": message("OPTIONS /api", *PREFLIGHT, body=b"content"),
     "a-body-to-come": message("OPTIONS /api", *PREFLIGHT, "Content-Length: 60000000"),
     "a-chunked-body-to-come": message("OPTIONS /api", *PREFLIGHT, "Transfer-Encoding: chunked"),
