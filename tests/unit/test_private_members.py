@@ -1,4 +1,4 @@
-"""What is used of requests, urllib3, http.client and ssl that they do not promise to keep.
+"""What is used of libraries that they do not promise to keep.
 
 A release that renames one fails here, and so does a private member of
 theirs that is used and not listed.
@@ -11,10 +11,20 @@ import importlib
 import inspect
 import pkgutil
 import ssl
+from collections.abc import Iterator
 from http.client import HTTPResponse
 from types import ModuleType
 
+import opentelemetry._logs
+import opentelemetry.sdk._logs
 import pytest
+from opentelemetry import instrumentation
+from opentelemetry.instrumentation import _semconv
+from opentelemetry.instrumentation._semconv import (
+    _OpenTelemetrySemanticConventionStability,
+    _OpenTelemetryStabilitySignalType,
+    _StabilityMode,
+)
 from requests import Response
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
@@ -23,9 +33,12 @@ from urllib3.util.ssltransport import SSLTransport
 import authproxy
 
 _NOT_PRIVATE = ("_replace", "_abc_impl")
-_LIBRARIES = ("requests", "urllib3", "http", "ssl")
+_LIBRARIES = ("requests", "urllib3", "http", "ssl", "opentelemetry")
 
-#: Class, member, and what it is used for.
+_LOGS = "telemetry/ exports the log; OpenTelemetry has no public name for it yet"
+_CONVENTIONS = "telemetry/sdk.py has the Flask instrumentation alone follow the stable conventions"
+
+#: Class or module, member, and what it is used for.
 USED = [
     (HTTPConnectionPool, "conn_kw", "upstream/session.py opens connections as a pool would"),
     (HTTPConnectionPool, "ConnectionCls", "the same; identity/bounded_fetch.py replaces it"),
@@ -36,13 +49,29 @@ USED = [
     (HTTPResponse, "fp", "identity/bounded_fetch.py bounds what is read"),
     (SSLTransport, "socket", "upstream/unsolicited.py looks at the TCP connection below"),
     (ssl.SSLSocket, "suppress_ragged_eofs", "upstream/session.py takes a cut for a cut"),
+    (opentelemetry, "_logs", _LOGS),
+    (opentelemetry.sdk, "_logs", _LOGS),
+    (instrumentation, "_semconv", _CONVENTIONS),
+    (_semconv, "_OpenTelemetrySemanticConventionStability", _CONVENTIONS),
+    (_OpenTelemetrySemanticConventionStability, "_initialize", _CONVENTIONS),
+    (
+        _OpenTelemetrySemanticConventionStability,
+        "_OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING",
+        _CONVENTIONS,
+    ),
+    (_semconv, "_OpenTelemetryStabilitySignalType", _CONVENTIONS),
+    (_OpenTelemetryStabilitySignalType, "HTTP", _CONVENTIONS),
+    (_semconv, "_StabilityMode", _CONVENTIONS),
+    (_StabilityMode, "DEFAULT", _CONVENTIONS),
+    (_StabilityMode, "HTTP", _CONVENTIONS),
 ]
 
 
 @pytest.mark.parametrize(
-    ("owner", "member"), [(owner, member) for owner, member, _ in USED], ids=str
+    ("owner", "member"),
+    [pytest.param(owner, member, id=f"{owner.__name__}-{member}") for owner, member, _ in USED],
 )
-def test_it_is_there_still(owner: type, member: str) -> None:
+def test_it_is_there_still(owner: type | ModuleType, member: str) -> None:
     assert hasattr(owner, member) or f"self.{member}" in inspect.getsource(owner)
 
 
@@ -73,21 +102,26 @@ def overridden(module: ModuleType) -> set[str]:
 def touched(module: ModuleType) -> set[str]:
     """Return the private members of others that a module uses which imports the libraries."""
     tree = ast.parse(inspect.getsource(module))
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    if not imported.intersection(_LIBRARIES):
+    imported = list(imports(tree))
+    if not imported:
         return set()
     named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return {name for name in named if is_private(name)} - defined(tree)
+    named -= defined(tree)
+    return {name for name in named.union(*imported) if is_private(name)}
+
+
+def imports(tree: ast.Module) -> Iterator[list[str]]:
+    """Yield the parts of each name that a module imports from the libraries."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] in _LIBRARIES:
+                yield name.split(".")
 
 
 def defined(tree: ast.Module) -> set[str]:
