@@ -79,7 +79,7 @@ def say(text: str) -> None:
 
 
 def skip(reasons: list[str]) -> None:
-    """Say that nothing was audited, in a way that nobody overlooks."""
+    """Say that nothing was audited, in a way that is not overlooked."""
     say("*" * 70)
     say("AUDIT SKIPPED: no advisories can be had, so NOTHING was audited.")
     for reason in reasons:

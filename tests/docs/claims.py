@@ -186,7 +186,7 @@ SECURITY: dict[str, str] = {
         "e2e/test_unsolicited_responses.py::"
         "test_after_a_surplus_response_each_request_has_a_connection_of_its_own"
     ),
-    "| never answers, or one byte at a time |": (
+    "| never responds, or one byte at a time |": (
         "e2e/test_target_faults.py::test_a_silent_target_is_a_timeout_and_not_asked_again"
     ),
     "| sends without end": (
@@ -203,7 +203,7 @@ SECURITY: dict[str, str] = {
     "| sets cookies": (
         "e2e/test_environment.py::test_one_clients_cookies_are_not_sent_for_another"
     ),
-    "| answers 401 without end": (
+    "| responds 401 without end": (
         "e2e/test_replay.py::test_a_second_401_is_the_clients "
         "e2e/test_replay.py::test_many_401_at_once_make_one_fetch"
     ),
@@ -220,7 +220,7 @@ SECURITY: dict[str, str] = {
         "test_a_wrong_value_is_a_fault_that_names_setting_value_and_problem "
         "unit/identity/test_credentials.py::test_an_untrusted_authority_is_explained"
     ),
-    "| never answers, one byte at a time, or fails": (
+    "| never responds, one byte at a time, or fails": (
         "e2e/test_identity_endpoints.py::test_endpoints_that_drip_are_given_up_and_asked_again "
         "e2e/test_identity_endpoints.py::"
         "test_the_former_token_is_sent_while_the_endpoint_drips"
@@ -234,7 +234,7 @@ SECURITY: dict[str, str] = {
         "unit/identity/test_bounded_fetch.py::"
         "test_a_response_that_is_too_large_is_not_read_to_its_end"
     ),
-    "| does not answer": (
+    "| does not respond": (
         "e2e/test_telemetry_faults.py::test_requests_are_answered_and_one_line_tells "
         "e2e/test_telemetry_faults.py::test_memory_is_bounded_while_nothing_can_be_exported"
     ),
@@ -255,7 +255,7 @@ SECURITY: dict[str, str] = {
     "| the base image's tag": (
         "deploy/image/test_base_image.py::test_the_base_is_pinned_by_digest_in_one_place"
     ),
-    "Where neither answers": (
+    "Where neither responds": (
         "deploy/test_supply_chain.py::test_without_advisories_the_check_is_skipped_loudly"
     ),
 }
