@@ -19,7 +19,7 @@ import pytest
 import authproxy
 from tests.deploy.image.conftest import Images
 from tests.support.authority import Authority
-from tests.support.containers import ContainerProxy, inspect, podman
+from tests.support.containers import HARDENED, ContainerProxy, inspect, podman
 from tests.support.heaps import heaps_in
 from tests.support.source import ROOT
 from tests.support.stand_ins.entra import StandInEntra
@@ -164,6 +164,13 @@ def test_faults_in_the_settings_end_the_container_with_2(images: Images) -> None
 
 def test_it_runs_the_other_commands_too(images: Images) -> None:
     assert authproxy.__version__ in podman("run", "--rm", images.first, "--version")
+
+
+def test_the_demo_runs_without_a_network(images: Images) -> None:
+    options = ("--rm", "--network=none", *HARDENED)
+    shown = podman("run", *options, images.first, "demo", "--once")
+    assert "store responds 401 Unauthorized" in shown
+    assert "The sample went through the proxy and came back." in shown
 
 
 # -- what it is ----------------------------------------------------------------
