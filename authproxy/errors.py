@@ -249,7 +249,7 @@ class UpgradeNotSupported(RequestError, status=501):
 
 
 class ShuttingDown(RequestError, status=503):
-    """The grace for requests in flight is over."""
+    """The grace for requests in flight is over; an upgrade is refused from its beginning on."""
 
 
 class NotConfigured(RequestError, status=503):

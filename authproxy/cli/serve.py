@@ -176,6 +176,7 @@ def serve_process(
     def certificate_expiry() -> Expiry | None:
         return None if certificate is None else certificate.current.expiry
 
+    services.vital_threads.watch("tunnels", lambda: server.tunnels_alive)
     if certificate is not None:
         services.vital_threads.start("TLS certificate", certificate.run)
     services.start()

@@ -87,7 +87,7 @@ class Forwarder:
         fields.insert(0, ("Host", route.url.authority))
 
         # Other protocols that the client offers (RFC 9110 section 7.8), with a tunnel for them.
-        protocols = protocols_to_offer(request, target, route)
+        protocols = protocols_to_offer(request, target, route, draining=self._lifecycle.draining)
 
         # The body, received whole: only so can the request be sent again.
         body = receive_body(request, route.settings.max_request_body_bytes)

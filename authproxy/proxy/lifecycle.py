@@ -18,7 +18,7 @@ class Reload:
 class Lifecycle:
     """Two one-way switches, set by the server and read by requests, and the last reload.
 
-    `draining`: the end was requested; readiness says so, requests still pass.
+    `draining`: the end was requested; readiness says so, requests still pass, upgrades do not.
     `refusing`: the grace for them is over.
     """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Response
 
-from authproxy.errors import TooManyTunnels, UpgradeNotSupported
+from authproxy.errors import ShuttingDown, TooManyTunnels, UpgradeNotSupported
 from authproxy.http1.headers import Field
 from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLogEntry
@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from authproxy.http1.inbound_request import InboundRequest
     from authproxy.proxy.route_set import ServedRoute
 
-#: Seconds after which a client that found all tunnels taken may try again.
+#: Seconds after which a client may try again that found all tunnels taken, or a drain.
 _RETRY_SECONDS = 5
+_DRAIN_RETRY_SECONDS = 1
 
 
-def protocols_to_offer(request: InboundRequest, target: str, route: ServedRoute) -> tuple[str, ...]:
+def protocols_to_offer(
+    request: InboundRequest, target: str, route: ServedRoute, *, draining: bool
+) -> tuple[str, ...]:
     """Return the protocols that the target is offered; a tunnel is taken if there are any.
 
     A server may ignore an Upgrade (RFC 9110 section 7.8): so it is with MAX_TUNNELS=0, and for
     writes, whose responses are the proxy's to judge. `target` is the request target that the
-    target is sent. Raises UpgradeNotSupported and TooManyTunnels.
+    target is sent. A tunnel that began while `draining` would hold the process up for the whole
+    grace. Raises UpgradeNotSupported, ShuttingDown and TooManyTunnels.
     """
     settings = route.settings
     ignored = not settings.max_tunnels or settings.forwards_only_remote_write
@@ -45,6 +49,11 @@ def protocols_to_offer(request: InboundRequest, target: str, route: ServedRoute)
         raise UpgradeNotSupported(
             "the protocol of the connection cannot change: HTTPS_PROXY names a forward proxy that "
             "is itself reached by TLS"
+        )
+    if draining:
+        raise ShuttingDown(
+            "the proxy is shutting down, and upgrades no further connection",
+            retry_after=_DRAIN_RETRY_SECONDS,
         )
     if not request.tunnel.take():
         raise TooManyTunnels(

@@ -6,7 +6,6 @@ Connections read, write and end through this interface, which `tls_socket.py` ha
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import select
 import socket
@@ -69,10 +68,10 @@ class ClientSocket:
         """Return how many bytes were taken. Those that were not are to be sent next."""
         return self._socket.send(data)
 
-    def end_sending(self, *, read_on: bool = False) -> None:
+    def end_sending(self) -> None:
         """End the sending side in order. Where that has to wait, it is to be called again.
 
-        With `read_on`, what the client sends is to be read, and not only dropped.
+        What comes behind it can only be discarded.
         """
         self._socket.shutdown(socket.SHUT_WR)
 
@@ -98,9 +97,8 @@ class ClientSocket:
         return bool(poll.poll(0))
 
     def was_reset(self) -> bool:
-        """Tell whether the client reset the connection, and had not ended its side before."""
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return self.has_hung_up() and code != errno.EPIPE  # as the kernel has it after an end
+        """Tell whether an end that was read was a reset, and none in order came before it."""
+        return False  # reading raises
 
     def notice_loss(self, seconds: int) -> None:
         """Have the kernel give the connection up when its peer has gone for so long.

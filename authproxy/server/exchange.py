@@ -218,6 +218,9 @@ class ApplicationTask(WSGITask):
         """Return the fields that say what becomes of the connection."""
         if self._offer.protocol:
             return [("Upgrade", self._offer.protocol), ("Connection", "Upgrade")]
+        # What has come behind a request for another protocol may be in that, and is no request.
+        if self._offer.asked:
+            self.close_on_finish = True
         if self.delimited_by_close or self.channel.server.is_draining() or not self._client_stays():
             self.close_on_finish = True
         if self.close_on_finish:

@@ -179,6 +179,11 @@ class Server:
         """The connections that are open."""
         return list(self._connections)
 
+    @property
+    def tunnels_alive(self) -> bool:
+        """Whether the thread of tunnels runs, if it is to run."""
+        return self._tunnels.alive
+
     def run(self) -> None:
         """Serve until a stop is requested, then drain; returns at the end of that."""
         for listener in self._listeners:

@@ -7,7 +7,7 @@ them: here each call has a lock around it, which is never held while waiting for
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import socket
 import ssl
 import threading
@@ -37,8 +37,6 @@ class TLSSocket(ClientSocket):
         self._tls: ssl.SSLSocket | None = None
         self._lock = threading.Lock()
         self._cleartext = self._ended = False
-        #: A close_notify of which the kernel has not taken all.
-        self._notice = b""
         self.established = self.is_identified = False
         #: The events on which reading and writing can go on: of a handshake, or of an update
         #: of keys, each may have to wait for the other.
@@ -144,16 +142,13 @@ class TLSSocket(ClientSocket):
                 raise BlockingIOError
             return count
 
-    def end_sending(self, *, read_on: bool = False) -> None:
+    def end_sending(self) -> None:
         """Send close_notify, then end TCP's side; without the former the end is a truncation."""
         if self._ended:
             return
         if self.established:
             with self._lock:
-                if read_on:
-                    self._close_notify_alone()
-                else:
-                    self._close_notify()
+                self._close_notify()
         self._ended = True
         socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
@@ -166,38 +161,15 @@ class TLSSocket(ClientSocket):
         except ssl.SSLError:
             pass  # it is sent; the client's own is not there, or comes behind other bytes
 
-    def _close_notify_alone(self) -> None:
-        """Send close_notify, and take nothing of what the client sends.
-
-        `unwrap` looks for the client's own behind it, and other bytes there are fatal to the
-        connection (RFC 8446 section 6.1 has it go on). So OpenSSL meets an empty pair of sockets
-        in the connection's place, under the number of its descriptor.
-        """
-        if self.has_decrypted_bytes:
-            raise BlockingIOError
-        if not self._notice:
-            number = self.fileno()
-            pair = socket.socketpair()
-            connection = os.dup(number)
-            try:
-                for end in pair:
-                    end.setblocking(False)
-                os.dup2(pair[0].fileno(), number, inheritable=False)
-                try:
-                    self._close_notify()
-                finally:
-                    os.dup2(connection, number, inheritable=False)
-                self._notice = pair[1].recv(_RECORD_BYTES)
-            finally:
-                os.close(connection)
-                for end in pair:
-                    end.close()
-        self._notice = self._notice[socket.socket.send(self._socket, self._notice) :]
-        if self._notice:
-            raise BlockingIOError
-
     def has_unread_bytes(self) -> bool:
         return self.has_decrypted_bytes or super().has_unread_bytes()
+
+    def was_reset(self) -> bool:
+        # Some versions of Python have a reset look like an end without close_notify, 3.11 for one.
+        if self._socket.family == socket.AF_UNIX:
+            return False  # which hangs up at its end, too
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return self.has_hung_up() and code != errno.EPIPE  # as the kernel has it after an end
 
     def close(self, *, in_order: bool) -> None:
         if in_order and self.established and not self._ended:

@@ -1,12 +1,12 @@
-"""One tunnel: two connections of which each gets what comes on the other, and its end.
+"""One tunnel: two connections of which each gets what comes on the other, until either ends.
 
-An end of one side in order (FIN, close_notify) is passed on behind all bytes before it, and the
-other direction goes on. A connection that is reset resets the other.
+Once one side has ended and the other was sent all that came from it, both are closed: in order
+(close_notify, FIN), or, where bytes are lost, with a reset. There is no half-closed tunnel, as
+there is none of nginx: OpenSSL cannot end one direction and read on in the other without risk.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import threading
 import time
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from authproxy.server.client_socket import ClientSocket
+from authproxy.server.lingering import Lingering
 from authproxy.server.poller import READ, WRITE, Poller
 from authproxy.tunnel import TunnelEnd
 
@@ -24,9 +25,8 @@ BUFFER_BYTES = 64 * 1024
 #: which one that is silent and has gone is noticed.
 LOST_SECONDS = 300
 
-#: TLS's end without close_notify, and its end after ours. What speaks in a tunnel knows by itself
-#: whether it was at its end.
-_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+#: Seconds in which a target may take what it was sent before the end, and end its side too.
+LINGER_SECONDS = 5
 
 
 class GivesBack(Protocol):
@@ -48,16 +48,12 @@ class Side:
         self.socket = sock
         #: What has come from the other side, and this one has not taken yet.
         self.waiting = bytearray(waiting)
-        #: It will send no more, or cannot; nothing more is sent to it, or can be.
-        self.has_ended = self.is_shut = False
-        #: What it sent has no end in order; and the first thing that went wrong.
-        self.truncated = False
+        #: It will send no more; what it sent has no end in order; the first thing that went wrong.
+        self.has_ended = self.truncated = False
         self.problem = ""
         self.received = 0
-
-    @property
-    def is_over(self) -> bool:
-        return self.has_ended and self.is_shut
+        #: Set at the end of the tunnel, for the target alone.
+        self.lingering: Lingering | None = None
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -69,27 +65,23 @@ class Side:
         return self.socket.has_decrypted_bytes and bool(self._wanted() & READ)
 
     def _wanted(self) -> int:
+        if self.lingering is not None:
+            return self.lingering.wanted
         if self._tunnel.is_over:
             return 0
         reads = not self.has_ended and len(self.other.waiting) < BUFFER_BYTES
-        # An end may have to wait for what is to be read here (`TLSSocket`).
-        ends = self._passes_end and (reads or self.has_ended)
-        writes = not self.is_shut and (bool(self.waiting) or ends)
-        return (READ if reads else 0) | (WRITE if writes else 0)
-
-    @property
-    def _passes_end(self) -> bool:
-        """Whether an end in order is to be passed on to it, behind what waits."""
-        return self.other.has_ended and not self.other.truncated
+        return (READ if reads else 0) | (WRITE if self.waiting else 0)
 
     def on_events(self, events: int) -> None:
+        if self.lingering is not None:
+            self._tunnel.linger()
+            return
         events = self.socket.possible(events) & self._wanted()
         if events & WRITE:
             self.write()
         if events & READ:
             self.read()
             self.other.write()
-            self.write()  # its end may have waited for that
         self._tunnel.after(self)
 
     def on_notify(self) -> None:
@@ -102,47 +94,47 @@ class Side:
 
     def read(self) -> None:
         """Read what has come, as far as there is room for it."""
+        problem = ""
         try:
             data = self.socket.recv(BUFFER_BYTES - len(self.other.waiting))
         except BlockingIOError:
             return
-        except _TLS_ENDS:
+        except ssl.SSLEOFError:
+            # No close_notify: what speaks in a tunnel knows by itself whether it was at its end.
             data = b""
-            # Some versions of Python have a reset look the same, 3.11 for one.
-            if not self.is_shut and self.socket.was_reset():
-                self.truncated = True
-                self.lost("the connection was reset")
         except OSError as error:
-            data = b""
-            self.truncated = True
-            self.lost(str(error))
+            data, problem = b"", str(error)
         self.other.waiting += data
         self.received += len(data)
         self._tunnel.moved()
-        if not data:
-            self.has_ended = True
-            self._tunnel.ended_by(self.name)
+        if data:
+            return
+        if not (problem or self.problem) and self.socket.was_reset():
+            problem = "the connection was reset"
+        if problem:
+            self.truncated = True
+            self.lost(problem)
+        self.has_ended = True
+        self._tunnel.ended_by(self.name)
 
     def write(self) -> None:
-        """Send what waits; behind it, the other side's end."""
+        """Send what waits."""
         try:
-            while self.waiting and not self.is_shut:
+            while self.waiting:
                 with memoryview(self.waiting) as view:
                     count = self.socket.send(view)
                 del self.waiting[:count]
                 self._tunnel.moved()
-            if self._passes_end and not self.is_shut:
-                self.socket.end_sending(read_on=not self.has_ended)
-                self.is_shut = True
         except BlockingIOError:
             return
         except OSError as error:
-            self.lost(str(error))  # what it has sent before is still to be read
+            # What it sent before is still to be read. A broken pipe is behind an end in order.
+            self.truncated = self.truncated or isinstance(error, ConnectionResetError)
+            self.lost(str(error))
 
     def lost(self, problem: str) -> None:
         """Nothing can be sent to it any more."""
         self.problem = self.problem or problem
-        self.is_shut = True
         self.waiting.clear()
         self._tunnel.ended_by(self.name)
 
@@ -167,7 +159,13 @@ class Tunnel:
         self._moved_at = 0.0
         #: Whether the client's connection is this tunnel's.
         self.begun = False
-        self.is_over = False
+        #: How it has ended, and when at the latest the connection to the target is closed.
+        self._end: TunnelEnd | None = None
+        self._closes_at = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self._end is not None
 
     # In the main loop's thread.
 
@@ -218,39 +216,64 @@ class Tunnel:
             self._poller.update(side.other)
 
     def check(self, now: float, silence: float) -> None:
-        """End it if no byte has moved for so long, or a side has gone; called once a second."""
-        for side in (self._client, self._target):
-            # It has ended in order, so nothing is read there that would tell.
-            if side.has_ended and not side.is_shut and side.socket.has_hung_up():
-                side.lost("the connection is gone")
-                self.after(side)
-                return
-        if now - self._moved_at > silence:
+        """End it if no byte has moved for so long; called once a second."""
+        if self._end is not None:
+            if now > self._closes_at:
+                self._close()
+        elif now - self._moved_at > silence:
             self.end("silence")
 
     def _end_if_over(self) -> bool:
-        """End it where one side is over, and the other has got all that came from there."""
-        for side in (self._client, self._target):
-            if side.is_over and not side.other.waiting and (side.truncated or side.other.is_shut):
-                self.end(self._first)
-                return True
+        """End it where one side has ended, and the other was sent all that came from there."""
+        over = any(
+            side.has_ended and not side.other.waiting for side in (self._client, self._target)
+        )
+        if over and not self.is_over:
+            self._part(self._first)
         return self.is_over
 
     def end(self, by: str) -> None:
         """End it now; `by` is as `TunnelEnd` has it. Harmless when repeated."""
-        if self.is_over:
-            return
-        self.is_over = True
+        if not self.is_over:
+            self._part(by)
+        self.linger()
+        self._close()
+
+    def _part(self, by: str) -> None:
+        """Give the client's connection back, and end the target's, which may still take bytes."""
         client, target = self._client, self._target
-        cut = client.truncated or target.truncated
+        problem = client.problem or target.problem
+        self._end = TunnelEnd(by, client.received, target.received, problem)
         for side in (client, target):
             self._poller.remove(side)
-        if cut:
+        truncated = client.truncated or target.truncated
+        if truncated or target.waiting:
             target.socket.reset_on_close()
-        elif not target.is_shut:
-            with contextlib.suppress(OSError):  # it is closed in any case
-                target.socket.end_sending()
+            self._close()
+        else:
+            # To close it with unread bytes would destroy what it has not got yet.
+            now = time.monotonic()
+            self._closes_at = now + LINGER_SECONDS
+            target.lingering = Lingering(target.socket, memoryview(bytearray(BUFFER_BYTES)), now)
+            self._poller.add(target)
+        self._give_back(cut=truncated or bool(client.waiting))
+
+    def linger(self) -> None:
+        """Go on with the target's end."""
+        lingering = self._target.lingering
+        try:
+            over = lingering is not None and lingering.go_on(time.monotonic())
+        except BlockingIOError:
+            over = False
+        except OSError:
+            over = True
+        if over:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connection to the target. Harmless when repeated."""
+        self._poller.remove(self._target)
+        self._target.lingering = None
         self._forget(self)
-        problem = client.problem or target.problem
-        self._tell(TunnelEnd(by, client.received, target.received, problem))
-        self._give_back(cut=cut)
+        if self._end is not None:
+            self._tell(self._end)

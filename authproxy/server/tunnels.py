@@ -45,11 +45,28 @@ class Tunnels:
         self._ending = self._stopped = False
 
     def take(self) -> bool:
-        """Take one of them; False where none is left."""
+        """Take one of them; False where none is left. The first starts the thread."""
         with self._lock:
             free = self._taken < self._limit
+            if free and self._thread is None:
+                self._start()
             self._taken += free
             return free
+
+    def _start(self) -> None:
+        self._poller = Poller()
+        thread = threading.Thread(target=self._run, name="tunnels", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._poller.close()
+            raise
+        self._thread = thread
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, if it is to run."""
+        return self._thread is None or self._stopped or self._thread.is_alive()
 
     def give_back(self) -> None:
         """Give back what `take` took."""
@@ -57,12 +74,7 @@ class Tunnels:
             self._taken -= 1
 
     def begin(self, tunnel: Tunnel) -> None:
-        """Have its bytes moved from now on."""
-        with self._lock:
-            if self._thread is None:
-                self._poller = Poller()
-                self._thread = threading.Thread(target=self._run, name="tunnels", daemon=True)
-                self._thread.start()
+        """Have the bytes of one that was taken moved from now on."""
         self._do(partial(self._begin, tunnel))
 
     def end(self, tunnel: Tunnel) -> None:
@@ -74,8 +86,10 @@ class Tunnels:
         self._do(self._end_all)
 
     def stop(self) -> None:
-        """End the thread."""
+        """End all, and the thread; waits for that a little."""
         self._do(self._stop)
+        if self._thread is not None:
+            self._thread.join(_TICK_SECONDS)
 
     def _do(self, act: Callable[[], None]) -> None:
         self._due.append(act)
@@ -102,7 +116,11 @@ class Tunnels:
 
     def _begin(self, tunnel: Tunnel) -> None:
         self._open.add(tunnel)
-        tunnel.start(self._poller, self._open.discard)
+        try:
+            tunnel.start(self._poller, self._open.discard)
+        except Exception:
+            log.exception("Unexpected error with a tunnel.")
+            tunnel.end("client")
         if self._ending:
             tunnel.end("drain")
 
@@ -113,6 +131,7 @@ class Tunnels:
 
     def _stop(self) -> None:
         self._stopped = True
+        self._end_all()
 
 
 class Offer:
@@ -122,10 +141,13 @@ class Offer:
         self._tunnels = tunnels
         self._taken = False
         self._tunnel: Tunnel | None = None
-        #: What the connection speaks behind the response, once the application has joined it.
+        #: Whether the application would have changed the protocol; and what the connection
+        #: speaks behind the response, once it is joined.
+        self.asked = False
         self.protocol = ""
 
     def take(self) -> bool:
+        self.asked = True
         self._taken = self._taken or self._tunnels.take()
         return self._taken
 

@@ -135,6 +135,8 @@ SECURITY: dict[str, str] = {
         "e2e/test_tunnels.py::"
         "test_past_the_limit_further_upgrades_are_refused_and_threads_are_free "
         "e2e/test_tunnels.py::test_an_upgrade_that_is_none_of_ours_is_left_out "
+        "e2e/test_tunnels.py::test_what_a_client_sends_before_its_101_is_never_a_request "
+        "e2e/test_preflight.py::test_what_only_looks_like_a_preflight_needs_a_token "
         "e2e/test_tunnels.py::test_admission_and_overrides_hold "
         "e2e/test_tunnels.py::test_without_tunnels_an_upgrade_is_left_out"
     ),

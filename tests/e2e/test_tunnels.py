@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import select
 import socket
 import ssl
@@ -23,7 +24,7 @@ from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.scrape import scrape, settled
 from tests.support.tls_client import Certificates, TLSClient
 from tests.support.upstream import Exchange, Handler, Upstream
-from tests.support.wire import Client, Response, message
+from tests.support.wire import DEADLINE, Client, Response, message
 
 SWITCH = actions.head("101 Switching Protocols", "Upgrade: echo", "Connection: Upgrade")
 ASK = message("GET /tunnel", "Connection: keep-alive, Upgrade", "Upgrade: echo")
@@ -138,74 +139,67 @@ def test_what_either_side_sends_comes_out_at_the_other(
 def test_early_bytes_of_both_sides_are_not_lost(client: Client, target: Upstream) -> None:
     target.respond(echoing(SWITCH + b"from the target"))
     join(client, ASK + b"from the client")
-    client.finish_sending()
-    assert read_to_end(client) == b"from the targetfrom the client"
+    assert read(client, 30) == b"from the targetfrom the client"
 
 
 def test_megabytes_cross_both_ways_at_once(client: Client, target: Upstream) -> None:
     """Neither side reads before it has sent: what is read waits for the other to take it."""
-    received = []
+    received = bytearray()
 
     def answer(exchange: Exchange) -> None:
         exchange.send(SWITCH)
         pieces = exchange.switched()
         sender = threading.Thread(target=exchange.send, args=(BIG,))
         sender.start()
-        received.append(b"".join(pieces))
+        while len(received) < len(BIG):
+            received.extend(next(pieces))
         sender.join()
         exchange.close()
 
     target.respond(answer)
     join(client)
-
-    def send() -> None:
-        client.send(BIG)
-        client.finish_sending()
-
-    sender = threading.Thread(target=send)
+    sender = threading.Thread(target=client.send, args=(BIG,))
     sender.start()
     assert read_to_end(client) == BIG
     sender.join()
-    assert received == [BIG]
+    assert received == BIG
 
 
-def test_a_client_may_end_its_side_and_read_on(
-    shared: ProxyProcess, client: Client, target: Upstream
+def test_a_client_that_ends_ends_the_tunnel_behind_its_last_byte(
+    client: Client, target: Upstream
 ) -> None:
-    gate = target.gate()
+    received: queue.Queue[bytes] = queue.Queue()
 
     def answer(exchange: Exchange) -> None:
         exchange.send(SWITCH)
-        said = b"".join(exchange.switched())
-        gate.wait()
-        exchange.send(said.upper())
+        received.put(b"".join(exchange.switched()))
         exchange.close()
 
     target.respond(answer)
     join(client)
-    client.send(b"the last word")
+    client.send(BIG)
     client.finish_sending()
-    gate.open()
-    assert read_to_end(client) == b"THE LAST WORD"
+    assert read_to_end(client) == b""
+    assert received.get(timeout=DEADLINE) == BIG
 
 
-def test_a_target_may_end_its_side_and_read_on(client: Client, target: Upstream) -> None:
-    received, done = [], threading.Event()
+def test_a_target_that_ends_ends_the_tunnel_behind_its_last_byte(
+    client: Client, target: Upstream
+) -> None:
+    ended = threading.Event()
 
     def answer(exchange: Exchange) -> None:
-        exchange.send(SWITCH + b"the last word")
+        exchange.send(SWITCH, BIG)
         exchange.end_sending()
-        received.append(b"".join(exchange.switched()))
-        done.set()
+        for _ in exchange.switched():
+            pass
+        ended.set()
         exchange.close()
 
     target.respond(answer)
     join(client)
-    assert read_to_end(client) == b"the last word"
-    client.send(b"and mine")
-    client.finish_sending()
-    assert done.wait(10)
-    assert received == [b"and mine"]
+    assert read_to_end(client) == BIG
+    assert ended.wait(DEADLINE)
 
 
 def test_a_target_that_is_reset_resets_the_client(
@@ -264,14 +258,40 @@ def test_a_client_that_is_reset_resets_the_target(
     ("status", "body"), [("403 Forbidden", b"no role"), ("200 OK", b"fine"), ("426 x", b"v13")]
 )
 def test_anything_but_101_is_an_ordinary_response(
-    client: Client, target: Upstream, status: str, body: bytes
+    shared: ProxyProcess, client: Client, target: Upstream, status: str, body: bytes
 ) -> None:
     target.respond(actions.answer(status, body=body))
     for _ in range(6):  # more than MAX_TUNNELS: none stays taken
-        response = client.ask(ASK)
+        response = shared.ask(ASK)
         assert (response.status, response.body) == (int(status[:3]), body)
     target.respond(echo)
     join(client)
+
+
+@pytest.mark.parametrize("status", [200, 401, 426, 101])
+def test_what_a_client_sends_before_its_101_is_never_a_request(
+    shared: ProxyProcess, client: Client, target: Upstream, status: int
+) -> None:
+    """To the target it would be one of the proxy's, with its token."""
+    gate, came = target.gate(), threading.Event()
+    hidden = message("GET /hidden")
+
+    def answer(exchange: Exchange) -> None:
+        came.set()
+        gate.wait()
+        switch = actions.head("101 Switching Protocols", "Upgrade: other", "Connection: Upgrade")
+        exchange.send(switch if status == 101 else actions.answer(status, body=b"no"))
+
+    target.on("/tunnel", answer)
+    client.send(ASK + hidden)
+    assert came.wait(DEADLINE)
+    client.send(hidden)
+    gate.open()
+    response = client.receive()
+    assert response.status == (502 if status == 101 else status)
+    assert response.one("Connection") == "close"
+    assert read_to_end(client) == b""
+    assert {each.target for each in target.requests} == {b"/tunnel"}
 
 
 def test_a_401_gets_a_fresh_token_and_the_tunnel(client: Client, target: Upstream) -> None:
@@ -377,6 +397,61 @@ def test_past_the_limit_further_upgrades_are_refused_and_threads_are_free(
         join(client)
 
 
+def reset(client: Client) -> None:
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+
+
+@pytest.mark.parametrize("moment", ["head", "asked", "switched", "sent", "received", "by target"])
+def test_a_reset_at_any_moment_leaves_nothing_behind(
+    shared: ProxyProcess, target: Upstream, metrics_port: int, moment: str
+) -> None:
+    """Neither a descriptor nor a tunnel."""
+
+    def flood(exchange: Exchange) -> None:
+        exchange.send(SWITCH)
+        if moment == "by target":
+            exchange.reset()
+        elif moment == "received":
+            exchange.send(*[BIG] * 16)
+        for _ in exchange.switched():
+            pass
+
+    target.on("/tunnel", flood)
+    descriptors = Path(f"/proc/{shared.pid}/fd")
+    with shared.connect() as client:  # what is made once is there
+        client.send(ASK)
+        client.receive_head()
+        reset(client)
+    wait_until(
+        "no tunnel open", lambda: not scrape(metrics_port).sum("aad_auth_proxy_tunnels_open")
+    )
+    before = len(list(descriptors.iterdir()))
+    for _ in range(6):  # more than MAX_TUNNELS
+        with shared.connect() as client:
+            client.send(ASK[:-2] if moment == "head" else ASK)
+            if moment not in ("head", "asked"):
+                assert client.receive_head().status == 101
+            client.sock.settimeout(0.2)
+            try:
+                if moment == "sent":
+                    client.send(16 * BIG)
+                if moment == "by target":
+                    client.sock.recv(1)
+            except (TimeoutError, ConnectionResetError):
+                pass
+            reset(client)
+        wait_until(
+            "no tunnel open", lambda: not scrape(metrics_port).sum("aad_auth_proxy_tunnels_open")
+        )
+    wait_until("descriptors as before", lambda: len(list(descriptors.iterdir())) <= before)
+    target.reset()
+    target.on("/tunnel", echo)
+    with ExitStack() as open_:
+        for _ in range(4):
+            join(open_.enter_context(shared.connect()))
+
+
 def test_bytes_and_duration_are_counted_at_the_end(
     shared: ProxyProcess, target: Upstream, metrics_port: int
 ) -> None:
@@ -440,8 +515,9 @@ def test_a_client_behind_a_unix_socket(launch: Launch, target: Upstream, tmp_pat
     with proxy.connect() as client:
         join(client)
         client.send(b"ping")
+        assert read(client, 4) == b"ping"
         client.finish_sending()
-        assert read_to_end(client) == b"ping"
+        assert read_to_end(client) == b""
 
 
 def test_admission_and_overrides_hold(launch: Launch, target: Upstream) -> None:
@@ -457,18 +533,23 @@ def test_admission_and_overrides_hold(launch: Launch, target: Upstream) -> None:
         assert target.only().one("Sec-WebSocket-Protocol") == "ours"
 
 
-def test_a_drain_waits_for_the_grace_and_ends_tunnels_in_order(
+def test_a_drain_begins_no_tunnel_and_ends_those_there_are_behind_the_grace(
     launch: Launch, target: Upstream
 ) -> None:
     target.respond(echo)
-    proxy = launch(SHUTDOWN_GRACE_SECONDS="1")
-    with proxy.connect() as client, proxy.connect() as other:
+    proxy = launch(SHUTDOWN_GRACE_SECONDS="2")
+    with proxy.connect() as client, proxy.connect() as other, proxy.connect() as late:
         join(client)
         join(other)
+        late.send(ASK[:2])
         other.send(b"x")
         assert read(other, 1) == b"x"
         proxy.signal(15)
         proxy.wait_for_line("Draining")
+        late.send(ASK[2:])
+        refused = late.receive()
+        assert (refused.status, code_of(refused)) == (503, "ShuttingDown")
+        assert refused.one("Retry-After") == "1"
         client.send(b"still here")
         assert read(client, 10) == b"still here"
         assert read_to_end(client) == read_to_end(other) == b""

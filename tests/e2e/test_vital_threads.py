@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Launch
+from tests.support import actions
 from tests.support.process import SOURCE, ProxyProcess, free_port, wait_until
 from tests.support.tls_client import Certificates, TLSClient
-from tests.support.upstream import Upstream
-from tests.support.wire import Response, exchange, message
+from tests.support.upstream import Exchange, Upstream
+from tests.support.wire import Client, Response, exchange, message
 
 FAULT = """
 import ctypes, os, threading, time
@@ -53,6 +54,8 @@ class Vital:
     thread: str
     told: str
     wake: Callable[[ProxyProcess], object] = lambda proxy: None
+    #: What starts it, where it does not run from the beginning on; returned to be kept.
+    begin: Callable[[ProxyProcess], object] = lambda proxy: None
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,11 +63,26 @@ def scrape(proxy: ProxyProcess) -> None:
     exchange(("127.0.0.1", int(proxy.settings["METRICS_PORT"])), message("GET /metrics"))
 
 
+def open_tunnel(proxy: ProxyProcess) -> Client:
+    client = proxy.connect()
+    client.send(message("GET /tunnel", "Connection: Upgrade", "Upgrade: echo"))
+    assert client.receive_head().status == 101
+    return client
+
+
+def switch(exchange: Exchange) -> None:
+    exchange.send(actions.head("101 Switching Protocols", "Upgrade: echo", "Connection: Upgrade"))
+    for _ in exchange.switched():
+        pass
+    exchange.close()
+
+
 VITAL = [
     Vital("reload", "reload", lambda proxy: proxy.signal(signal.SIGHUP)),
     Vital("metrics-port", "metrics-port", settings={"METRICS_PORT": "yes"}),
     Vital("watched file", "watched file", settings={"INBOUND_TOKEN_FILE": "yes"}),
     Vital("log", "log", lambda proxy: proxy.get("/x")),
+    Vital("tunnels", "tunnels", begin=open_tunnel),
     Vital(
         "parent reader",
         "parent channel",
@@ -104,6 +122,8 @@ def test_health_names_a_thread_that_has_ended(
     }
     settings = {**vital.settings, **{name: made[name] for name in made if name in vital.settings}}
     proxy = launch(ready=tls is None, PYTHONPATH=f"{tmp_path}:{SOURCE}", **settings)
+    target.on("/tunnel", switch)
+    kept = vital.begin(proxy)
     assert health(proxy, tls).status == 200
     (tmp_path / "new").write_text(vital.thread)
     (tmp_path / "new").rename(order)
@@ -117,3 +137,5 @@ def test_health_names_a_thread_that_has_ended(
 
     wait_until("/health tells", told)
     assert json.loads(bad[0].body)["status"] == f"a thread has ended: {vital.told}"
+    if isinstance(kept, Client):
+        kept.close()

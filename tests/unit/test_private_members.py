@@ -39,7 +39,7 @@ _LOGS = "telemetry/ exports the log; OpenTelemetry has no public name for it yet
 _CONVENTIONS = "telemetry/sdk.py has the Flask instrumentation alone follow the stable conventions"
 
 #: Class or module, member, and what it is used for.
-USED = [
+USED: list[tuple[type | ModuleType, str, str]] = [
     (HTTPConnectionPool, "conn_kw", "upstream/session.py opens connections as a pool would"),
     (HTTPConnectionPool, "ConnectionCls", "the same; identity/bounded_fetch.py replaces it"),
     (HTTPConnectionPool, "proxy_headers", "the same, by way of a forward proxy"),

@@ -6,6 +6,7 @@ import os
 import queue
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -103,60 +104,147 @@ def streaming() -> Iterator[list[threading.Thread]]:
         assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_a_client_ends_its_side_while_a_target_with_tls_goes_on_sending(
-    certificates: Certificates, streaming: list[threading.Thread], attempt: int
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_client_sent_before_its_end_reaches_a_target_that_reads_late(
+    certificates: Certificates, streaming: list[threading.Thread], tls: bool
 ) -> None:
+    """What the target sent meanwhile, and nobody reads, does not reset its connection."""
+    ours, target = in_tls(connected(), certificates) if tls else connected()
+    application = Joining(ours)
+    with Serving(application) as server, server.connect() as client, target:
+        join(client)
+        # Fill what is between target and client, so that bytes stay unread at the end.
+        target.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            target.sendall(16 * BIG)
+        target.settimeout(DEADLINE)
+
+        def ask() -> None:
+            client.send(BIG)
+            client.finish_sending()
+
+        streaming.append(threading.Thread(target=ask))
+        streaming[0].start()
+        assert all_of(target) == BIG
+        target.close()
+        end = application.ends.get(timeout=DEADLINE)
+        assert (end.by, end.from_client, end.problem) == ("client", len(BIG), "")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_target_sent_before_its_end_reaches_a_client_that_reads_late(
+    certificates: Certificates, streaming: list[threading.Thread], tls: bool
+) -> None:
+    ours, target = connected()
+    application = Joining(ours)
+    context = certificates.server_context() if tls else None
+    with Serving(application, tls=context) as server:
+        trusted = certificates.client_context()
+        with TLSClient(server.address, trusted) if tls else server.connect() as client, target:
+            join(client)
+            client.sock.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                client.send(16 * BIG)
+            client.sock.settimeout(DEADLINE)
+
+            def respond() -> None:
+                target.sendall(BIG)
+                target.shutdown(socket.SHUT_WR)
+
+            streaming.append(threading.Thread(target=respond))
+            streaming[0].start()
+            if isinstance(client, TLSClient):
+                client.tell_ends_apart()
+            assert all_of(client.sock) == BIG
+            end = application.ends.get(timeout=DEADLINE)
+            assert (end.by, end.from_target) == ("target", len(BIG))
+
+
+def test_the_end_of_one_side_ends_the_other(certificates: Certificates) -> None:
     ours, target = in_tls(connected(), certificates)
     application = Joining(ours)
     with Serving(application) as server, server.connect() as client, target:
         join(client)
-        client.send(b"all")
+        client.send(b"bye")
         client.finish_sending()
-        said: list[bytes] = []
-
-        def respond() -> None:
-            for at in range(0, len(BIG), 1000):
-                target.sendall(BIG[at : at + 1000])
-            said.append(all_of(target))
-            target.close()
-
-        streaming.append(threading.Thread(target=respond))
-        streaming[0].start()
-        assert b"".join(client.stream.to_end()) == BIG
-        end = application.ends.get(timeout=DEADLINE)
-        assert (end.by, end.from_client, end.from_target) == ("client", 3, len(BIG))
-        assert end.problem == ""
-        assert said == [b"all"]
+        assert all_of(target) == b"bye"  # and close_notify
+        assert b"".join(client.stream.to_end()) == b""
+        target.close()
+        assert application.ends.get(timeout=DEADLINE) == TunnelEnd("client", 3, 0)
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_a_target_ends_its_side_while_a_client_with_tls_goes_on_sending(
-    certificates: Certificates, streaming: list[threading.Thread], attempt: int
-) -> None:
+def test_bytes_that_are_lost_at_the_end_show_as_a_reset() -> None:
     ours, target = connected()
     application = Joining(ours)
     with (
-        Serving(application, tls=certificates.server_context()) as server,
-        TLSClient(server.address, certificates.client_context()) as client,
+        Serving(application, timeouts=Timeouts(tunnel=0.5)) as server,
+        server.connect() as client,
         target,
     ):
         join(client)
-        received: list[bytes] = []
-        streaming.append(threading.Thread(target=lambda: received.append(all_of(target))))
-        streaming[0].start()
-        for at in range(0, len(BIG), 1000):
-            if at == 500_000:
-                target.sendall(b"enough")
-                target.shutdown(socket.SHUT_WR)
-            client.send(BIG[at : at + 1000])
-        client.tls.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # unknown to typeshed
-        assert all_of(client.tls) == b"enough"  # and close_notify
-        client.tls.unwrap()
+        target.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            target.sendall(16 * BIG)
+        assert application.ends.get(timeout=DEADLINE).by == "silence"
+        with pytest.raises(ConnectionResetError):
+            all_of(client.sock)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_client_that_is_reset_resets_the_target(certificates: Certificates, tls: bool) -> None:
+    ours, target = connected()
+    application = Joining(ours)
+    context = certificates.server_context() if tls else None
+    with Serving(application, tls=context) as server, target:
+        trusted = certificates.client_context()
+        with TLSClient(server.address, trusted) if tls else server.connect() as client:
+            join(client)
+            client.send(b"x")
+            assert target.recv(1) == b"x"
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with pytest.raises(ConnectionResetError):
+            all_of(target)
         end = application.ends.get(timeout=DEADLINE)
-        assert (end.by, end.from_client, end.problem) == ("target", len(BIG), "")
-        streaming[0].join(DEADLINE)
-        assert received == [BIG]
+        assert end.by == "client"
+        assert "reset" in end.problem
+
+
+def test_a_target_that_never_ends_holds_a_tunnel_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("authproxy.server.tunnel.LINGER_SECONDS", 0.1)
+    first, second = connected(), connected()
+    application = Joining(first[0], second[0])
+    with Serving(application, Limits(threads=1, tunnels=1)) as server, first[1], second[1]:
+        with server.connect() as client:
+            join(client)
+        assert all_of(first[1]) == b""
+        assert application.ends.get(timeout=DEADLINE).by == "client"
+        with server.connect() as client:
+            join(client)
+
+
+def test_without_a_thread_for_tunnels_a_request_fails_and_takes_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The machine may have no room for another thread; later it has."""
+    ours, target = connected()
+    application = Joining(ours)
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "tunnels":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Serving(application, Limits(threads=1, tunnels=1)) as server, target:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            assert server.get("/").status == 500
+        with server.connect() as client:
+            join(client)
+            client.send(b"ping")
+            assert target.recv(4) == b"ping"
 
 
 def test_a_tunnel_in_which_nothing_moves_is_ended() -> None:
