@@ -56,7 +56,7 @@ def default_context(ca_file: str | None = None) -> ssl.SSLContext:
     """Return Python's usual TLS context, which trusts the system's authorities or `ca_file` alone.
 
     Python opens the file that SSLKEYLOGFILE names, if it is set, and would wait
-    for ever for the reader of a pipe. Raises SettingsError for what is no file there.
+    without end for the reader of a pipe. Raises SettingsError for what is no file there.
     """
     key_log = os.environ.get("SSLKEYLOGFILE", "")
     if os.path.exists(key_log) and not os.path.isfile(key_log):
@@ -66,7 +66,7 @@ def default_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 def _refuse_endless_files(extra_ca_file: str | None) -> None:
-    """Raise SettingsError where OpenSSL would wait for a pipe, or read a device for ever."""
+    """Raise SettingsError where OpenSSL would wait for a pipe, or read a device without end."""
     named = {variable: os.environ.get(variable) for variable in ("SSL_CERT_FILE", _BUNDLE)}
     for setting, path in {**named, "TARGET_CA_FILE": extra_ca_file}.items():
         if not path or os.path.isdir(path):

@@ -117,9 +117,9 @@ class _Check:
                 return _IN_CLEAR, True
             return secure(way, sock, self._context, again=again, now=_now()), True
 
-        no_answer = TimeoutError("no answer in time")
+        no_response = TimeoutError("no response in time")
         addresses = self._do(
-            "dns", TARGET, network.resolve, way, lambda: network.unresolved(way, no_answer)
+            "dns", TARGET, network.resolve, way, lambda: network.unresolved(way, no_response)
         )
         channel = self._do("tcp", TARGET, connect, addresses)
         if way.proxy is not None:

@@ -26,7 +26,7 @@ def explain_handshake(
 ) -> Finding:
     """Return what it means that a handshake failed.
 
-    `certificate` is what the server presents to whoever does not verify it,
+    `certificate` is what the server presents to a client that does not verify it,
     where that could be found out.
     """
     host, port = way.url.host, way.url.port
@@ -53,7 +53,7 @@ def explain_handshake(
 
     renew = Advice(
         "The target's certificate was not renewed",
-        f"Have whoever runs {host} renew it; there is nothing to set here",
+        f"Ask the operator of {host} to renew it; there is nothing to set here",
         show,
     )
     private = Advice(
@@ -67,7 +67,8 @@ def explain_handshake(
     )
     incomplete = Advice(
         "The target does not present its intermediate certificate",
-        f"Have whoever runs {host} complete the chain, or put the certificate into TARGET_CA_FILE",
+        f"Ask the operator of {host} to complete the chain, or put the certificate into "
+        "TARGET_CA_FILE",
         when=code not in _WHOLE_CHAIN,
     )
     return first(
@@ -88,7 +89,7 @@ def explain_handshake(
             "a certificate of the chain has expired, though not the target's own",
             Advice(
                 "The target presents an old intermediate certificate",
-                f"Have whoever runs {host} replace the chain",
+                f"Ask the operator of {host} to replace the chain",
                 show,
             ),
             Advice(
@@ -116,20 +117,20 @@ def explain_handshake(
             f"the certificate is not accepted: {getattr(error, 'verify_message', '')}",
             Advice(
                 "The certificate, or one of its chain, does not follow the rules for TLS servers",
-                f"Have whoever runs {host} replace it",
+                f"Ask the operator of {host} to replace it",
                 show,
             ),
         ),
         Rule(
             isinstance(error, TimeoutError),
-            "no answer to the handshake in time",
+            "no response to the handshake in time",
             Advice("A firewall or proxy takes the connection and drops what follows", let_pass),
             Advice(f"What listens at port {port} does not speak TLS, and waits", correct_port),
             Advice("The target is overloaded", "Try again"),
         ),
         Rule(
             reason in _NO_TLS,
-            "what answers there does not speak TLS",
+            "what responds there does not speak TLS",
             Advice(f"Port {port} is the one for plain HTTP, or something else's", correct_port),
             Advice(
                 "The target has no TLS at all",
@@ -149,7 +150,7 @@ def explain_handshake(
             "ALERT" in reason or "UNRECOGNIZED_NAME" in reason,
             f"the target refused the handshake ({words})",
             Advice(
-                f"What answers does not serve the name {host}",
+                f"What responds does not serve the name {host}",
                 f"Correct {way.setting}: give the name, not an alias or an address",
                 show,
             ),
@@ -160,7 +161,7 @@ def explain_handshake(
             f"the handshake failed ({words})",
             Advice(
                 "The target's TLS is too old or too weak for this machine",
-                f"Have whoever runs {host} bring it up to date",
+                f"Ask the operator of {host} to bring it up to date",
                 show,
             ),
         ),

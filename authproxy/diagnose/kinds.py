@@ -27,7 +27,7 @@ _RULE = re.compile(r"/dataCollectionRules/(dcr-[0-9A-Za-z]+)(?=/)", re.IGNORECAS
 
 @dataclass(frozen=True)
 class HarmlessRequest:
-    """What is asked of the target: `kind` is what its answer can tell about.
+    """What is asked of the target: `kind` is what its response can tell about.
 
     `exact` is false where the settings do not name the path that clients use.
     """

@@ -114,7 +114,7 @@ def unresolved(way: Way, error: Exception) -> Finding:
             True,
             f"{host} cannot be looked up ({error})",
             Advice(
-                "No DNS server answers here",
+                "No DNS server responds here",
                 "Check /etc/resolv.conf; on Kubernetes let the pod reach the cluster's DNS "
                 "(port 53, UDP and TCP) in its NetworkPolicy",
                 look_up,
@@ -143,7 +143,7 @@ def connect(
             sock.close()
             failures.append((at[0], error))
             continue
-        notes = tuple(f"{host} did not answer: {_why(error)}" for host, error in failures)
+        notes = tuple(f"{host} did not respond: {_why(error)}" for host, error in failures)
         facts = {"address": at[0], "port": port}
         return Finding(f"connected to {at[0]} port {port}", facts=facts, notes=notes), sock
     raise ProbeFailed(_unconnected(way, failures))
@@ -223,18 +223,20 @@ def _untunnelled(way: Way, error: Exception) -> Finding:
     redact = Redactor([proxy_password(way.proxy)])
     refusal = _REFUSED_TUNNEL.fullmatch(str(error))
     status, reason = refusal.groups() if refusal else (None, "")
-    answered = f"the proxy {way.proxy_name} answered {status} {printable(redact(reason))}".rstrip()
+    responded = (
+        f"the proxy {way.proxy_name} responded {status} {printable(redact(reason))}".rstrip()
+    )
     host = way.url.host
     directly = Advice("The target is to be reached without it", f"Add {host} to NO_PROXY")
     return first(
         Rule(
             status is None,
-            f"the proxy {way.proxy_name} does not answer as one: {redact(_why(error))}",
+            f"the proxy {way.proxy_name} does not respond as one: {redact(_why(error))}",
             Advice("It is no HTTP proxy", way.around),
         ),
         Rule(
             status == "407",
-            answered,
+            responded,
             Advice(
                 "It wants a user and a password",
                 "Give them in HTTPS_PROXY=http://user:password@host:port",
@@ -243,12 +245,12 @@ def _untunnelled(way: Way, error: Exception) -> Finding:
         ),
         Rule(
             True,
-            answered,
+            responded,
             Advice(
                 f"Its rules do not let {host} port {way.url.port} pass",
-                "Have whoever runs it allow that",
+                "Ask its operator to allow that",
             ),
-            Advice("The proxy itself cannot reach the target", "Ask whoever runs it"),
+            Advice("The proxy itself cannot reach the target", "Ask its operator"),
             directly,
         ),
         facts={"proxy": way.proxy_name, "status": int(status)} if status else {},
@@ -264,6 +266,6 @@ def _inside(addresses: Sequence[str]) -> str:
 
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     strerror = getattr(error, "strerror", None)
     return printable(strerror or str(error) or type(error).__name__).lower()

@@ -96,22 +96,22 @@ class HarmlessExchange:
             request.method, request.target, [("Host", way.url.authority), *fields], body
         )
         self._sent_tokens.append(token.fetched.value)
-        answer = session.exchange(outbound, f"Bearer {token.fetched.value}")
-        self.clock_offset = date_ahead_of(answer.field("date"), time.time())
-        excerpt = BodyExcerpt(answer.field("content-encoding"))
-        excerpt.feed(answer.beginning())
-        challenge = answer.field("www-authenticate") or ""
+        response = session.exchange(outbound, f"Bearer {token.fetched.value}")
+        self.clock_offset = date_ahead_of(response.field("date"), time.time())
+        excerpt = BodyExcerpt(response.field("content-encoding"))
+        excerpt.feed(response.beginning())
+        challenge = response.field("www-authenticate") or ""
         scheme, _, parameters = challenge.partition(" ")
         # Nothing is parsed that a target may have malformed.
-        location = re.split("[?#]", answer.field("location") or "", maxsplit=1)[0]
-        response = Response(
-            status=answer.status,
-            reason=self._shown(answer.reason),
+        location = re.split("[?#]", response.field("location") or "", maxsplit=1)[0]
+        seen = Response(
+            status=response.status,
+            reason=self._shown(response.reason),
             text=self._shown(excerpt.text()),
             challenge=f"{self._shown(scheme)} {self._shown(parameters)}".strip(),
             location=self._shown(location),
         )
-        return response, challenged_claims(challenge) if answer.status == 401 else None
+        return seen, challenged_claims(challenge) if response.status == 401 else None
 
     def _shown(self, text: str) -> str:
         """Return what the target says on one line, without what it was sent."""
@@ -126,7 +126,7 @@ def no_response(error: RequestError, way: Way, seconds: float) -> Finding:
     return first(
         Rule(
             isinstance(error, TargetTimeout),
-            f"the target did not answer for {seconds:g} s",
+            f"the target did not respond for {seconds:g} s",
             Advice(
                 "The target, or a gateway before it, is overloaded or hangs",
                 "Try again; look at its own log",

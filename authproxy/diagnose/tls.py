@@ -54,7 +54,7 @@ def _shake_hands(
 
 
 def _unverified(way: Way, again: Callable[[], socket.socket]) -> PeerCertificate | None:
-    """Return the certificate that is presented to whoever does not verify it."""
+    """Return the certificate that is presented to a client that does not verify it."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE  # nothing is ever sent over this connection
@@ -88,6 +88,6 @@ def _secured(
         return finding
     advice = Advice(
         f"The target's certificate ends on {certificate.not_after:%Y-%m-%d %H:%M} UTC",
-        f"See that whoever runs {way.url.host} renews it",
+        f"Ask the operator of {way.url.host} to renew it",
     )
     return replace(finding, outcome=Outcome.WARNING, advice=(advice,))

@@ -1,7 +1,7 @@
 """Pure rules: the head of the target's response, read strictly by RFC 9112.
 
 http.client parses heads with the e-mail parser, which forgives what a proxy
-must not: a broken line hides the fields after it, and with them the framing;
+must not: a malformed line hides the fields after it, and with them the framing;
 and it takes 103 Early Hints for the final response.
 """
 

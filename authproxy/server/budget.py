@@ -1,7 +1,7 @@
 """Bounds on the bytes that all connections of a process keep at the same time.
 
 A request body that has begun must be able to end, or bodies that are each half
-received would wait for each other for ever. So the room for one largest body is
+received would wait for each other without end. So the room for one largest body is
 kept free, and given to the one that has waited longest.
 """
 

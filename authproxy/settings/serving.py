@@ -48,7 +48,7 @@ class Mode(Kind[int]):
         if not re.fullmatch("0?[0-7]{3}", text):
             raise ValueError("it is no mode of a file")
         if not int(text, 8) & 0o222:
-            raise ValueError("it lets nobody connect")
+            raise ValueError("it lets no user connect")
         return int(text, 8)
 
     def show(self, value: int) -> str:

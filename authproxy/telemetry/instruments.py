@@ -162,7 +162,7 @@ class Instruments:
         counter(
             "aad_auth_proxy_log_lines_lost_total",
             [lambda _: [Observation(lost_lines())]],
-            description="Log lines that were lost, as nobody read standard error.",
+            description="Log lines that were lost, as standard error was not read.",
         )
         gauge(
             "aad_auth_proxy_token_expiry_timestamp_seconds",

@@ -196,7 +196,7 @@ def captured(record: logging.LogRecord) -> tuple[logging.LogRecord, int]:
 
 
 def _of_loss(count: int) -> logging.LogRecord:
-    message = "Log lines were lost, as nobody read standard error"
+    message = "Log lines were lost, as standard error was not read"
     record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
     record.fields = {"Count": count}
     return record

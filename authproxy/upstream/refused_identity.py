@@ -1,6 +1,6 @@
 """Pure rules: why a target refuses the identity with 401 or 403, and the hints.
 
-The same everywhere: in a response in place of the target's, the log, and `authproxy check`.
+One set of rules for a response in place of the target's, the log and `authproxy check`.
 What the target says comes first, then what the host implies, then roles.
 """
 

@@ -30,7 +30,7 @@ def received(sock: Any, seconds: float = 0.0) -> bytes | None:
     Empty bytes are the end of the connection. Waits up to `seconds` for
     either. With TLS, what has been decrypted already counts; records without
     data of the application (session tickets, key updates) do not. Raises
-    OSError where the connection is broken.
+    OSError where the connection has failed.
     """
     if not seconds and is_silent(sock):
         return None
@@ -50,7 +50,7 @@ def is_silent(sock: Any) -> bool:
 
     One call of the kernel tells; to try and read takes three.
     """
-    if isinstance(sock, SSLTransport):  # what it has read already, it tells nobody
+    if isinstance(sock, SSLTransport):  # it does not tell what it has read already
         return False
     if isinstance(sock, ssl.SSLSocket) and sock.pending():
         return False

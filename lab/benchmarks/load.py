@@ -22,7 +22,7 @@ class Workload:
     method: str
     path: str
     body_bytes: int
-    answer_bytes: int
+    response_bytes: int
     connections: int
 
 
@@ -34,9 +34,9 @@ def write(body_bytes: int, connections: int) -> Workload:
     return Workload("POST", "/api/v1/write", body_bytes, 0, connections)
 
 
-def read(answer_bytes: int, connections: int) -> Workload:
-    """Return GETs of a body of one of `servers.ANSWER_SIZES`."""
-    return Workload("GET", f"/bytes/{answer_bytes}", 0, answer_bytes, connections)
+def read(response_bytes: int, connections: int) -> Workload:
+    """Return GETs of a body of one of `servers.RESPONSE_SIZES`."""
+    return Workload("GET", f"/bytes/{response_bytes}", 0, response_bytes, connections)
 
 
 class FailedRequests(Exception):
@@ -61,7 +61,7 @@ class Run:
 def run(program: Program, workload: Workload, seconds: int, cores: Iterable[int]) -> Run:
     """Load `program` for so many seconds.
 
-    Raises FailedRequests where an answer was an error, cut short, or missing.
+    Raises FailedRequests where a response was an error, cut short, or missing.
     """
     command = ["wrk", "--threads=1", f"--connections={workload.connections}"]
     command += [f"--duration={seconds}s", "--timeout=10s", f"--script={_SCRIPT}"]
@@ -79,7 +79,7 @@ def run(program: Program, workload: Workload, seconds: int, cores: Iterable[int]
         raise FailedRequests(f"wrk ended with status {wrk.returncode}:\n{wrk.stdout}")
     said = json.loads(wrk.stdout.splitlines()[-1])
     requests = said["requests"]
-    too_short = said["bytes"] < requests * workload.answer_bytes
+    too_short = said["bytes"] < requests * workload.response_bytes
     if said["refused"] or said["broken"] or too_short or not requests:
         raise FailedRequests(f"{program.name}, {workload.method} {workload.path}: {said}")
     return Run(

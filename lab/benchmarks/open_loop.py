@@ -1,4 +1,4 @@
-"""Requests sent by the clock, not when the last answer came: an open loop.
+"""Requests sent by the clock, not when the last response came: an open loop.
 
 A closed loop, as wrk's is, waits with the next request while the server is
 slow, and so leaves out the very requests that would have waited longest
@@ -19,7 +19,7 @@ from lab.benchmarks.load import FailedRequests
 
 #: More requests than this are never under way at once; the others wait, and it counts.
 MAX_CONNECTIONS = 256
-#: Seconds after the last intended time within which every answer has to be there.
+#: Seconds after the last intended time within which every response has to be there.
 DRAIN_SECONDS = 60.0
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
@@ -76,7 +76,7 @@ class _Connection(asyncio.Protocol):
         status = _STATUS.match(head)
         length = _LENGTH.search(head)
         if status is None or (length is None and int(status[1]) != _NO_CONTENT):
-            self._load.fail(f"an answer that is not understood: {bytes(head)!r}")
+            self._load.fail(f"a response that is not understood: {bytes(head)!r}")
         elif len(body) >= (int(length[1]) if length else 0):
             self._received.clear()
             self._answered(int(status[1]), bytes(body))
@@ -144,7 +144,7 @@ class _Load:
             self._free.append(connection)
 
     def answered(self, connection: _Connection, intended: float) -> None:
-        """An answer is complete."""
+        """A response is complete."""
         self.latencies.append(self._loop.time() - intended)
         if len(self.latencies) == self._expected and not self.done.done():
             self.done.set_result(None)
@@ -156,7 +156,7 @@ class _Load:
         if connection in self._free:
             self._free.remove(connection)
         if busy:
-            self.fail("a connection was closed without an answer")
+            self.fail("a connection was closed without a response")
 
     def fail(self, reason: str) -> None:
         """End the run: what it would show is worth nothing."""
@@ -182,7 +182,7 @@ async def _send(port: int, request: bytes, rate: float, requests: int, ready: in
     start = loop.time() + 0.2
     for number in range(requests):
         intended = start + number / rate
-        # Behind schedule, it goes on at once; yet answers are taken in between.
+        # Behind schedule, it goes on at once; yet responses are taken in between.
         await asyncio.sleep(max(intended - loop.time(), 0))
         if load.done.done():
             break
@@ -192,7 +192,7 @@ async def _send(port: int, request: bytes, rate: float, requests: int, ready: in
         return Latencies.of(load.latencies, requests / (loop.time() - start))
     except asyncio.TimeoutError as error:
         missing = requests - len(load.latencies)
-        raise FailedRequests(f"{missing} answers missing after {DRAIN_SECONDS:g} s") from error
+        raise FailedRequests(f"{missing} responses missing after {DRAIN_SECONDS:g} s") from error
     finally:
         await load.close()
 
@@ -201,7 +201,7 @@ def send(port: int, request: bytes, rate: float, requests: int, ready: int = 4) 
     """Send so many requests at `rate` a second, and return their latencies.
 
     `ready` connections are open before the first one's time. Raises
-    FailedRequests where an answer was an error or did not come.
+    FailedRequests where a response was an error or did not come.
     """
     # epoll would wake up to a millisecond late; select does not.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())

@@ -1,7 +1,7 @@
 """The plain peer: a reverse proxy as one writes it in an afternoon with Flask, requests, waitress.
 
 It does the same job on the libraries' ordinary ways: a fixed token on each
-request, pooled TLS connections, streamed answers. No telemetry, no log line.
+request, pooled TLS connections, streamed responses. No telemetry, no log line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ session.verify = os.environ["TARGET_CA_FILE"]
 @app.route("/", defaults={"path": ""}, methods=METHODS)
 @app.route("/<path:path>", methods=METHODS)
 def forward(path: str) -> Response:
-    """Send the request on with the token, and stream the answer back."""
+    """Send the request on with the token, and stream the response back."""
     fields = {
         name: value
         for name, value in request.headers
@@ -43,7 +43,7 @@ def forward(path: str) -> Response:
     }
     fields["Authorization"] = f"Bearer {os.environ['TOKEN']}"
     fields["X-Forwarded-For"] = request.remote_addr or ""
-    answer = session.request(
+    received = session.request(
         request.method,
         f"https://{os.environ['TARGET_HOST']}/{path}",
         params=request.query_string,
@@ -53,11 +53,11 @@ def forward(path: str) -> Response:
         allow_redirects=False,
     )
     kept = [
-        (name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP
+        (name, value) for name, value in received.headers.items() if name.lower() not in HOP_BY_HOP
     ]
-    body = answer.raw.stream(65536, decode_content=False)
-    response = Response(body, answer.status_code, kept, direct_passthrough=True)
-    response.call_on_close(answer.close)
+    body = received.raw.stream(65536, decode_content=False)
+    response = Response(body, received.status_code, kept, direct_passthrough=True)
+    response.call_on_close(received.close)
     return response
 
 

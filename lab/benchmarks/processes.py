@@ -38,7 +38,7 @@ def tree(pid: int) -> list[int]:
 
 
 def busy_seconds(cores: Iterable[int]) -> float:
-    """Return how long these cores have been at work since the machine started, for anybody."""
+    """Return how long these cores have been at work since the machine started, for any process."""
     wanted = {f"cpu{core}" for core in cores}
     ticks = 0
     for line in Path("/proc/stat").read_text().splitlines():

@@ -21,7 +21,7 @@ class Row:
 
 
 ROWS = (
-    Row("get-2b", "GET, 2-byte answer, 16 connections", SMALL_GET, 19),
+    Row("get-2b", "GET, 2-byte response, 16 connections", SMALL_GET, 19),
     Row("post-1k", "POST 1 KB, 16 connections", write(1_000, 16), 19),
     Row("post-100k", "POST 100 KB, 16 connections", write(100_000, 16), 3.5),
     Row("post-1m", "POST 1 MB, 4 connections", write(1_000_000, 4), 1.5),

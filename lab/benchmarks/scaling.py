@@ -1,7 +1,7 @@
 """What a second worker gives, with the load on the same cores.
 
 wrk and the target need cores as well. Where there are no others, what two
-workers answer in a second falls short by as much as those take. So a run's
+workers serve in a second falls short by as much as those take. So a run's
 requests are divided by the core-seconds that the proxy could have had: those
 of its cores less what anything else used of them. A core that idles, because
 the other worker took all connections or both wait for the same lock, still
@@ -9,7 +9,7 @@ counts as the proxy's.
 
 What the cores themselves give is seen by two proxies of one worker each, side
 by side: they share nothing but caches and memory. What two workers of one
-proxy answer less than those is the proxy's own loss.
+proxy serve less than those is the proxy's own loss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GOAL = 1.8
 
 @dataclass(frozen=True)
 class WorkersRun:
-    """One run. `per_core_second` is what was answered in each core-second there was to be had.
+    """One run. `per_core_second` is what was served in each core-second there was to be had.
 
     `shares` are the workers' parts of the CPU time that all of them used.
     """
@@ -72,7 +72,7 @@ class Scaling:
 def measure(bed: Testbed, rounds: int, seconds: int) -> Scaling | None:
     """Return what the runs showed, or None where there are no two cores.
 
-    Raises FailedRequests on any error answer.
+    Raises FailedRequests on any error response.
     """
     cores = sorted(os.sched_getaffinity(0) | bed.own)
     if len(cores) < 2:
@@ -106,10 +106,10 @@ def _run_apart(proxies: Sequence[Program], own: set[int], seconds: int, load: se
     before = sum(proxy.cpu_seconds() for proxy in proxies)
     with ThreadPoolExecutor(len(proxies)) as pool:
         runs = pool.map(lambda proxy: run(proxy, workload, seconds, load), proxies)
-        answered = sum(each.requests_per_second for each in runs)
+        served = sum(each.requests_per_second for each in runs)
     took, busy = time.monotonic() - began, busy_seconds(own) - busy
     used = sum(proxy.cpu_seconds() for proxy in proxies) - before
-    return answered * took / (took * len(own) - max(busy - used, 0.0))
+    return served * took / (took * len(own) - max(busy - used, 0.0))
 
 
 def _run(proxy: Program, own: set[int], seconds: int, load: set[int]) -> WorkersRun:

@@ -14,8 +14,8 @@ import trustme
 from lab.benchmarks.processes import Program, free_port
 from lab.benchmarks.revision import THIS, Checkout
 
-#: Answers whose body has this many bytes are at /bytes/<size>.
-ANSWER_SIZES = (100_000, 10_000_000)
+#: Responses whose body has this many bytes are at /bytes/<size>.
+RESPONSE_SIZES = (100_000, 10_000_000)
 
 _COMMON = """
 {user}
@@ -37,8 +37,8 @@ http {{
 }}
 """
 
-#: Answers a GET at once, and a POST when all of its body is there: `return`
-#: alone would answer before that, so the body is read on behalf of a second
+#: Responds to a GET at once, and a POST when all of its body is there: `return`
+#: alone would respond before that, so the body is read on behalf of a second
 #: server, which is not sent it.
 _TARGET = """
     access_log off;
@@ -118,7 +118,7 @@ def target(
 ) -> Program:
     """Return the HTTPS server behind the proxies; it speaks plain HTTP on `clear_port`."""
     (folder / "bytes").mkdir(parents=True)
-    for size in ANSWER_SIZES:
+    for size in RESPONSE_SIZES:
         (folder / "bytes" / str(size)).write_bytes(os.urandom(size))
     values = {"certificate": certificate.chain, "key": certificate.key, "clear_port": clear_port}
     return _nginx("target", _TARGET, folder, cores, **values)

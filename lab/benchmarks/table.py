@@ -53,7 +53,7 @@ def shortened(cells: int) -> tuple[int, int]:
 
 
 def measure(plan: Plan) -> Results:
-    """Run what is planned. What any error answer spoilt is among the failures."""
+    """Run what is planned. What any error response spoilt is among the failures."""
     results = Results()
     with Testbed() as bed:
         proxies: dict[str, Program] = {name: bed.start(name) for name in plan.proxies}

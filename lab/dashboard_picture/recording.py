@@ -1,4 +1,4 @@
-"""What Prometheus answers to a panel's expressions over some time."""
+"""What Prometheus responds to a panel's expressions over some time."""
 
 from __future__ import annotations
 

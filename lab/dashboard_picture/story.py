@@ -101,7 +101,7 @@ def clients(
             try:
                 proxy.ask(request(chance))
             except (OSError, WireError):
-                pass  # a client whose answer was cut; the dashboard tells of it
+                pass  # a client whose response was cut; the dashboard tells of it
 
     threads = [threading.Thread(target=send, args=(seed,)) for seed in range(_CLIENTS)]
     for thread in threads:

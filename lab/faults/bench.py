@@ -18,7 +18,7 @@ from lab.faults.traffic import Prober, Sender, Sent
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until
 
-#: How long healing may take, in seconds, and how many good answers in a row make it sure.
+#: How long healing may take, in seconds, and how many good responses in a row make it sure.
 HEALING = 75.0
 GOOD_IN_A_ROW = 3
 
@@ -30,11 +30,11 @@ class Measured:
     name: str
     #: Outcomes that senders saw, other than being served.
     seen: list[str]
-    #: From the begin of the fault to its end, and from there to the first good answers
+    #: From the begin of the fault to its end, and from there to the first good responses
     #: that every sender got; nothing if no sender ever saw anything bad.
     fault: float
     after: float
-    #: The slowest answer that was good.
+    #: The slowest response that was good.
     slowest: float
     acknowledged: int
     lost: int
@@ -112,7 +112,7 @@ class Bench:
         self.ended = time.monotonic()
 
     def felt(self, times: int = 2) -> None:
-        """Wait until each sender has had so many answers, of any kind, since the fault began."""
+        """Wait until each sender has had so many responses, of any kind, since the fault began."""
 
         def all_have() -> bool:
             return all(
@@ -201,7 +201,7 @@ class Bench:
         return [sent for sender in self.senders for sent in sender.sent]
 
     def _first_good_after(self, sender: Sender) -> float:
-        """Return the time from the fault's end to the answer from which on all were good."""
+        """Return the time from the fault's end to the response from which on all were good."""
         last_bad = max((s.ended for s in sender.sent if not s.good), default=0.0)
         since = max(last_bad, self.ended)
         first = next(s for s in sender.sent if s.good and s.ended >= since)

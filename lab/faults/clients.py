@@ -57,7 +57,7 @@ def slow(first: bytes, each: bytes, bench: Bench) -> None:
 
 
 def slow_readers(size: int, count: int, bench: Bench) -> None:
-    """A crowd takes a kilobyte of a large answer every tenth of a second."""
+    """A crowd takes a kilobyte of a large response every tenth of a second."""
     bench.flow()
     large = f"/large-{size}."  # The rows share a target.
     bench.ground.upstream.on(large, actions.raw(actions.answer(200, body=b"l" * size)))
@@ -133,8 +133,8 @@ GONE = {
     "before its request": b"",
     "within its head": b"POST /api/v1/write?number=0 HTTP/1.1\r\nHo",
     "within its body": HALF_BODY,
-    "before the answer": UNANSWERED,
-    "within the answer": ANSWERED,
+    "before the response": UNANSWERED,
+    "within the response": ANSWERED,
 }
 
 ROWS = [
@@ -150,13 +150,13 @@ ROWS = [
     ),
     Row(
         "slow to read",
-        "answers of 2 MB",
+        "responses of 2 MB",
         partial(slow_readers, UNREAD, CROWD),
         slow=True,
     ),
     Row(
         "slow to read",
-        "answers of 64 MB, as many as THREADS",
+        "responses of 64 MB, as many as THREADS",
         partial(slow_readers, 64_000_000, THREADS),
         bound="those clients; one that takes nothing is cut after 60 s",
         slow=True,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from lab.faults.relay import Relay
-from lab.faults.traffic import WRITE_PATH, answer_of, content_of
+from lab.faults.traffic import WRITE_PATH, content_of, response_of
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.identity import identity_settings
@@ -79,7 +79,7 @@ class Ground:
         port = urlsplit(self.entra.identity_endpoint).port
         assert port is not None
         self.relay = self._stack.enter_context(Relay(port))
-        self.upstream.respond(self._answer)
+        self.upstream.respond(self._respond)
         return self
 
     def __exit__(self, *ending: object) -> None:
@@ -137,8 +137,8 @@ class Ground:
 
     # -- the target ----------------------------------------------------------
 
-    def _answer(self, exchange: Exchange) -> None:
-        """Take a remote write or answer a query, by its number; refuse a token of no worth."""
+    def _respond(self, exchange: Exchange) -> None:
+        """Take a remote write or respond to a query, by its number; refuse a token of no worth."""
         if self.misbehave is not None:
             self.misbehave(exchange)
             return
@@ -153,7 +153,7 @@ class Ground:
         path, _, query = exchange.request.target.partition(b"?number=")
         number = int(query)
         if path != WRITE_PATH.encode():
-            exchange.send(actions.answer(200, body=answer_of(number)))
+            exchange.send(actions.answer(200, body=response_of(number)))
             return
         self.take(number, content)
         exchange.send(actions.head("204 No Content"))
@@ -183,7 +183,7 @@ class Ground:
         """Start it again on the same port, with the certificate that it had."""
         before = self.upstream
         self.upstream = Upstream(before.tls, host=host, port=before.port)
-        self.upstream.respond(self._answer)
+        self.upstream.respond(self._respond)
 
     def _close_target(self) -> None:
         self.target_down()

@@ -41,7 +41,7 @@ def _recover(ground: Ground) -> None:
     ground.entra.recover()
 
 
-def _answer(status: int, **headers: str) -> Callable[[Ground], None]:
+def _respond(status: int, **headers: str) -> Callable[[Ground], None]:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     body = {"statusCode": status, "message": "not now"}
     return lambda ground: ground.entra.fail_with(status, body, fields)
@@ -66,15 +66,15 @@ def _set_azure_ahead(seconds: float) -> Callable[[Ground], None]:
 BACKOFF = "back-off, 1 to 60 s"
 FAULTS = {
     "refused": _Fault(lambda g: g.entra.stop(), _start_entra, BACKOFF),
-    "no answer": _Fault(
+    "no response": _Fault(
         _set_relay("swallow", True),
         _set_relay("swallow", False),
-        "30 s for an answer, then back-off",
+        "30 s for a response, then back-off",
         lifetime=75,
     ),
-    "400": _Fault(_answer(400), _recover, BACKOFF),
-    "429 with Retry-After": _Fault(_answer(429, Retry_After="2"), _recover, "Retry-After"),
-    "500": _Fault(_answer(500), _recover, BACKOFF),
+    "400": _Fault(_respond(400), _recover, BACKOFF),
+    "429 with Retry-After": _Fault(_respond(429, Retry_After="2"), _recover, "Retry-After"),
+    "500": _Fault(_respond(500), _recover, BACKOFF),
     "garbage": _Fault(lambda g: g.entra.garbage(), _recover, BACKOFF),
     "slow, 3 s": _Fault(
         _set_relay("delay", 3.0), _set_relay("delay", 0.0), "the endpoint", fails=False
@@ -302,7 +302,7 @@ def _rows() -> list[Row]:
                 partial(when_expired, fault),
                 sees=frozenset({NO_TOKEN}),
                 ready=("503",),
-                log=(FAILED,) if name != "no answer" else (),
+                log=(FAILED,) if name != "no response" else (),
                 bound=fault.bound or BACKOFF,
                 shared=False,
                 slow=True,
@@ -315,7 +315,7 @@ def _rows() -> list[Row]:
             dripping_at_start,
             sees=frozenset({NO_TOKEN}),
             ready=("503",),
-            bound="30 s for an answer, then back-off",
+            bound="30 s for a response, then back-off",
             shared=False,
         ),
         Row("ten bytes a second", "refresh", dripping_at_refresh, shared=False),

@@ -131,8 +131,8 @@ def full_disk_for_bodies(workers: int, bench: Bench) -> None:
         assert scrape(port).sum("aad_auth_proxy_requests_total", status_code="503") > 0
 
 
-def full_disk_for_answers(bench: Bench) -> None:
-    """Clients take large answers slowly while there is no room for what they leave waiting."""
+def full_disk_for_responses(bench: Bench) -> None:
+    """Clients take large responses slowly while there is no room for what they leave waiting."""
     ground = bench.ground
     size = 20_000_000
     ground.upstream.on("/large", actions.raw(actions.answer(200, body=b"l" * size)))
@@ -176,7 +176,7 @@ def few_descriptors(bench: Bench) -> None:
 
 
 def little_memory(bench: Bench) -> None:
-    """128 MiB, while long bodies come and large answers are taken slowly."""
+    """128 MiB, while long bodies come and large responses are taken slowly."""
     ground = bench.ground
     size = 3_900_000
     ground.upstream.on("/large", actions.raw(actions.answer(200, body=b"l" * size)))
@@ -231,7 +231,7 @@ def pipe_for_a_file(bench: Bench) -> None:
 
 
 def unread_log(bench: Bench) -> None:
-    """Nobody reads standard error, while more is logged than its pipe takes."""
+    """Standard error is not read, while more is logged than its pipe takes."""
     proxy = _two_workers(bench.ground)
     bench.flow()
     with bench.fault(), proxy.unread(), proxy.connect() as client:
@@ -338,7 +338,10 @@ ROWS = [
         needs=("mount",),
     ),
     _row(
-        "disk full", "answers that wait for slow clients", full_disk_for_answers, needs=("mount",)
+        "disk full",
+        "responses that wait for slow clients",
+        full_disk_for_responses,
+        needs=("mount",),
     ),
     _row(
         "no descriptors left",
@@ -373,7 +376,7 @@ ROWS = [
         pipe_for_a_file,
         log=("New inbound tokens cannot be used, the old stay in use",),
     ),
-    _row("standard error that nobody reads", "two workers", unread_log),
+    _row("standard error that is not read", "two workers", unread_log),
     _row("SIGHUP", "a hundred times a second, two workers", flood_of_signals),
     _row(
         "suspended for 2 hours",

@@ -48,5 +48,5 @@ _CHECKS: dict[str, Callable[[], bool]] = {
 
 
 def missing(needs: tuple[str, ...]) -> list[str]:
-    """Return what is not to be had here, or not without root."""
+    """Return what is not available here, or not without root."""
     return [need for need in needs if not _CHECKS[need]()]

@@ -8,7 +8,7 @@ REFUSED_IDENTITY = "503 TargetRefusedIdentity"
 UNREACHABLE = "503 TargetUnreachable"
 TIMEOUT = "504 TargetTimeout"
 PROTOCOL = "502 TargetProtocolError"
-CUT = "answer cut"
+CUT = "response cut"
 CLOSED = "connection closed"
 REFUSED = "connection refused"
 

@@ -34,23 +34,23 @@ target that records what it takes, lets traffic flow, brings the fault about, en
 until all is well again.
 
 **The traffic.** Two clients send numbered remote writes as Prometheus does: what is not taken is
-sent again. One asks numbered queries. A row fails if an answer of 2xx was given to a remote write
-that is not at the target, whole and unchanged; if a query gets another's answer; if clients see
+sent again. One asks numbered queries. A row fails if a response of 2xx was given to a remote write
+that is not at the target, whole and unchanged; if a query gets another's response; if clients see
 anything but what the row expects; or if they are not all served again without help.
 
 **How to read it.**
 
-- *Clients see*: what they got in place of the target's answer, as status and
+- *Clients see*: what they got in place of the target's response, as status and
   [code](../README.md#when-something-is-wrong). "nothing" means that every request was served.
   What is in flight when a connection breaks is the client's to send again: the proxy does so
   itself only where [that is safe](architecture.md).
 - *How long*: the fault itself + the time from its end until every client was served again. Where
-  clients saw nothing: the slowest answer, if that took a second or more.
+  clients saw nothing: the slowest response, if that took a second or more.
 - *Bounded by*: what that time depends on. The tests run with `TARGET_CONNECT_TIMEOUT_SECONDS=1`,
   `TARGET_READ_TIMEOUT_SECONDS=2` and `THREADS=8`, where the defaults are 5, 150 and 32.
 - *Lost*: remote writes that were acknowledged and are not at the target.
 - *`/ready`*: what it said besides 200. `/health` said 200 throughout, except where no process was
-  there to answer.
+  there to respond.
 
 Times are of one run on a shared machine with two cores, in whole seconds.
 """
@@ -100,14 +100,14 @@ def _cells(row: Row, measured: Measured) -> list[str]:
 
 
 def _said(status: str) -> str:
-    return "no answer" if status == "none" else status
+    return "no response" if status == "none" else status
 
 
 def _how_long(measured: Measured) -> str:
     if measured.seen:
         return f"{_rounded(measured.fault)} + {_rounded(measured.after)}"
     if measured.slowest >= 1:
-        return f"slowest answer {_rounded(measured.slowest)}"
+        return f"slowest response {_rounded(measured.slowest)}"
     return ""
 
 

@@ -19,9 +19,9 @@ class Relay:
         self._behind = port
         self.swallow = False
         self.swallowed = 0
-        #: Seconds that each piece of an answer is held back.
+        #: Seconds that each piece of a response is held back.
         self.delay = 0.0
-        #: Whether answers come a byte each tenth of a second, and how many bytes came so.
+        #: Whether responses come a byte each tenth of a second, and how many bytes came so.
         self.drip = False
         self.dripped = 0
         self._end = threading.Event()

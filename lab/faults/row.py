@@ -30,7 +30,7 @@ class Row:
     log: tuple[str, ...] = ()
     #: What the length of the trouble depends on, for the page.
     bound: str = ""
-    #: Who or what has to help, if anyone.
+    #: Who or what has to help, if anything.
     helper: str = ""
     #: Whether a proxy that other rows use as well will do.
     shared: bool = True

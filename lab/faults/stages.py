@@ -50,8 +50,8 @@ def _reset_within_head(connection: Connection) -> None:
     connection.reset()
 
 
-def _answered(part: bytes, end: Callable[[Exchange], None]) -> Handler:
-    """Read the request, send a part of an answer, and end so."""
+def _responded(part: bytes, end: Callable[[Exchange], None]) -> Handler:
+    """Read the request, send a part of a response, and end so."""
 
     def handle(exchange: Exchange) -> None:
         exchange.read_body()
@@ -90,25 +90,25 @@ RESET = {
         Stage(_handler(Exchange.reset), size=LARGE // 12),
         PROTOCOL,
     ),
-    "before the answer": (Stage(_handler(actions.then_reset())), PROTOCOL),
-    "within the answer's head": (
-        Stage(_handler(_answered(HALF_HEAD, Exchange.reset))),
+    "before the response": (Stage(_handler(actions.then_reset())), PROTOCOL),
+    "within the response's head": (
+        Stage(_handler(_responded(HALF_HEAD, Exchange.reset))),
         PROTOCOL,
     ),
-    "within the answer's body": (Stage(_handler(_answered(HALF_BODY, Exchange.reset))), CUT),
+    "within the response's body": (Stage(_handler(_responded(HALF_BODY, Exchange.reset))), CUT),
 }
 
 STALLED = {
     "before TLS": (Stage(_held(no_hook), hook="before_tls"), UNREACHABLE),
     "after TLS": (Stage(_held(no_hook), hook="before_reading"), TIMEOUT),
     "within the request's body": (Stage(_held(_no_more), size=LARGE), TIMEOUT),
-    "before the answer": (Stage(_held(_answered(b"", _no_more))), TIMEOUT),
-    "within the answer's head": (Stage(_held(_answered(HALF_HEAD, _no_more))), TIMEOUT),
-    "within the answer's body": (Stage(_held(_answered(HALF_BODY, _no_more))), CUT),
+    "before the response": (Stage(_held(_responded(b"", _no_more))), TIMEOUT),
+    "within the response's head": (Stage(_held(_responded(HALF_HEAD, _no_more))), TIMEOUT),
+    "within the response's body": (Stage(_held(_responded(HALF_BODY, _no_more))), CUT),
 }
 
 HALF_CLOSED = {
-    "before the answer": (Stage(_handler(_answered(b"", _half_close))), PROTOCOL),
-    "within the answer's head": (Stage(_handler(_answered(HALF_HEAD, _half_close))), PROTOCOL),
-    "within the answer's body": (Stage(_handler(_answered(HALF_BODY, _half_close))), CUT),
+    "before the response": (Stage(_handler(_responded(b"", _half_close))), PROTOCOL),
+    "within the response's head": (Stage(_handler(_responded(HALF_HEAD, _half_close))), PROTOCOL),
+    "within the response's body": (Stage(_handler(_responded(HALF_BODY, _half_close))), CUT),
 }

@@ -12,9 +12,9 @@ from lab.faults.dns import SERVFAIL, NameServer
 from lab.faults.outcomes import CUT, LARGE, PROTOCOL, TIMEOUT, UNREACHABLE
 from lab.faults.row import Row
 from lab.faults.stages import HALF_CLOSED, RESET, STALLED, Stage, half_close_idle, no_hook
-from lab.faults.traffic import WRITE_PATH, answer_of
+from lab.faults.traffic import WRITE_PATH, response_of
 from tests.support import actions
-from tests.support.hostile.answers import EXCESS
+from tests.support.hostile.responses import EXCESS
 from tests.support.upstream import Connection, Disconnected, Exchange, Hook
 
 # -- no connection -------------------------------------------------------------------
@@ -60,7 +60,7 @@ def rotated_certificate(bench: Bench) -> None:
         bench.felt()
 
 
-# -- its connections and answers ----------------------------------------------------
+# -- its connections and responses ----------------------------------------------------
 
 
 def at_stage(stage: Stage, bench: Bench) -> None:
@@ -114,8 +114,8 @@ def surplus(bench: Bench) -> None:
 # -- slow ------------------------------------------------------------------------------
 
 
-def slow_answers(bench: Bench) -> None:
-    """The target sends the last bytes of each answer one a second."""
+def slow_responses(bench: Bench) -> None:
+    """The target sends the last bytes of each response one a second."""
     bench.flow()
     ground = bench.ground
     pause = ground.upstream.gate()
@@ -123,7 +123,7 @@ def slow_answers(bench: Bench) -> None:
     def drip(exchange: Exchange) -> None:
         content = exchange.read_body()
         path, _, number = exchange.request.target.partition(b"?number=")
-        body = answer_of(int(number))
+        body = response_of(int(number))
         if path == WRITE_PATH.encode():
             ground.take(int(number), content)
         exchange.send(actions.head(200, f"Content-Length: {len(body)}") + body[:-3])
@@ -161,7 +161,7 @@ def slow_reading(bench: Bench) -> None:
 
 
 def no_name(silent: bool, bench: Bench) -> None:
-    """DNS fails, and when it answers again, the target has moved to another address."""
+    """DNS fails, and when it resolves again, the target has moved to another address."""
     ground = bench.ground
     network = f"127.{64 + os.getpid() // 250 % 64}.{1 + os.getpid() % 250}"
     resolver, old, new = f"{network}.53", f"{network}.1", f"{network}.2"
@@ -251,13 +251,13 @@ def _rows() -> list[Row]:
             for stage, (wrong, outcome) in HALF_CLOSED.items()
         ),
         Row(
-            "responses that nobody asked for",
+            "unsolicited responses",
             "right behind each",
             surplus,
             log=(UNSOLICITED,),
             shared=False,  # For ten minutes no connection is used again.
         ),
-        row("one byte a second", "of the answer", slow_answers, slow=True, bound="the target"),
+        row("one byte a second", "of the response", slow_responses, slow=True, bound="the target"),
         row(
             "one byte a second",
             "of the request",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from tests.support.wire import Address, Client, Response, Truncated, WireError, message
 
-#: The longest wait for an answer, and the pause between two requests, in seconds.
+#: The longest wait for a response, and the pause between two requests, in seconds.
 PATIENCE = 30.0
 PAUSE = 0.03
 
@@ -45,9 +45,9 @@ def content_of(number: int, size: int) -> bytes:
     return (unit * (size // len(unit) + 1))[:size]
 
 
-def answer_of(number: int) -> bytes:
-    """Return what the target answers to a numbered query."""
-    return b"answer to %d" % number
+def response_of(number: int) -> bytes:
+    """Return what the target responds to a numbered query."""
+    return b"response to %d" % number
 
 
 class Sender:
@@ -133,19 +133,19 @@ class Sender:
         except (ConnectionError, Truncated):
             return "connection closed"
         except (WireError, OSError):
-            return "no answer"
+            return "no response"
         try:
             head.body = b"".join(client.body_of(head, b"POST" if self.writes else b"GET"))
         except (ConnectionError, Truncated):
-            return "answer cut"
+            return "response cut"
         except (WireError, OSError):
-            return "answer without end"
+            return "response without end"
         return self._outcome(head, number)
 
     def _outcome(self, response: Response, number: int) -> str:
         if response.status in (200, 204):
-            right = self.writes or response.body == answer_of(number)
-            return GOOD if right else "another's answer"
+            right = self.writes or response.body == response_of(number)
+            return GOOD if right else "another's response"
         try:
             return f"{response.status} {json.loads(response.body)['code']}"
         except (ValueError, KeyError, TypeError):
@@ -158,7 +158,7 @@ class Prober:
     def __init__(self, address: Callable[[], Address]) -> None:
         self._address = address
         self._stop = threading.Event()
-        #: When, which probe, and its status; "none" where there was no answer.
+        #: When, which probe, and its status; "none" where there was no response.
         self.seen: list[tuple[float, str, str]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -32,7 +32,7 @@ from authproxy.http1.urls import TargetURL, origin_form, path_of
 from authproxy.proxy.routes import RouteTable
 from authproxy.settings.match import Match
 from lab.fuzz.settings import fuzz_settings, fuzz_values
-from tests.support.hostile.judge import forwarded_target
+from tests.support.hostile.oracle import forwarded_target
 from tests.support.hostile.reading import End, read
 from tests.support.inbound import inbound
 from tests.support.parsed import Parsed

@@ -59,13 +59,13 @@ class Client(threading.Thread):
             body = response.read()
         except TimeoutError:
             self._hang_up()
-            return f"no answer in {PATIENCE:.0f} s"
+            return f"no response in {PATIENCE:.0f} s"
         except ConnectionRefusedError:
             self._hang_up()
             return "connection refused"
         except http.client.IncompleteRead:
             self._hang_up()
-            return "answer cut"
+            return "response cut"
         except (ConnectionError, http.client.HTTPException):
             # Also RemoteDisconnected, where the server ended a kept connection.
             self._hang_up()

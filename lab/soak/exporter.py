@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 
 METRIC = "soak_value"
 SERIES = 300
@@ -18,10 +18,10 @@ class Exporter:
         self._lock = threading.Lock()
         self.server = LoopbackServer(self._answer)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         with self._lock:
             self.scrapes += 1
             base = self.scrapes * SERIES
         lines = [f'{METRIC}{{series="{index}"}} {base + index}' for index in range(SERIES)]
         body = f"# TYPE {METRIC} gauge\n" + "\n".join(lines) + "\n"
-        return Answer(200, body.encode(), {"Content-Type": "text/plain; version=0.0.4"})
+        return Response(200, body.encode(), {"Content-Type": "text/plain; version=0.0.4"})

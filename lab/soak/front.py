@@ -21,7 +21,7 @@ from tests.support.upstream import Exchange, Upstream
 #: Tells of which settings the proxy sends; a reload changes it.
 GENERATION = "X-Soak-Generation"
 
-#: How long a stalled answer is held back at the most, in seconds.
+#: How long a stalled response is held back at the most, in seconds.
 STALL = 8.0
 
 _REFUSALS = {
@@ -99,18 +99,18 @@ class Front:
         self._judge(exchange)
         fault, over = self.fault, self._over
         if fault is None or self._random.random() > fault.share:
-            self._answer(exchange, self._pass_on(exchange, body))
+            self._respond(exchange, self._pass_on(exchange, body))
             return
         self.struck[fault.kind] += 1
         if fault.kind in _REFUSALS:
             status, line = _REFUSALS[fault.kind]
             exchange.send(actions.answer(status, line, body=b'{"error": "on order"}'))
-        elif fault.kind == "reset before the answer":
+        elif fault.kind == "reset before the response":
             exchange.reset()
-        elif fault.kind == "answer lost after storing":
+        elif fault.kind == "response lost after storing":
             self._pass_on(exchange, body)
             exchange.reset()
-        elif fault.kind == "answer cut short":
+        elif fault.kind == "response cut short":
             self._pass_on(exchange, body)
             exchange.send(actions.head("200 OK", "Content-Length: 1000"), b'{"status":"succ')
             exchange.cut()
@@ -119,9 +119,9 @@ class Front:
             exchange.cut()
         elif fault.kind == "target slow":
             over.wait(self._random.uniform(0.2, 1.5))
-            self._answer(exchange, self._pass_on(exchange, body))
+            self._respond(exchange, self._pass_on(exchange, body))
         else:
-            raise AssertionError(f"not a fault of answers: {fault.kind}")
+            raise AssertionError(f"not a fault of responses: {fault.kind}")
 
     def _judge(self, exchange: Exchange) -> None:
         scheme, _, token = (exchange.request.one("Authorization") or "").partition(" ")
@@ -136,7 +136,7 @@ class Front:
         self.generations.add(exchange.request.one(GENERATION) or "")
 
     def _pass_on(self, exchange: Exchange, body: bytes) -> Reply | None:
-        """Return the store's answer, None if it is down; note what it acknowledged."""
+        """Return the store's response, None if it is down; note what it acknowledged."""
         request = exchange.request
         writes = request.target.startswith(b"/api/v1/write")
         try:
@@ -160,10 +160,10 @@ class Front:
         if writes and reply.status // 100 == 2:
             self.ledger.add(samples)
         elif reply.status // 100 != 2 and reply.status != 503:
-            self.wrongs.append(f"the store answered {reply.status}: {reply.body[:200]!r}")
+            self.wrongs.append(f"the store responded {reply.status}: {reply.body[:200]!r}")
         return reply
 
-    def _answer(self, exchange: Exchange, reply: Reply | None) -> None:
+    def _respond(self, exchange: Exchange, reply: Reply | None) -> None:
         if reply is None:
             exchange.send(actions.answer("503 Service Unavailable", body=b"the store is down"))
         elif reply.status == 204:

@@ -17,7 +17,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._series: dict[Labels, dict[int, float]] = {}
         self.samples = 0
-        #: Samples that came again, because an answer was lost on its way.
+        #: Samples that came again, because a response was lost on its way.
         self.repeated = 0
         #: Samples that came again with another value: never right.
         self.contradicted: list[str] = []

@@ -75,7 +75,7 @@ def verdicts(outcome: Outcome) -> list[str]:
         for seen in client.seen:
             if seen.outcome == GOOD:
                 continue
-            if seen.outcome.startswith(("500", "200", "no answer")):
+            if seen.outcome.startswith(("500", "200", "no response")):
                 wrong.append(f"{name} saw {seen.outcome}")
             if cause(seen, outcome.windows) == BETWEEN:
                 at = seen.began - outcome.began
@@ -105,7 +105,7 @@ def told(outcome: Outcome) -> str:
         ),
         ("samples failed, dropped", f"{outcome.failed}, {outcome.dropped}"),
         ("samples that Prometheus sent again", f"{outcome.retried:,} (on {outcome.shards} shards)"),
-        ("samples that came twice, as an answer was lost", f"{ledger.repeated:,}"),
+        ("samples that came twice, as a response was lost", f"{ledger.repeated:,}"),
         ("writes, queries that reached the store", _both(front.requests, "writes", "queries")),
         (
             "token refreshes, tokens issued, tokens seen by the target",

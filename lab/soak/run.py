@@ -235,7 +235,7 @@ class Soak:
         return fault.kind not in (*IDENTITY, *ENDINGS) or self._state() == "ready"
 
     def _state(self) -> str:
-        """Return what the status page says of all workers, nothing where none answers."""
+        """Return what the status page says of all workers, nothing where none responds."""
         try:
             status, _, body = ask_metrics_port(self.proxies.metrics_port, "/status.json")
         except OSError:

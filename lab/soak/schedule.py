@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from random import Random
 
 #: Faults of the target that its front plays on each request while they last.
-ANSWERS = (
-    "reset before the answer",
-    "answer lost after storing",
-    "answer cut short",
+RESPONSES = (
+    "reset before the response",
+    "response lost after storing",
+    "response cut short",
     "target stalled",
     "target slow",
     "429 of the target",
@@ -69,12 +69,12 @@ class Schedule:
         self._without = without
 
     def rounds(self) -> Iterator[Fault]:
-        """Yield faults for ever."""
+        """Yield faults without end."""
         identity: list[str] = []
         while True:
             while len(identity) < 2:
                 identity += self._random.sample(IDENTITY, len(IDENTITY))
-            kinds = [*ANSWERS, *PLACES, RELOAD, *ENDINGS, identity.pop(0), identity.pop(0)]
+            kinds = [*RESPONSES, *PLACES, RELOAD, *ENDINGS, identity.pop(0), identity.pop(0)]
             self._random.shuffle(kinds)
             for kind in kinds:
                 fault = Fault(

@@ -16,7 +16,7 @@ WIDTHS = {"wide": 1000, "narrow": 380}
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--minutes", type=float, default=MINUTES, help="In a hurry: fewer of them.")
+@click.option("--minutes", type=float, default=MINUTES, help="How many minutes the page shows.")
 def main(folder: Path, minutes: float) -> None:
     """Draw the page, light and dark, wide and narrow, to FOLDER (PNG)."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request, free_port
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response, free_port
 from tests.support.source import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -57,13 +57,13 @@ class Advisories:
         self.asked: list[tuple[str, str]] = []
         self.server = LoopbackServer(self._answer)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         query = json.loads(request.body)
         assert query["package"]["ecosystem"] == "PyPI"
         asked = query["package"]["name"], query["version"]
         self.asked.append(asked)
         found = self.known.get(asked)
-        return Answer.of_json(200, {"vulns": [found]} if found else {})
+        return Response.of_json(200, {"vulns": [found]} if found else {})
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.authority import Authority
-from tests.support.checking import Check
 from tests.support.client_certificates import ClientAuthority
+from tests.support.diagnosing import Check
 from tests.support.endpoints import Endpoint, whole
 from tests.support.process import SOURCE
 from tests.support.source import ROOT

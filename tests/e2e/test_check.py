@@ -20,8 +20,8 @@ from authproxy.demo.stand_ins.directory import METRICS_QUERY, ManagedIdentity
 from authproxy.demo.stand_ins.remote_write import decode
 from tests.support.actions import answer
 from tests.support.authority import Authority
-from tests.support.checking import BlackHole, Check, on_a_terminal
 from tests.support.client_certificates import client_authority
+from tests.support.diagnosing import BlackHole, Check, on_a_terminal
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.identity import SECRET, application_settings, identity_settings
 from tests.support.planted import left
@@ -234,7 +234,7 @@ def faults(
         ("unknown", "tls", "issued by trustme .*, which is not trusted", "Set TARGET_CA_FILE"),
         ("no TLS", "tls", "does not speak TLS", "Correct the port in TARGET_HOST"),
         ("closed", "tcp", "127.0.0.1: connection refused", "Correct the port in TARGET_HOST"),
-        ("dropped", "tcp", "127.0.0.1: no answer in time", "egress NetworkPolicy"),
+        ("dropped", "tcp", "127.0.0.1: no response in time", "egress NetworkPolicy"),
         ("unheard of", "dns", "workspace.invalid", "Correct TARGET_HOST"),
     ],
 )
@@ -292,7 +292,7 @@ def test_a_proxy_that_refuses_is_distinguished_from_a_target_that_does(run: Run)
         check = run(HTTPS_PROXY=f"http://someone:hidden-word@127.0.0.1:{proxy.port}")
         assert check.status == 3
         assert b"Proxy-Authorization: Basic " in proxy.heads[0]
-    assert check.step("proxy")["summary"].endswith("answered 407 Who are you")
+    assert check.step("proxy")["summary"].endswith("responded 407 Who are you")
     assert "Give them in HTTPS_PROXY" in check.advice("proxy")
     assert check.outcomes["tls"] == "skipped"
     assert "hidden-word" not in check.output
@@ -550,7 +550,7 @@ def test_a_target_without_a_whole_response_is_given_up(
     target.respond(begin if drip else lambda exchange: gate.wait())
     check = run("--timeout", "4")
     assert check.status == 3
-    assert check.step("request")["summary"].startswith("the target did not answer for 4 s")
+    assert check.step("request")["summary"].startswith("the target did not respond for 4 s")
     assert "TARGET_READ_TIMEOUT_SECONDS" in check.advice("request")
     gate.open()
 

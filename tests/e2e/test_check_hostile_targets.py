@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.actions import answer, head
 from tests.support.authority import Authority
-from tests.support.checking import Check
+from tests.support.diagnosing import Check
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.routes import write_routes
 from tests.support.upstream import Exchange, Handler, Upstream
@@ -179,9 +179,9 @@ def test_a_certificate_that_cannot_be_read_is_reported_without_its_names(
 @pytest.mark.parametrize(
     ("response", "says"),
     [
-        (b"HTTP/1.1 \xff\0\x1b[2J\r\n\r\n", "does not answer as one"),
-        (b"HTTP/1.1 500 \x1b[2J\r\n\r\n", r"answered 500 \?\[2J$"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "does not answer as one"),
+        (b"HTTP/1.1 \xff\0\x1b[2J\r\n\r\n", "does not respond as one"),
+        (b"HTTP/1.1 500 \x1b[2J\r\n\r\n", r"responded 500 \?\[2J$"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "does not respond as one"),
     ],
     ids=["no status", "escapes", "long field"],
 )

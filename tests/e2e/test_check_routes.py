@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checking import Check
+from tests.support.diagnosing import Check
 from tests.support.process import clean_environment, free_port
 from tests.support.routes import to, write_routes
 from tests.support.tls_client import Certificates

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
-from tests.support.hostile.answers import EXCESS, Misframed, Seen, misframed_answers
+from tests.support.hostile.responses import EXCESS, Misframed, Seen, misframed_responses
 from tests.support.hostile.volley import echo
 from tests.support.process import ProxyProcess, wait_until
 from tests.support.routes import to, write_routes
@@ -25,7 +25,7 @@ from tests.support.tcp import unacknowledged_from
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Client, Response, Truncated, WireError, message
 
-CASES = list(product(misframed_answers(), ("1.1", "1.0")))
+CASES = list(product(misframed_responses(), ("1.1", "1.0")))
 IDS = [f"{case.name}-{version}" for case, version in CASES]
 
 #: What comes on an idle connection, and behind which response.

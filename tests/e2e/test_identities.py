@@ -13,13 +13,13 @@ import pytest
 import trustme
 
 from authproxy.demo.stand_ins.directory import MACHINE, TOKEN_EXCHANGE, ManagedIdentity
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request, free_port
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response, free_port
 from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.authority import Authority
-from tests.support.checking import Check
 from tests.support.client_certificates import ClientAuthority
+from tests.support.diagnosing import Check
 from tests.support.endpoints import Endpoint, whole
 from tests.support.identity import AUDIENCE, SECRET, labelled_pod
 from tests.support.logfmt import parse_line
@@ -381,17 +381,17 @@ def api_server(
 ) -> LoopbackServer:
     """Return a server that exchanges the pod's token, as the API server of its cluster does."""
 
-    def answer(request: Request) -> Answer:
+    def answer(request: Request) -> Response:
         assert request.path == f"/proxy/{entra.tenant}/oauth2/v2.0/token", request.path
         assert request.headers["Host"].startswith("127.0.0.1")
         if refusal is not None:
-            return Answer.of_json(401, refusal)
+            return Response.of_json(401, refusal)
         proof = Path(pod["AZURE_FEDERATED_TOKEN_FILE"]).read_text()
         assert request.form["client_assertion"] == proof
         resource = request.form["scope"].removesuffix("/.default")
         token = entra.issue(resource, request.form["client_id"], "object-id")
         content = {"access_token": token.value, "expires_in": 3600, "token_type": "Bearer"}
-        return Answer.of_json(200, content)
+        return Response.of_json(200, content)
 
     return LoopbackServer(answer, tls=entra.authority.server_context())
 

@@ -17,7 +17,7 @@ from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.callers import AUDIENCE as CALLERS
 from tests.support.callers import ISSUER
-from tests.support.checking import Check
+from tests.support.diagnosing import Check
 from tests.support.endpoints import HEAD, Endpoint, Pieces, dripping, whole
 from tests.support.expect import assert_own_error
 from tests.support.identity import AUDIENCE

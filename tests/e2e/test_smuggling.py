@@ -1,4 +1,4 @@
-"""Nobody gets a second request, or another's answer, by what parsers disagree about.
+"""Nobody gets a second request, or another's response, by what parsers disagree about.
 
 Every case is sent as it is to the real proxy, with a good request after it:
 in one go and byte by byte before a target that records, and one after the
@@ -20,7 +20,7 @@ from tests.support.hostile.connections import connection_cases
 from tests.support.hostile.framing import framing_cases
 from tests.support.hostile.grammar import generated_case
 from tests.support.hostile.heads import head_cases
-from tests.support.hostile.judge import FOLLOW_UP, Sent, judge
+from tests.support.hostile.oracle import FOLLOW_UP, Sent, predict
 from tests.support.hostile.reading import End, read
 from tests.support.hostile.volley import (
     MARK,
@@ -59,9 +59,11 @@ def test_every_case_has_a_name_of_its_own() -> None:
 def test_the_strict_reading_says_of_every_case_what_its_author_says() -> None:
     for case in TABLE:
         if not case.exceeds_a_limit:  # of which the reading knows nothing
-            judgement = judge(case.raw + FOLLOW_UP)
-            follows = not (case.verdict.closes or judgement.waits)
-            assert judgement.verdict() == (case.verdict.and_one_more() if follows else case.verdict)
+            prediction = predict(case.raw + FOLLOW_UP)
+            follows = not (case.expected.closes or prediction.waits)
+            assert prediction.summary() == (
+                case.expected.and_one_more() if follows else case.expected
+            )
 
 
 # -- what is seen --------------------------------------------------------------------
@@ -76,16 +78,16 @@ class Volley:
     authority: str
     seen: list[Seen]
 
-    def check_answers(self, outcome: Outcome) -> None:
+    def check_responses(self, outcome: Outcome) -> None:
         """Each is that to the request in its place, and then the connection ends."""
         assert outcome.problem is None, outcome.problem
-        due = [status for _, status in outcome.shot.judgement.answers]
-        assert [_without_distinction(answer.status) for answer in outcome.answers] == due
-        sent = iter(outcome.shot.judgement.sent)
-        for answer in outcome.answers:
-            if answer.status == 200:
+        due = [status for _, status in outcome.shot.prediction.responses]
+        assert [_without_distinction(response.status) for response in outcome.responses] == due
+        sent = iter(outcome.shot.prediction.sent)
+        for response in outcome.responses:
+            if response.status == 200:
                 request = next(sent)
-                assert answer.one("X-Echo") == echoed(request.method, request.target)
+                assert response.one("X-Echo") == echoed(request.method, request.target)
 
     def check_recorded(self, request: Recorded) -> None:
         """It is one well-formed request with one framing, and the proxy's own fields."""
@@ -129,11 +131,11 @@ def recorded(shared_proxy: ProxyProcess, shared_upstream: Upstream) -> list[Voll
 
 
 def check_before_the_recorder(volley: Volley, outcome: Outcome) -> None:
-    volley.check_answers(outcome)
+    volley.check_responses(outcome)
     for request in outcome.recorded:
         volley.check_recorded(request)
     arrived = [Sent(each.method, each.target, each.body) for each in outcome.recorded]
-    assert arrived == outcome.shot.judgement.sent
+    assert arrived == outcome.shot.prediction.sent
 
 
 @every_case
@@ -163,7 +165,7 @@ class BeforeNginx:
         already = len(self.nginx.seen())
         volley = fired(self.proxy, self.recorder, cases, in_turn)
         volley.authority = self.nginx.authority
-        due = sum(len(outcome.shot.judgement.sent) for outcome in volley.outcomes)
+        due = sum(len(outcome.shot.prediction.sent) for outcome in volley.outcomes)
         wait_until("nginx has written its log", lambda: len(self.nginx.seen()) >= already + due)
         volley.seen = self.nginx.seen()[already:]
         return volley
@@ -193,23 +195,23 @@ def understood(before_nginx: BeforeNginx) -> Volley:
 
 def check_before_nginx(volley: Volley, outcome: Outcome) -> None:
     """nginx understands what was asked, or refuses it, and sees nothing else."""
-    due = outcome.shot.judgement
+    due = outcome.shot.prediction
     assert outcome.problem is None, outcome.problem
-    assert len(outcome.answers) == len(due.answers)
+    assert len(outcome.responses) == len(due.responses)
     arrived = [Sent(each.method, each.target, each.body) for each in outcome.recorded]
     sent = iter(due.sent)
-    for answer, (_, status) in zip(outcome.answers, due.answers, strict=True):
+    for response, (_, status) in zip(outcome.responses, due.responses, strict=True):
         if status != 200:
-            assert _without_distinction(answer.status) == status
+            assert _without_distinction(response.status) == status
             continue
         request = next(sent)
-        if answer.all("X-Echo"):
-            assert answer.one("X-Echo") == echoed(request.method, request.target)
+        if response.all("X-Echo"):
+            assert response.one("X-Echo") == echoed(request.method, request.target)
             assert request in arrived
         else:  # nginx has limits of its own, but no doubts about where a request ends
-            assert answer.status in (400, 405, 414), answer.head
+            assert response.status in (400, 405, 414), response.head
             assert request not in arrived
-    assert len(arrived) == len([each for each in outcome.answers if each.all("X-Echo")])
+    assert len(arrived) == len([each for each in outcome.responses if each.all("X-Echo")])
 
 
 @pytest.mark.real("nginx")
@@ -220,7 +222,7 @@ def test_nginx_understands_what_was_asked_and_nothing_else(understood: Volley, n
 
 def check_log(volley: Volley) -> None:
     """nginx took as many requests from each case as were sent, also those that it refused."""
-    due = Counter({each.shot.number: len(each.shot.judgement.sent) for each in volley.outcomes})
+    due = Counter({each.shot.number: len(each.shot.prediction.sent) for each in volley.outcomes})
     marks = [MARK.search(f"{each.target} {each.line} {each.fields}") for each in volley.seen]
     seen = Counter(int(mark[1]) for mark in marks if mark)
     assert not seen - due

@@ -27,7 +27,7 @@ SERVE = [sys.executable, "-m", "authproxy", "serve"]
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
 
 SENT = "Successfully sent request"
-LOST = "Log lines were lost, as nobody read standard error"
+LOST = "Log lines were lost, as standard error was not read"
 
 #: So many fill a pipe, and so many the queue behind it.
 SOME, MANY = 100, 2000

@@ -20,7 +20,7 @@ from tests.conftest import Launch
 from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.forward_proxy import ForwardProxy
-from tests.support.hostile.answers import EXCESS
+from tests.support.hostile.responses import EXCESS
 from tests.support.hostile.volley import echo
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until

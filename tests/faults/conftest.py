@@ -53,8 +53,8 @@ def play_row(
     measured = request.config.getoption("--measured", None)
 
     def play_it(row: Row) -> None:
-        if lacking := missing(row.needs):
-            pytest.skip(f"not to be had here: {', '.join(lacking)}")
+        if unavailable := missing(row.needs):
+            pytest.skip(f"not available here: {', '.join(unavailable)}")
         if row.shared:
             play(row, shared_ground(), measured)
             return

@@ -57,10 +57,10 @@ def test_a_row_fails_where_its_promise_is_broken(change: dict[str, object]) -> N
         judge(ROW, replace(GOOD_RUN, **change))  # type: ignore[arg-type]
 
 
-def test_a_sender_sees_another_request_s_answer_and_sends_again_what_was_refused() -> None:
+def test_a_sender_sees_another_request_s_response_and_sends_again_what_was_refused() -> None:
     target = Upstream()
     try:
-        target.on("/api/v1/query", actions.raw(actions.answer(200, body=b"answer to 0")))
+        target.on("/api/v1/query", actions.raw(actions.answer(200, body=b"response to 0")))
         target.script(actions.raw(actions.answer("503 Service Unavailable", body=b"{}")))
         asks = Sender(lambda: ("127.0.0.1", target.port), count(7), writes=False)
         writes = Sender(lambda: ("127.0.0.1", target.port), count(7), writes=True)
@@ -73,7 +73,7 @@ def test_a_sender_sees_another_request_s_answer_and_sends_again_what_was_refused
             sender.stop()
     finally:
         target.close()
-    assert {each.outcome for each in asks.sent} == {"another's answer"}
+    assert {each.outcome for each in asks.sent} == {"another's response"}
     assert [each.outcome for each in writes.sent[:2]] == ["503", GOOD]
     assert [each.number for each in writes.sent[:3]] == [7, 7, 8]
     assert content_of(7, 5) == b"7;7;7"

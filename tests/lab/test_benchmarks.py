@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from lab.benchmarks import table
 from lab.benchmarks.load import SMALL_GET, FailedRequests, run
 from lab.benchmarks.open_loop import send
@@ -79,7 +79,7 @@ def test_failed_requests_end_the_table_with_status_1(
     assert capsys.readouterr().err == "Requests failed:\none of them\n"
 
 
-def served(answer: Callable[[Request], Answer], requests: int, rate: float) -> float:
+def served(answer: Callable[[Request], Response], requests: int, rate: float) -> float:
     """Send requests by the clock, and return the longest latency in milliseconds."""
     server = LoopbackServer(answer)
     server.start()
@@ -93,9 +93,9 @@ def test_an_open_loop_sends_on_while_answers_are_late_and_counts_the_wait() -> N
     requests, rate = 20, 100.0
     all_there = threading.Barrier(requests)
 
-    def answer(request: Request) -> Answer:
+    def answer(request: Request) -> Response:
         all_there.wait(30)
-        return Answer(200, b"ok")
+        return Response(200, b"ok")
 
     # The first request waited until the time of the last one at least.
     assert served(answer, requests, rate) >= (requests - 1) / rate * 1000
@@ -103,7 +103,7 @@ def test_an_open_loop_sends_on_while_answers_are_late_and_counts_the_wait() -> N
 
 def test_an_error_answer_fails_an_open_loop() -> None:
     with pytest.raises(FailedRequests, match="status 503: b'not now'"):
-        served(lambda request: Answer(503, b"not now"), 5, 100.0)
+        served(lambda request: Response(503, b"not now"), 5, 100.0)
 
 
 def test_a_profile_has_the_stack_that_faulthandler_saw(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from lab.soak.ledger import Ledger
 from lab.soak.report import BETWEEN, cause, slopes
 from lab.soak.run import Window
 from lab.soak.schedule import (
-    ANSWERS,
     ENDINGS,
     MEASURED,
     PLACES,
     RELOAD,
+    RESPONSES,
     UNENDED,
     Fault,
     Schedule,
@@ -43,7 +43,7 @@ def test_a_seed_gives_the_same_faults_again_and_another_one_others() -> None:
 
 def test_each_kind_of_fault_comes_in_each_round() -> None:
     kinds = [fault.kind for fault in faults(7, 17)]
-    assert {*ANSWERS, *PLACES, *ENDINGS, RELOAD} <= set(kinds)
+    assert {*RESPONSES, *PLACES, *ENDINGS, RELOAD} <= set(kinds)
     assert sum(kind.startswith("identity") for kind in kinds) == 2
 
 

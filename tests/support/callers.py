@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from authproxy.demo.stand_ins.signing import SigningKey
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -65,7 +65,7 @@ class Cluster:
 
     def __init__(self, tls: ssl.SSLContext, *, token: str | None = None) -> None:
         self.keys: list[SigningKey | EllipticKey] = [SigningKey()]
-        self.answer: Answer | None = None
+        self.answer: Response | None = None
         self._token = token
         self._changed = threading.Condition()
         self.requests: list[Request] = []
@@ -89,18 +89,18 @@ class Cluster:
         """Return a token as the newest key signs it."""
         return self.keys[-1].sign(claims(**changes))
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
         if self.answer is not None:
             return self.answer
         if request.target != self.PATH:
-            return Answer(404)
+            return Response(404)
         given = request.headers["Authorization"]
         if self._token is not None and given != f"Bearer {self._token}":
-            return Answer(401)
-        return Answer.of_json(200, key_set(*self.keys))
+            return Response(401)
+        return Response.of_json(200, key_set(*self.keys))
 
     def __enter__(self) -> Cluster:
         self.server.start()

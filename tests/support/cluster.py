@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 
 #: Where each kind is, and its group's version.
 PLACES = {"Deployment": ("apps/v1", "deployments")}
@@ -41,12 +41,12 @@ class StandInCluster:
         path.write_text(json.dumps(configuration))
         return path
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         content = self._discovery(request.path) or self.objects.get(request.path)
         if content is None:
             status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}
-            return Answer.of_json(404, {**status, "reason": "NotFound"})
-        return Answer.of_json(200, content)
+            return Response.of_json(404, {**status, "reason": "NotFound"})
+        return Response.of_json(200, content)
 
     def _discovery(self, path: str) -> dict[str, Any] | None:
         if path == "/version":

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from tests.support.wire import DEADLINE
 
 Attributes = dict[str, Any]
@@ -256,12 +256,12 @@ class HTTPCollector(Received):
         self.headers: list[Mapping[str, str]] = []
         self._server = LoopbackServer(self._answer)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         self.headers.append(dict(request.headers))
         zipped = request.headers["Content-Encoding"] == "gzip"
         message, take = self._takers[request.target]
         take(message.FromString(gzip.decompress(request.body) if zipped else request.body))
-        return Answer(200, headers={"Content-Type": "application/x-protobuf"})
+        return Response(200, headers={"Content-Type": "application/x-protobuf"})
 
     @property
     def url(self) -> str:

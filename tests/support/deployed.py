@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
 from authproxy.demo.stand_ins.directory import ManagedIdentity
-from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.loopback import Request
+from authproxy.demo.stand_ins.loopback import Response as StoreResponse
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from authproxy.demo.stand_ins.store import WRITE_PATH
 from tests.support.authority import Authority
@@ -122,14 +123,14 @@ class Deployed:
 
 
 class Workspace(StandInStore):
-    """A store of a real workspace's name, which answers a write as Azure does: with 200."""
+    """A store of a real workspace's name, which responds to a write as Azure does: with 200."""
 
     def __init__(self, entra: StandInEntra, authority: Authority, host: str) -> None:
         super().__init__(entra.signing_key, authority=_Names(authority, host))
 
-    def _answer(self, request: Request) -> Answer:
-        answer = super()._answer(request)
-        return Answer(200) if answer.status == 204 else answer
+    def _respond(self, request: Request) -> StoreResponse:
+        response = super()._respond(request)
+        return StoreResponse(200) if response.status == 204 else response
 
 
 class _Names(EphemeralAuthority):

@@ -78,7 +78,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One response, written whole."""
 
     status: int
@@ -88,27 +88,27 @@ class Answer:
     @classmethod
     def of_json(
         cls, status: int, content: object, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """Return `content` as a JSON response."""
         fields = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         return cls(status, json.dumps(content).encode(), fields)
 
 
 class LoopbackServer:
-    """Serves `answer` for every request, each connection in a thread of its own.
+    """Calls `respond` for every request, each connection in a thread of its own.
 
     `port` 0 lets the system choose, once: after a `stop`, `start` takes the
-    same port again. `answer` returning None closes the connection unanswered.
+    same port again. `respond` returning None closes the connection without a response.
     """
 
     def __init__(
         self,
-        answer: Callable[[Request], Answer | None],
+        respond: Callable[[Request], Response | None],
         *,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.answer = answer
+        self.respond = respond
         self._port = port
         self._tls = tls
         self._acceptor: Acceptor | None = None
@@ -132,7 +132,7 @@ class LoopbackServer:
         self._port = self._acceptor.port
 
     def shut(self) -> None:
-        """Stop listening and end every connection, without waiting for what `answer` does."""
+        """Stop listening and end every connection, without waiting for what `respond` does."""
         if self._acceptor is not None:
             self._acceptor.shut()
 
@@ -143,7 +143,7 @@ class LoopbackServer:
             self._acceptor = None
 
     def _serve(self, connection: socket.socket) -> None:
-        _Handler(connection, (LOOPBACK, 0), self)  # type: ignore[arg-type]  # of it, `answer` alone
+        _Handler(connection, (LOOPBACK, 0), self)  # type: ignore[arg-type]  # of it, `respond` alone
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -159,18 +159,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(400, str(error))
             self.close_connection = True
             return
-        answer = self.server.answer(Request(self.command, self.path, self.headers, body))
-        if answer is None:
+        response = self.server.respond(Request(self.command, self.path, self.headers, body))
+        if response is None:
             self.close_connection = True
             return
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        if answer.status != 204:
-            self.send_header("Content-Length", str(len(answer.body)))
+        if response.status != 204:
+            self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
+            self.wfile.write(response.body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _serve
 

@@ -1,4 +1,4 @@
-"""What managed identity endpoints answer: App Service's, and those of virtual machines (IMDS)."""
+"""The responses of managed identity endpoints: App Service's, and virtual machines' (IMDS)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from authproxy.demo.stand_ins.directory import ManagedIdentity, new_id
-from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.loopback import Request, Response
 
 APP_SERVICE_PATH = "/msi/token"
 #: Below the host that AZURE_POD_IDENTITY_AUTHORITY_HOST names.
@@ -36,8 +36,8 @@ class Machine:
     #: Makes a token for a resource and an identity, and returns it with its claims.
     issue: Callable[[str, ManagedIdentity], tuple[str, Mapping[str, Any]]]
 
-    def answer(self, request: Request) -> Answer:
-        """Return what the endpoint answers."""
+    def respond(self, request: Request) -> Response:
+        """Return the response of the endpoint."""
         path = request.path.rstrip("/")
         if path == APP_SERVICE_PATH and request.method == "GET":
             return self._app_service(request)
@@ -55,7 +55,7 @@ class Machine:
                 return next(fits, None)
         return self.system_assigned
 
-    def _app_service(self, request: Request) -> Answer:
+    def _app_service(self, request: Request) -> Response:
         """Api-version 2019-08-01."""
         given = request.headers.get("X-IDENTITY-HEADER", "")
         if not hmac.compare_digest(given.encode(), self.header.encode()):
@@ -78,8 +78,8 @@ class Machine:
             )
         return self._granted(resource, identity)
 
-    def _imds(self, request: Request) -> Answer:
-        """Api-version 2018-02-01. An only user-assigned identity is given to whoever names none."""
+    def _imds(self, request: Request) -> Response:
+        """Api-version 2018-02-01. A request need not name the only user-assigned identity."""
         if request.headers.get("Metadata", "").lower() != "true":
             return _imds_error("Required metadata header not specified")
         identity = self._chosen(request)
@@ -101,7 +101,7 @@ class Machine:
 
     def _granted(
         self, resource: str, identity: ManagedIdentity, *, expires_in: bool = False
-    ) -> Answer:
+    ) -> Response:
         token, claims = self.issue(resource, identity)
         content = {
             "access_token": token,
@@ -112,14 +112,14 @@ class Machine:
         }
         if expires_in:
             content["expires_in"] = str(claims["exp"] - claims["iat"])
-        return Answer.of_json(200, content)
+        return Response.of_json(200, content)
 
 
-def _app_service_error(status: int, message: str) -> Answer:
-    return Answer.of_json(
+def _app_service_error(status: int, message: str) -> Response:
+    return Response.of_json(
         status, {"statusCode": status, "message": message, "correlationId": new_id()}
     )
 
 
-def _imds_error(description: str) -> Answer:
-    return Answer.of_json(400, {"error": "invalid_request", "error_description": description})
+def _imds_error(description: str) -> Response:
+    return Response.of_json(400, {"error": "invalid_request", "error_description": description})

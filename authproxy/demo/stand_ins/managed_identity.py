@@ -21,7 +21,7 @@ from authproxy.demo.stand_ins.directory import (
     TOKEN_EXCHANGE,
     ManagedIdentity,
 )
-from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.machine import APP_SERVICE_PATH, Machine
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.stand_in import StandIn
@@ -60,7 +60,7 @@ class ManagedIdentityEndpoint(StandIn):
         self.signing_key = signing_key or SigningKey()
         self._identity_header = secrets.token_hex(16)
         self._clock = clock
-        self._identity = self.listen(self._answer_managed_identity, port=identity_port)
+        self._identity = self.listen(self._managed_identity_response, port=identity_port)
 
     @property
     def identity_endpoint(self) -> str:
@@ -88,7 +88,7 @@ class ManagedIdentityEndpoint(StandIn):
         lifetime: float | None = None,
         **claims: Any,
     ) -> IssuedToken:
-        """Return a new token for `resource`, without anyone having asked.
+        """Return a new token for `resource`, without a request for it.
 
         `lifetime` in seconds (negative: expired already) goes before the
         general one; `claims` are added or replaced.
@@ -119,7 +119,7 @@ class ManagedIdentityEndpoint(StandIn):
         """Return the variable by which azure-identity finds the endpoint of a virtual machine."""
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self._identity.url}
 
-    def _answer_managed_identity(self, request: Request) -> Answer:
+    def _managed_identity_response(self, request: Request) -> Response:
         def issue(resource: str, identity: ManagedIdentity) -> tuple[str, dict[str, Any]]:
             token = self.issue(
                 resource,
@@ -136,4 +136,4 @@ class ManagedIdentityEndpoint(StandIn):
             frozenset(self.resources),
             issue,
         )
-        return machine.answer(request)
+        return machine.respond(request)

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,13 +20,13 @@ class StandIn:
 
     def listen(
         self,
-        answer: Callable[[Request], Answer],
+        respond: Callable[[Request], Response],
         *,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> LoopbackServer:
         """Add a listener for `start` to open."""
-        listener = LoopbackServer(answer, port=port, tls=tls)
+        listener = LoopbackServer(respond, port=port, tls=tls)
         self._listeners.append(listener)
         return listener
 

@@ -15,7 +15,7 @@ import jwt
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
-from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.promql import BadQuery, Constant, format_value, parse
 from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, Sample, decode
 from authproxy.demo.stand_ins.signing import SigningKey
@@ -50,14 +50,14 @@ class MetricsStore(StandIn):
         self._signing_key = signing_key
         self._clock = clock
         self._came = threading.Condition()
-        self._listener = self.listen(self._answer, port=port, tls=self.authority.server_context())
+        self._listener = self.listen(self._respond, port=port, tls=self.authority.server_context())
 
     @property
     def url(self) -> str:
         """The base URL, as TARGET_HOST has it."""
         return self._listener.url
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> Response:
         refused = self._check_token(request.headers.get("Authorization", ""))
         if refused is not None:
             return refused
@@ -69,7 +69,7 @@ class MetricsStore(StandIn):
             return _success({"version": "2.50.0", "application": "authproxy demo"})
         return _failure(404, "not_found", f"there is nothing at {request.path}")
 
-    def _check_token(self, authorization: str) -> Answer | None:
+    def _check_token(self, authorization: str) -> Response | None:
         """Return the refusal that a request with this Authorization deserves, if any."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -84,23 +84,23 @@ class MetricsStore(StandIn):
             return unauthorized("The lifetime of the token is over.", "invalid_token")
         return None
 
-    def _write(self, request: Request) -> Answer:
+    def _write(self, request: Request) -> Response:
         if request.method != "POST":
-            return Answer(405, headers={"Allow": "POST"})
+            return Response(405, headers={"Allow": "POST"})
         if request.headers.get_content_type() != "application/x-protobuf":
-            return Answer(415, b"expected Content-Type: application/x-protobuf\n")
+            return Response(415, b"expected Content-Type: application/x-protobuf\n")
         if request.headers.get("Content-Encoding", "").lower() != "snappy":
-            return Answer(415, b"expected Content-Encoding: snappy\n")
+            return Response(415, b"expected Content-Encoding: snappy\n")
         try:
             samples = decode(request.body)
         except NotRemoteWrite as error:
-            return Answer(400, f"{error}\n".encode(), {"Content-Type": "text/plain"})
+            return Response(400, f"{error}\n".encode(), {"Content-Type": "text/plain"})
         with self._came:
             self.samples.extend(samples)
             self._came.notify_all()
-        return Answer(204)
+        return Response(204)
 
-    def _query(self, request: Request) -> Answer:
+    def _query(self, request: Request) -> Response:
         parameters = {**request.query, **request.form}
         try:
             query = parse(parameters.get("query", ""))
@@ -122,22 +122,22 @@ class MetricsStore(StandIn):
         return _success({"resultType": "vector", "result": result})
 
 
-def _success(data: dict[str, Any]) -> Answer:
-    return Answer.of_json(200, {"status": "success", "data": data})
+def _success(data: dict[str, Any]) -> Response:
+    return Response.of_json(200, {"status": "success", "data": data})
 
 
-def _failure(status: int, kind: str, message: str) -> Answer:
-    return Answer.of_json(status, {"status": "error", "errorType": kind, "error": message})
+def _failure(status: int, kind: str, message: str) -> Response:
+    return Response.of_json(status, {"status": "error", "errorType": kind, "error": message})
 
 
-def unauthorized(message: str, error: str | None = None, more: str = "") -> Answer:
+def unauthorized(message: str, error: str | None = None, more: str = "") -> Response:
     """Return 401 with a challenge (RFC 6750 section 3)."""
     challenge = (
         'Bearer authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize"'
     )
     if error is not None:
         challenge += f', error="{error}", error_description="{message}"{more}'
-    return Answer.of_json(
+    return Response.of_json(
         401,
         {"error": {"code": "InvalidAuthenticationToken", "message": message}},
         {"WWW-Authenticate": challenge},

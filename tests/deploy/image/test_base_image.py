@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from tests.support.source import ROOT
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
@@ -39,13 +39,13 @@ class Registry:
         self.tags: dict[str, bytes] = {}
         self.server = LoopbackServer(self._answer)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         if request.path == "/v2/":
-            return Answer(200)
+            return Response(200)
         tag = request.path.removeprefix("/v2/library/python/manifests/")
         if tag not in self.tags:
-            return Answer.of_json(404, {"errors": [{"code": "MANIFEST_UNKNOWN"}]})
-        return Answer(200, self.tags[tag], {"Content-Type": str(INDEX["mediaType"])})
+            return Response.of_json(404, {"errors": [{"code": "MANIFEST_UNKNOWN"}]})
+        return Response(200, self.tags[tag], {"Content-Type": str(INDEX["mediaType"])})
 
     def publish(self, tag: str, **more: str) -> str:
         """Put an index there; return its digest."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Expected:
     """What a client gets for its bytes: statuses, and whether the connection ends with them.
 
     `forwarded` is how many requests reach the target.
@@ -21,9 +21,9 @@ class Verdict:
     forwarded: int
     closes: bool
 
-    def and_one_more(self) -> Verdict:
+    def and_one_more(self) -> Expected:
         """Return it with that of a good request that follows, and ends the connection."""
-        return Verdict((*self.statuses, 200), self.forwarded + 1, True)
+        return Expected((*self.statuses, 200), self.forwarded + 1, True)
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,25 @@ class Case:
 
     name: str
     raw: bytes
-    verdict: Verdict
+    expected: Expected
 
     @property
     def exceeds_a_limit(self) -> bool:
         """Whether it is valid, but more than the proxy takes."""
-        return bool(set(self.verdict.statuses) & {413, 431})
+        return bool(set(self.expected.statuses) & {413, 431})
 
 
 #: With 400, or 501 for a transfer coding.
-REFUSED = Verdict((400,), 0, True)
-TOO_LARGE = Verdict((413,), 0, True)
-HEADER_TOO_LARGE = Verdict((431,), 0, True)
-TAKEN = Verdict((200,), 1, False)
-TAKEN_LAST = Verdict((200,), 1, True)
-BOTH_TAKEN = Verdict((200, 200), 2, False)
-THEN_REFUSED = Verdict((200, 400), 1, True)
-BAD_TARGET = Verdict((400,), 0, False)
-BAD_METHOD = Verdict((405,), 0, False)
-NOTHING = Verdict((), 0, False)
+REFUSED = Expected((400,), 0, True)
+TOO_LARGE = Expected((413,), 0, True)
+HEADER_TOO_LARGE = Expected((431,), 0, True)
+TAKEN = Expected((200,), 1, False)
+TAKEN_LAST = Expected((200,), 1, True)
+BOTH_TAKEN = Expected((200, 200), 2, False)
+THEN_REFUSED = Expected((200, 400), 1, True)
+BAD_TARGET = Expected((400,), 0, False)
+BAD_METHOD = Expected((405,), 0, False)
+NOTHING = Expected((), 0, False)
 
 SMUGGLED = b"GET /smuggled-CASE- HTTP/1.1\r\nHost: a\r\n\r\n"
 SECOND = SMUGGLED.replace(b"smuggled", b"second")

@@ -21,7 +21,7 @@ from tests.support.hostile.case import (
     THEN_REFUSED,
     TOO_LARGE,
     Case,
-    Verdict,
+    Expected,
 )
 
 H2C = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
@@ -83,7 +83,7 @@ def _pipelines() -> Iterator[Case]:
     yield Case("pipeline-body-first", hello + SECOND, BOTH_TAKEN)
     yield Case("pipeline-chunks-first", POST + CHUNKED + b"\r\n" + HELLO + SECOND, BOTH_TAKEN)
     yield Case("pipeline-empty-line-between", hello + b"\r\n" + SECOND, BOTH_TAKEN)
-    yield Case("pipeline-ten", (GET + b"\r\n") * 10, Verdict((200,) * 10, 10, False))
+    yield Case("pipeline-ten", (GET + b"\r\n") * 10, Expected((200,) * 10, 10, False))
     yield Case("pipeline-head-first", GET.replace(b"GET", b"HEAD") + b"\r\n" + SECOND, BOTH_TAKEN)
     waits = POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello"
     yield Case("pipeline-expect-second", GET + b"\r\n" + waits, BOTH_TAKEN)

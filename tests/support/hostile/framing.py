@@ -49,14 +49,14 @@ def _both_framings() -> Iterator[Case]:
     }.items():
         yield Case(f"both-{name}", POST + fields + b"\r\n" + whole, REFUSED)
     # The name of one of them is no name: then it counts for nobody.
-    for name, line, verdict in (
+    for name, line, expected in (
         ("underscore-length", b"Content_Length: 5\r\n" + CHUNKED, BOTH_TAKEN),
         ("underscore-coding", b"Transfer_Encoding: chunked\r\n" + length % 5, BOTH_TAKEN),
         ("dotted-coding", b"Transfer.Encoding: chunked\r\n" + length % 5, BOTH_TAKEN),
         ("x-coding", b"X-Transfer-Encoding: chunked\r\n" + length % 5, BOTH_TAKEN),
     ):
         second = SMUGGLED.replace(b"smuggled", b"second")
-        yield Case(f"both-{name}", POST + line + b"\r\n" + EMPTY + second, verdict)
+        yield Case(f"both-{name}", POST + line + b"\r\n" + EMPTY + second, expected)
 
 
 def _lengths() -> Iterator[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from tests.support.hostile.case import SMUGGLED, Case
-from tests.support.hostile.judge import judge
+from tests.support.hostile.oracle import predict
 
 #: Bytes that some parser somewhere takes for something else.
 _ODD = [b"\r", b"\n", b"\0", b"\t", b" ", b"\x0b", b"\x0c", b"\x85", b"\xa0", b"\xff", b"\x7f"]
@@ -38,7 +38,7 @@ def generated_case(seed: int) -> Case:
         raw = _damaged(random, raw)
     if random.random() < 0.7:
         raw += SMUGGLED
-    return Case(f"seed-{seed}", raw, judge(raw).verdict())
+    return Case(f"seed-{seed}", raw, predict(raw).summary())
 
 
 def _mostly(random: Random, options: list[bytes]) -> bytes:

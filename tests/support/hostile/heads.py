@@ -16,7 +16,7 @@ from tests.support.hostile.case import (
     TAKEN,
     TAKEN_LAST,
     Case,
-    Verdict,
+    Expected,
 )
 
 LINE = b"GET /-CASE- HTTP/1.1\r\n"
@@ -263,4 +263,4 @@ def _methods() -> Iterator[Case]:
             raw = method + b" " + target + b" HTTP/1.1\r\n" + HOST + b"X: -CASE-\r\n\r\n"
             yield Case(f"method-{method.decode().lower()}-{name}", raw, BAD_METHOD)
     tunnel = b"CONNECT e:443 HTTP/1.1\r\n" + HOST + b"X: -CASE-\r\n\r\n" + SECOND
-    yield Case("method-connect-then", tunnel, Verdict((405, 200), 1, False))
+    yield Case("method-connect-then", tunnel, Expected((405, 200), 1, False))

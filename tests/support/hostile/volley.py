@@ -10,7 +10,7 @@ from functools import cached_property
 
 from tests.support import actions
 from tests.support.hostile.case import Case
-from tests.support.hostile.judge import FOLLOW_UP, Judgement, judge
+from tests.support.hostile.oracle import FOLLOW_UP, Prediction, predict
 from tests.support.upstream import Exchange, Recorded
 from tests.support.wire import DEADLINE, Address, Client, Response, WireError
 
@@ -47,48 +47,48 @@ class Shot:
         return raw.replace(b"-CASE-", b"-%04d-" % self.number)
 
     @cached_property
-    def judgement(self) -> Judgement:
+    def prediction(self) -> Prediction:
         """What is to become of the case and the request after it."""
         if self.case.exceeds_a_limit:
-            statuses = self.case.verdict.statuses
-            return Judgement([(b"GET", status) for status in statuses], [], True, False)
-        return judge(self.raw + self.follow_up)
+            statuses = self.case.expected.statuses
+            return Prediction([(b"GET", status) for status in statuses], [], True, False)
+        return predict(self.raw + self.follow_up)
 
-    def answers_before_the_follow_up(self) -> int:
-        """Return how many answers the case alone is due."""
-        return 1 if self.case.exceeds_a_limit else len(judge(self.raw).answers)
+    def responses_before_the_follow_up(self) -> int:
+        """Return how many responses the case alone is due."""
+        return 1 if self.case.exceeds_a_limit else len(predict(self.raw).responses)
 
 
 @dataclass
 class Outcome:
-    """What came of a case: the answers, and what was wrong with them."""
+    """What came of a case: the responses, and what was wrong with them."""
 
     shot: Shot
-    answers: list[Response] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
     problem: str | None = None
     recorded: list[Recorded] = field(default_factory=list)
 
     def receive_all(self, client: Client) -> None:
-        """Receive the answers that are due and did not come yet; raises WireError."""
-        self.receive(client, len(self.shot.judgement.answers))
+        """Receive the responses that are due and did not come yet; raises WireError."""
+        self.receive(client, len(self.shot.prediction.responses))
 
     def receive(self, client: Client, count: int) -> None:
-        """Receive answers up to this count."""
-        judgement = self.shot.judgement
-        for method, _ in judgement.answers[len(self.answers) : count]:
-            answer = client.receive_head()
-            self.answers.append(answer)
-            is_last = len(self.answers) == len(judgement.answers)
-            if is_last and judgement.closes and method != b"HEAD":
+        """Receive responses up to this count."""
+        prediction = self.shot.prediction
+        for method, _ in prediction.responses[len(self.responses) : count]:
+            response = client.receive_head()
+            self.responses.append(response)
+            is_last = len(self.responses) == len(prediction.responses)
+            if is_last and prediction.closes and method != b"HEAD":
                 # The refusal of a HEAD has no body, wherever it was found wrong.
-                answer.body = b"".join(client.stream.to_end())
-                if answer.body and len(answer.body) != answer.framing:
-                    raise WireError(f"more than one answer: {answer.body!r}")
+                response.body = b"".join(client.stream.to_end())
+                if response.body and len(response.body) != response.framing:
+                    raise WireError(f"more than one response: {response.body!r}")
             else:
-                answer.body = b"".join(client.body_of(answer, method))
+                response.body = b"".join(client.body_of(response, method))
 
 
-#: Sends a case and a good request after it, and receives the answers.
+#: Sends a case and a good request after it, and receives the responses.
 Delivery = Callable[[Client, Outcome], None]
 
 
@@ -110,7 +110,7 @@ def dripped(client: Client, outcome: Outcome) -> None:
 def in_turn(client: Client, outcome: Outcome) -> None:
     """Send the case, wait for what is due, and only then send the request after it."""
     client.offer(outcome.shot.raw)
-    outcome.receive(client, outcome.shot.answers_before_the_follow_up())
+    outcome.receive(client, outcome.shot.responses_before_the_follow_up())
     client.offer(outcome.shot.follow_up)
     outcome.receive_all(client)
 
@@ -127,7 +127,7 @@ def _fire_one(address: Address, outcome: Outcome, deliver: Delivery) -> None:
     try:
         with Client(address, timeout=DEADLINE / 2) as client:
             deliver(client, outcome)
-            if outcome.shot.judgement.waits:
+            if outcome.shot.prediction.waits:
                 client.finish_sending()
             if not client.is_closed_by_peer():
                 outcome.problem = f"more came: {client.stream.buffer[:300]!r}"
@@ -161,7 +161,7 @@ def echoed(method: bytes, target: bytes) -> str:
 
 
 def echo(exchange: Exchange) -> None:
-    """Answer with the method and the target that arrived."""
+    """Respond with the method and the target that arrived."""
     exchange.read_body()
     said = echoed(exchange.request.method, exchange.request.target)
     exchange.send(actions.head(200, ("X-Echo", said), f"Content-Length: {len(said)}"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
 from authproxy.demo.stand_ins.directory import ManagedIdentity
-from authproxy.demo.stand_ins.loopback import Answer, Request
+from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
 from tests.support.stand_ins import refusals
 from tests.support.stand_ins.applications import Application, FederatedCredential, TokenIssuer
@@ -90,17 +90,17 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
             "REQUESTS_CA_BUNDLE": str(self.authority.write_bundle(ca_file)),
         }
 
-    def _answer_v2(self, request: Request) -> Answer:
+    def _answer_v2(self, request: Request) -> Response:
         path = _V2_PATH.fullmatch(request.path)
         if path is None:
-            return Answer(404)
+            return Response(404)
         try:
             if path["tenant"] != self.tenant:
                 raise refusals.tenant_not_found(path["tenant"])
             if path["what"].startswith("v2.0/"):
-                return Answer.of_json(200, self._discovery())
+                return Response.of_json(200, self._discovery())
             if path["what"].startswith("discovery/"):
-                return Answer.of_json(200, self.signing_key.jwks())
+                return Response.of_json(200, self.signing_key.jwks())
             return self._answer_token(request)
         except refusals.Refusal as refusal:
             return refusal.answer(self._clock(), request.headers.get("client-request-id"))
@@ -118,7 +118,7 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
             "subject_types_supported": ["pairwise"],
         }
 
-    def _answer_token(self, request: Request) -> Answer:
+    def _answer_token(self, request: Request) -> Response:
         form = request.form
         if form.get("grant_type") != "client_credentials":
             raise refusals.unsupported_grant(form.get("grant_type", ""))
@@ -149,7 +149,7 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
         }
         if self.refresh_in is not None:
             content["refresh_in"] = int(self.refresh_in)
-        return Answer.of_json(200, content, {"Cache-Control": "no-store"})
+        return Response.of_json(200, content, {"Cache-Control": "no-store"})
 
     def _authenticate(self, application: Application, form: dict[str, str]) -> None:
         if "client_secret" in form:

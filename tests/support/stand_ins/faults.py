@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from authproxy.demo.stand_ins.stand_in import StandIn
 
 #: What a captive portal or a broken gateway sends in place of JSON.
-_GARBAGE = Answer(200, b"<html><body>Please sign in</body></html>", {"Content-Type": "text/html"})
+_GARBAGE = Response(200, b"<html><body>Please sign in</body></html>", {"Content-Type": "text/html"})
 
 
 @dataclass
 class _Fault:
-    answer: Answer | None
+    answer: Response | None
     path: str
     remaining: int | None
     over: threading.Event = field(default_factory=threading.Event)
@@ -35,14 +35,14 @@ class FaultyStandIn(StandIn):
 
     def listen(
         self,
-        answer: Callable[[Request], Answer],
+        answer: Callable[[Request], Response],
         *,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> LoopbackServer:
         """Add a listener for `start` to open; `answer` gets what no fault takes."""
 
-        def serve(request: Request) -> Answer:
+        def serve(request: Request) -> Response:
             self._record(request)
             fault = self._fault_for(request)
             if fault is None:
@@ -68,19 +68,21 @@ class FaultyStandIn(StandIn):
         times: int | None = None,
         path: str = "",
     ) -> None:
-        """Answer with this from now on, `times` often or until `recover`.
+        """Respond with this from now on, `times` often or until `recover`.
 
         A `body` that is neither text nor bytes is sent as JSON. Only requests
         with `path` in their path are concerned.
         """
         if isinstance(body, (str, bytes)):
-            answer = Answer(status, body.encode() if isinstance(body, str) else body, headers or {})
+            answer = Response(
+                status, body.encode() if isinstance(body, str) else body, headers or {}
+            )
         else:
-            answer = Answer.of_json(status, body, headers)
+            answer = Response.of_json(status, body, headers)
         self._misbehave(_Fault(answer, path, times))
 
     def garbage(self, *, times: int | None = None, path: str = "") -> None:
-        """Answer 200 with an HTML page, as what stands between may do."""
+        """Respond 200 with an HTML page, as what stands between may do."""
         self._misbehave(_Fault(_GARBAGE, path, times))
 
     def hang(self, *, times: int | None = None, path: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timezone
 
-from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.demo.stand_ins.loopback import Response
 
 
 class Refusal(Exception):
@@ -21,7 +21,7 @@ class Refusal(Exception):
         self.error = error
         self.status = status
 
-    def answer(self, now: float, correlation_id: str | None = None) -> Answer:
+    def answer(self, now: float, correlation_id: str | None = None) -> Response:
         """Return the response; `now` is in epoch seconds."""
         trace_id = str(uuid.uuid4())
         correlation_id = correlation_id or str(uuid.uuid4())
@@ -30,7 +30,7 @@ class Refusal(Exception):
             f"AADSTS{self.code}: {self} Trace ID: {trace_id} "
             f"Correlation ID: {correlation_id} Timestamp: {timestamp}"
         )
-        return Answer.of_json(
+        return Response.of_json(
             self.status,
             {
                 "error": self.error,

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.demo.stand_ins.loopback import Response
 from authproxy.demo.stand_ins.remote_write import Sample
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.store import MetricsStore, unauthorized
@@ -46,7 +46,7 @@ class StandInStore(FaultyStandIn, MetricsStore):
                 raise TimeoutError(f"{len(self.samples)} of {count} samples within {timeout} s")
             return list(self.samples)
 
-    def _check_token(self, authorization: str) -> Answer | None:
+    def _check_token(self, authorization: str) -> Response | None:
         refused = super()._check_token(authorization)
         if refused is None and authorization in self._revoked:
             return self._claims_challenge()
@@ -54,7 +54,7 @@ class StandInStore(FaultyStandIn, MetricsStore):
             self._accepted.add(authorization)
         return refused
 
-    def _claims_challenge(self) -> Answer:
+    def _claims_challenge(self) -> Response:
         demanded = {"access_token": {"nbf": {"essential": True, "value": str(int(self._clock()))}}}
         claims = base64.b64encode(json.dumps(demanded).encode()).decode()
         return unauthorized("The token was revoked.", "insufficient_claims", f', claims="{claims}"')

@@ -27,7 +27,7 @@ from authproxy.admission.jwks_endpoint import (
     KeysError,
 )
 from authproxy.admission.signed_tokens import TokenCallers
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, Request
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import RequestError
 from authproxy.files.jwks import FileKeys, parse_jwks
@@ -104,10 +104,12 @@ def test_what_is_no_key_set_is_refused(data: bytes) -> None:
 
 
 @contextmanager
-def serving(answer: Answer, tls: ssl.SSLContext) -> Iterator[tuple[LoopbackServer, list[Request]]]:
+def serving(
+    answer: Response, tls: ssl.SSLContext
+) -> Iterator[tuple[LoopbackServer, list[Request]]]:
     requests: list[Request] = []
 
-    def record(request: Request) -> Answer:
+    def record(request: Request) -> Response:
         requests.append(request)
         return answer
 
@@ -189,8 +191,8 @@ def test_only_the_ca_file_is_trusted(
 def test_the_token_follows_no_redirect(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("the-pods-own")
     tls = authority.context()
-    with serving(Answer.of_json(200, key_set(KEY)), tls) as (elsewhere, requests):
-        redirect = Answer(302, headers={"Location": f"{elsewhere.url}/keys"})
+    with serving(Response.of_json(200, key_set(KEY)), tls) as (elsewhere, requests):
+        redirect = Response(302, headers={"Location": f"{elsewhere.url}/keys"})
         with serving(redirect, tls) as (server, _):
             endpoint = Endpoint(
                 server.url, ca_file=str(authority.bundle), token_file=str(tmp_path / "token")
@@ -202,21 +204,21 @@ def test_the_token_follows_no_redirect(authority: Authority, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (Answer(500), "responded 500"),
-        (Answer(200, b"<html>"), "not JSON"),
-        (Answer.of_json(200, {"keys": []}), "no key"),
-        (Answer(200, b"x" * (1024 * 1024 + 1)), "larger than 1024 KiB"),
+        (Response(500), "responded 500"),
+        (Response(200, b"<html>"), "not JSON"),
+        (Response.of_json(200, {"keys": []}), "no key"),
+        (Response(200, b"x" * (1024 * 1024 + 1)), "larger than 1024 KiB"),
     ],
 )
 def test_answers_without_keys_are_errors(
-    authority: Authority, answer: Answer, problem: str
+    authority: Authority, answer: Response, problem: str
 ) -> None:
     with serving(answer, authority.context()) as (server, _):
         assert problem in problem_of(Endpoint(server.url, ca_file=str(authority.bundle)))
 
 
 def test_an_endpoint_that_is_not_there_is_an_error(authority: Authority) -> None:
-    with serving(Answer(200), authority.context()) as (server, _):
+    with serving(Response(200), authority.context()) as (server, _):
         url = server.url
     assert "refused" in problem_of(Endpoint(url, ca_file=str(authority.bundle)))
 

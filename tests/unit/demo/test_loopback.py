@@ -12,11 +12,17 @@ import pytest
 import requests
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
-from authproxy.demo.stand_ins.loopback import Answer, LoopbackServer, PortInUse, Request, free_port
+from authproxy.demo.stand_ins.loopback import (
+    LoopbackServer,
+    PortInUse,
+    Request,
+    Response,
+    free_port,
+)
 
 
-def echo(request: Request) -> Answer:
-    return Answer(200, request.body, {"X-Target": request.target})
+def echo(request: Request) -> Response:
+    return Response(200, request.body, {"X-Target": request.target})
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ def tls_error(reason: str) -> ssl.SSLError:
         (unverified(18), presented("a"), "issued by trustme", "private authority"),
         (unverified(20), presented("a"), "issued by trustme", "private authority"),
         (unverified(26, "unsuitable purpose"), None, "unsuitable purpose", "follow the rules"),
-        (TimeoutError(), None, "no answer to the handshake", "drops what follows"),
+        (TimeoutError(), None, "no response to the handshake", "drops what follows"),
         (tls_error("WRONG_VERSION_NUMBER"), None, "not speak TLS", "plain HTTP"),
         (
             tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"),

@@ -17,7 +17,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.demo.stand_ins.loopback import Response
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.identity.lifetimes import FetchedToken
@@ -731,7 +731,7 @@ def test_a_signed_out_azure_cli_is_explained(az: Callable[[str], Path]) -> None:
 def imds(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStandIn]:
     service = FaultyStandIn()
     token = {"access_token": "of-the-machine", "expires_in": "3599", "resource": AUDIENCE}
-    listener = service.listen(lambda request: Answer.of_json(200, token))
+    listener = service.listen(lambda request: Response.of_json(200, token))
     with service:
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", listener.url)
         yield service

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.demo.stand_ins.loopback import Answer
+from authproxy.demo.stand_ins.loopback import Response
 from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.identity.http_transport import (
     IdentitySession,
@@ -53,7 +53,7 @@ def test_a_response_without_words_is_still_a_sentence() -> None:
 
 def test_the_last_response_is_remembered() -> None:
     service = FaultyStandIn()
-    listener = service.listen(lambda request: Answer.of_json(200, {}))
+    listener = service.listen(lambda request: Response.of_json(200, {}))
     service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
     with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
@@ -66,7 +66,7 @@ def test_the_last_response_is_remembered() -> None:
 
 def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
     service = FaultyStandIn()
-    listener = service.listen(lambda request: Answer.of_json(200, {}))
+    listener = service.listen(lambda request: Response.of_json(200, {}))
     with service, IdentitySession(client_context()) as session:
         assert session.clock_offset is None
         session.get(listener.url)
@@ -103,7 +103,7 @@ def test_a_date_is_so_far_ahead(date: str | None, ahead: float | None) -> None:
 )
 def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: str) -> None:
     service = FaultyStandIn()
-    listener = service.listen(lambda request: Answer(200))
+    listener = service.listen(lambda request: Response(200))
     service.fail_with(400, body)
     with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
@@ -115,7 +115,7 @@ def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: 
 @pytest.mark.parametrize("body", ['{"access_token": "kept"}', "access_token=kept", "kept"])
 def test_nothing_is_remembered_of_what_may_be_a_token(body: str) -> None:
     service = FaultyStandIn()
-    listener = service.listen(lambda request: Answer(200, body.encode()))
+    listener = service.listen(lambda request: Response(200, body.encode()))
     with service, IdentitySession(client_context()) as session:
         session.get(listener.url)
         assert "kept" not in repr(session.response)

@@ -286,7 +286,7 @@ SOCKET = {**MINIMAL, "LISTENING_PORT": "", "LISTENING_SOCKET": "proxy.sock"}
 
 @pytest.mark.parametrize(
     ("mode", "problem"),
-    [("rw-rw----", "no mode"), ("0o660", "no mode"), ("1777", "no mode"), ("0444", "nobody")],
+    [("rw-rw----", "no mode"), ("0o660", "no mode"), ("1777", "no mode"), ("0444", "no user")],
 )
 def test_a_mode_that_is_none_or_lets_nobody_in_is_a_fault(mode, problem):
     fault = only_fault({**SOCKET, "LISTENING_SOCKET_MODE": mode})

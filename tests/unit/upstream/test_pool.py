@@ -23,7 +23,7 @@ from authproxy.upstream.response_reader import PIECE_BYTES, READ_BYTES
 from authproxy.upstream.session import TargetSession
 from tests.support import actions
 from tests.support.authority import Authority
-from tests.support.hostile.answers import EXCESS
+from tests.support.hostile.responses import EXCESS
 from tests.support.hostile.volley import echo
 from tests.support.process import free_port, wait_until
 from tests.support.tcp import unread_from

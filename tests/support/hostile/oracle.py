@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tests.support.hostile.case import Verdict
+from tests.support.hostile.case import Expected
 from tests.support.hostile.reading import End, Reading, Request, read
 
-#: What the request after a case looks like; the connection ends with its answer.
+#: What the request after a case looks like; the connection ends with its response.
 FOLLOW_UP = b"GET /after-CASE- HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 #: Refused by the proxy on principle: they are valid.
@@ -27,40 +27,40 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Prediction:
     """What a client is to get for its bytes, and the target of them.
 
-    The answers are a method and a status for each. `waits` says that all is
-    answered, and that the proxy has a right to wait for more.
+    The responses are a method and a status for each. `waits` says that all is
+    responded to, and that the proxy has a right to wait for more.
     """
 
-    answers: list[tuple[bytes, int]]
+    responses: list[tuple[bytes, int]]
     sent: list[Sent]
     closes: bool
     waits: bool
 
-    def verdict(self) -> Verdict:
+    def summary(self) -> Expected:
         """Return it as the tables have it."""
-        return Verdict(tuple(status for _, status in self.answers), len(self.sent), self.closes)
+        return Expected(tuple(status for _, status in self.responses), len(self.sent), self.closes)
 
 
-def judge(stream: bytes) -> Judgement:
+def predict(stream: bytes) -> Prediction:
     """Return what is to become of the bytes."""
     reading = read(stream)
-    answers: list[tuple[bytes, int]] = []
+    responses: list[tuple[bytes, int]] = []
     sent: list[Sent] = []
     for request in reading.requests:
         target = forwarded_target(request.target)
         if request.method in _NEVER_FORWARDED:
-            answers.append((request.method, 405))
+            responses.append((request.method, 405))
         elif target is None:
-            answers.append((request.method, 400))
+            responses.append((request.method, 400))
         else:
-            answers.append((request.method, 200))
+            responses.append((request.method, 200))
             sent.append(Sent(request.method, target, request.body))
     if reading.end is End.REFUSED:
-        answers.append((b"GET", 400))
-    return Judgement(answers, sent, _closes(reading), reading.end is End.UNFINISHED)
+        responses.append((b"GET", 400))
+    return Prediction(responses, sent, _closes(reading), reading.end is End.UNFINISHED)
 
 
 def _closes(reading: Reading) -> bool:

@@ -1,4 +1,4 @@
-"""Answers that mislead about where they end, and what a client may see of each."""
+"""Responses that mislead about where they end, and what a client may see of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support import actions
 from tests.support.upstream import Exchange, Handler
 from tests.support.wire import chunks
 
-#: What no client may ever see: it answers a request that nobody sent.
+#: What no client may ever see: the response to a request that no client sent.
 EXCESS = b"HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\nContent-Length: 4\r\n\r\nevil"
 
 BAD_GATEWAY = 502
@@ -17,7 +17,7 @@ BAD_GATEWAY = 502
 
 @dataclass(frozen=True)
 class Seen:
-    """An answer as the client is to see it; `cut` where it has to see that its end is missing."""
+    """A response as the client is to see it; `cut` where it has to see that its end is missing."""
 
     status: int
     body: bytes = b""
@@ -32,7 +32,7 @@ CUT = Seen(200, b"good", cut=True)
 
 @dataclass(frozen=True)
 class Misframed:
-    """How the target answers, and what the client is to see."""
+    """How the target responds, and what the client is to see."""
 
     name: str
     handler: Handler
@@ -41,7 +41,7 @@ class Misframed:
     sends: bytes | None = None
 
 
-def misframed_answers() -> Iterator[Misframed]:
+def misframed_responses() -> Iterator[Misframed]:
     """Yield them all; the names are distinct."""
     for table in (_lengths, _codings, _chunks, _heads, _bodiless, _interim, _early):
         yield from table()
@@ -242,7 +242,7 @@ def _interim() -> Iterator[Misframed]:
 
 
 def _early() -> Iterator[Misframed]:
-    """Answers that do not wait for the body that they answer."""
+    """Responses that do not wait for the body of their request."""
     body = b"b" * 300_000
     answer = actions.answer(200, body=b"good")
 
