@@ -156,14 +156,6 @@ _AADSTS: dict[str, _Meaning] = {
 #: No federated credential is for the service account's token as it is.
 FEDERATION_CODES = ("AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213")
 
-#: How the resource id of a user-assigned identity is found, by the setting that names it.
-_FIND_IDENTITY = {
-    "AAD_RESOURCE_ID": "IDENTITY=$AAD_RESOURCE_ID",
-    "AAD_OBJECT_ID": "IDENTITY=$(az identity list "
-    "--query \"[?principalId=='$AAD_OBJECT_ID'].id\" --output tsv)",
-    "AAD_CLIENT_ID": "IDENTITY=$(az identity list "
-    "--query \"[?clientId=='$AAD_CLIENT_ID'].id\" --output tsv)",
-}
 _ASSIGN = (
     'az vm identity assign --resource-group GROUP --name VM --identities "$IDENTITY"',
     'az vmss identity assign --resource-group GROUP --name SCALE_SET --identities "$IDENTITY"',
@@ -224,4 +216,16 @@ def commands_for(
         return _SWITCH_ON
     if identity_type != "userassigned":
         return ()
-    return (next(find for name, find in _FIND_IDENTITY.items() if name in given), *_ASSIGN)
+    return (_find_identity(given), *_ASSIGN)
+
+
+def _find_identity(given: Container[str]) -> str:
+    """Return the command that finds the resource id of a user-assigned identity."""
+    if "AAD_RESOURCE_ID" in given:
+        return "IDENTITY=$AAD_RESOURCE_ID"
+    by = (
+        "principalId=='$AAD_OBJECT_ID'"
+        if "AAD_OBJECT_ID" in given
+        else "clientId=='$AAD_CLIENT_ID'"
+    )
+    return f'IDENTITY=$(az identity list --query "[?{by}].id" --output tsv)'
