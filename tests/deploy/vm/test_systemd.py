@@ -261,7 +261,7 @@ def test_everything_that_can_be_turned_on_works_within_the_unit(
         # Nobody is there: gRPC is loaded all the same.
         OTEL_GRPC_ENDPOINT="127.0.0.1:4317",
     )
-    path = f"/proc/{installed.leader}/root/run/authproxy/proxy.sock"
+    path = str(Path("/proc", str(installed.leader), "root", "run/authproxy/proxy.sock"))
     assert exchange(path, message("GET /x", "Connection: close")).status == 200
 
     def counted() -> bool:
