@@ -75,6 +75,8 @@ class Forwarder:
         # The request target, byte for byte, behind the path of the target's own URL.
         target = route.outbound_target(request)
         entry.set_url(route.url.origin, target, log_query=route.settings.log_query)
+        writes = is_write(request.method, target, request.fields)
+        entry.watch.is_write = writes
 
         # The fields: hop-by-hop ones and inbound credentials end here (RFC 9110 section
         # 7.6.1); Host, the overrides and the client's address are added.
@@ -109,7 +111,7 @@ class Forwarder:
 
         # A new role assignment takes up to half an hour at Azure, and senders of writes drop a
         # batch for good on 4xx, but send it again on 503. A redirect leads them to a 401.
-        if error := write_error(request, target, stream, route):
+        if writes and (error := write_error(stream, route)):
             raise error
 
         # The response, as it arrives: hop-by-hop fields end here, and what is on the target's
@@ -121,18 +123,16 @@ class Forwarder:
         return StreamedResponse(exchange.response, returned, stream)
 
 
-def write_error(
-    request: InboundRequest, target: str, stream: ResponseStream, route: ServedRoute
-) -> RequestError | None:
+def write_error(stream: ResponseStream, route: ServedRoute) -> RequestError | None:
     """Return what the sender of a write gets in place of the upstream response, if anything.
 
-    `target` is the request target that the target was sent. What is replaced is read for the log.
+    What is replaced is read for the log.
     """
     exchange = stream.exchange
     status = exchange.response.status
     redirected = status // 100 == 3
     retried = status in REFUSED_IDENTITY and route.settings.remote_write_retry_auth_failures
-    if not (redirected or retried) or not is_write(request.method, target, request.fields):
+    if not (redirected or retried):
         return None
     cause = stream.suppress()
     if retried:

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 class RequestWatch:
     """One request of a client, from its arrival to the end of its response."""
 
-    #: Bytes of the request's body, the target's host, and whether its response began: set once
-    #: known.
+    #: Bytes of the request's body, the target's host, whether its response began, and whether the
+    #: request is a write (`http1/writes.py`): set once known.
     request_bytes = 0
     target_host: str | None = None
     target_responded = False
+    is_write = False
 
     def streams(self) -> None:
         """The response goes on when the application has returned: `ended` will be called then."""

@@ -224,7 +224,7 @@ class Instruments:
             series.response_bytes += request.response_bytes
             self._uploads[request.target_host, labels].request_bytes += request.request_bytes
             if self._recent is not None:
-                self._recent.ended(request)
+                self._recent.ended(request, seconds)
         self._duration.record(seconds * 1000, series.attributes)
         self._server_duration.record(seconds, _server_attributes(*kind, request))
         if request.began:

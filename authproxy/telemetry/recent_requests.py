@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from authproxy.redaction import masked
+from authproxy.telemetry.target_health import TargetHealth
 
 MINUTES = 15
 
@@ -46,6 +47,8 @@ class EndedRequest:
     response_bytes: int = 0
     began: bool = True
     target_responded: bool = False
+    #: Whether its sender drops for good what gets a 4xx (`is_write`).
+    is_write: bool = False
     #: Of a refusal, which is no error in the exchange.
     code: str | None = None
     route: str | None = None
@@ -77,22 +80,30 @@ class Failure:
 
 
 class RecentRequests:
-    """Counts by minute, and the latest failures; bounded, whatever comes."""
+    """Counts by minute, the health of targets, the latest failures; bounded, whatever comes."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         #: By the minutes since the epoch.
         self._minutes: dict[int, dict[str, int]] = {}
         self._failures: dict[tuple[object, ...], Failure] = {}
+        #: By host: there are as many as routes.
+        self._targets: dict[str, TargetHealth] = {}
 
-    def ended(self, request: EndedRequest) -> None:
-        """Count a request, and keep it if it failed."""
+    def ended(self, request: EndedRequest, seconds: float) -> None:
+        """Count a request that took `seconds`, and keep it if it failed."""
         now = self._now()
         kind = request.kind
         counts = self._minutes.get(int(now) // 60)
         if counts is None:
             counts = self._begin(int(now) // 60)
         counts[kind] = counts.get(kind, 0) + 1
+        if request.target_host and request.began:
+            health = self._targets.get(request.target_host)
+            if health is None:
+                health = self._targets[request.target_host] = TargetHealth(now)
+            status = request.status if request.target_responded else None
+            health.ended(now, seconds, status, write=request.is_write)
         if kind not in GOOD:
             self._keep(request, kind, now)
 
@@ -124,8 +135,13 @@ class RecentRequests:
             del self._failures[next(iter(self._failures))]
 
     def data(self) -> dict[str, Any]:
-        """Return counts by minute since the epoch, and failures, the latest last."""
+        """Return counts by minute since the epoch, failures, the latest last, and targets.
+
+        What `together` makes of the latter is for people.
+        """
+        now = self._now()
         return {
             "minutes": [{"minute": at, **counts} for at, counts in self._minutes.items()],
             "failures": [asdict(failure) for failure in self._failures.values()],
+            "targets": {host: each.data(now) for host, each in self._targets.items()},
         }

@@ -110,6 +110,7 @@ class ObservedRequest(RequestWatch):
             request_bytes=self.request_bytes,
             response_bytes=response_bytes,
             target_responded=self.target_responded,
+            is_write=self.is_write,
             route=route,
             text=text,
         )
