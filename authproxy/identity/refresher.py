@@ -141,6 +141,14 @@ class Refresher:
             self._changed.notify_all()
         return self.alive
 
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Return once this holds, or after `seconds`; looked at whenever an attempt has ended.
+
+        It must take no lock that is held while `wake` is called.
+        """
+        with self._changed:
+            self._changed.wait_for(condition, seconds)
+
     def start(self) -> None:
         """Start the thread, once in each process: after a fork it starts anew.
 
@@ -169,6 +177,7 @@ class Refresher:
                     self._woken = False
                 seconds = self._begin_due()
                 with self._changed:
+                    self._changed.notify_all()  # attempts may have been given up
                     if not self._woken and not self._stopped:
                         self._clock.wait(self._changed, seconds)
         except Exception:  # The last stop of a bug: log it; `alive` turns False, /health 503.

@@ -118,7 +118,11 @@ class TokenSource:
             newer = self._other_than(rejected)
             if newer is not None or not self._refresher.alive or not self._request_renewal(claims):
                 return newer
-            self._await_attempt_after(self._ended, timeout)
+            ended, give_up = self._ended, self._clock.monotonic() + timeout
+            while self._ended == ended and not self._stopped:
+                if (remaining := give_up - self._clock.monotonic()) <= 0:
+                    break
+                self._clock.wait(self._changed, remaining)
             return self._other_than(rejected)
 
     @property
@@ -144,11 +148,6 @@ class TokenSource:
         """Return the state for people, without token or secret."""
         with self._changed:
             return self._state()
-
-    def await_first_attempt(self, timeout: float) -> None:
-        """Return once the first attempt has ended, well or not, or after `timeout` seconds."""
-        with self._changed:
-            self._await_attempt_after(0, timeout)
 
     # For the configurations that use it.
 
@@ -223,15 +222,6 @@ class TokenSource:
     @property
     def _under_way(self) -> bool:
         return self._attempt is not None and self._attempt.of_this_process
-
-    def _await_attempt_after(self, ended: int, timeout: float) -> None:
-        """Return once another attempt than so many has ended, or after `timeout` seconds."""
-        give_up = self._clock.monotonic() + timeout
-        while self._ended == ended and not self._stopped:
-            remaining = give_up - self._clock.monotonic()
-            if remaining <= 0:
-                return
-            self._clock.wait(self._changed, remaining)
 
     def _apply(self, outcome: Token | AuthProxyError, *, because_rejected: bool) -> None:
         """Apply the outcome of an attempt to the state, and log it."""

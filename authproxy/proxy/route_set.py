@@ -7,7 +7,6 @@ target that is still there stay open.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -40,10 +39,6 @@ from authproxy.tls import TLSContextCache, forward_proxy
 from authproxy.upstream.refused_identity import Refusal, told
 from authproxy.upstream.session import TargetSession
 from authproxy.upstream.target import Target
-
-#: How often to look whether routes are ready, in seconds: tokens and callers' keys are fetched
-#: by threads of their own, without a common event.
-_LOOK_SECONDS = 0.05
 
 
 class Routing(Protocol):
@@ -218,6 +213,7 @@ class RouteSet:
         Raises SettingsError where a CA bundle of the environment cannot be read.
         """
         self.settings = settings
+        self._refresher = resources.refresher
         with ExitStack() as held:
             self.routes = [ServedRoute(route, resources, held) for route in settings.routes]
             self._held = held.pop_all()
@@ -282,17 +278,14 @@ class RouteSet:
 
     def await_first_attempts(self, timeout: float) -> None:
         """Return once each first attempt at a token has ended, or after `timeout` seconds."""
-        give_up = time.monotonic() + timeout
-        for source in self.sources:
-            source.await_first_attempt(max(0.0, give_up - time.monotonic()))
+        self._refresher.wait_for(lambda: self.tried, timeout)
 
     def wait_until_ready(self, names: set[str], timeout: float) -> list[ServedRoute]:
         """Wait up to `timeout` seconds for the routes of these names; return those not ready."""
-        give_up = time.monotonic() + timeout
-        self.await_first_attempts(timeout)
         wanted = [served for served in self.routes if served.route.name in names]
-        while not all(served.ready for served in wanted) and time.monotonic() < give_up:
-            time.sleep(_LOOK_SECONDS)
+        self._refresher.wait_for(
+            lambda: self.tried and all(served.ready for served in wanted), timeout
+        )
         return [served for served in wanted if not served.ready]
 
     def stop(self) -> None:

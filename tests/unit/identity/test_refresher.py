@@ -113,6 +113,30 @@ def threads(refresher: Refresher) -> int:
     return len(refresher._runs)
 
 
+def test_a_state_is_waited_for_over_several_attempts(refresher: Refresher) -> None:
+    job = Job(lambda: "token")
+    waiting = threading.Thread(
+        target=lambda: refresher.wait_for(lambda: len(job.outcomes) == 2, PATIENCE)
+    )
+    waiting.start()
+    refresher.add(job)
+    job.wait_until_concluded()
+    assert waiting.is_alive()
+    job.due = True
+    refresher.wake()
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+
+
+def test_a_state_that_does_not_come_is_waited_for_no_longer_than_it_was_said(
+    refresher: Refresher, hanging: Callable[[int], list[Hanging]]
+) -> None:
+    [job] = hanging(1)
+    job.wait_until_begun()
+    refresher.wait_for(lambda: bool(job.outcomes), 0.01)
+    assert not job.outcomes
+
+
 def test_what_is_due_is_fetched_and_what_comes_of_it_taken_in(refresher: Refresher) -> None:
     job = fetched(refresher)
     job.due = True

@@ -662,21 +662,9 @@ def test_the_first_attempt_can_be_waited_for_however_it_ends(
         issuer.fail()
     refresher.start()
     source.start()
-    source.await_first_attempt(PATIENCE)
+    refresher.wait_for(lambda: source.tried, PATIENCE)
     assert issuer.calls == 1
     assert source.ready is not fails
-    source.await_first_attempt(PATIENCE)  # It is over: at once.
-
-
-def test_a_first_attempt_that_hangs_is_not_waited_for_for_ever(
-    real_time: TokenSource, issuer: Issuer
-) -> None:
-    gate = Gate(issuer)
-    real_time.start()
-    assert gate.entered.wait(PATIENCE)
-    real_time.await_first_attempt(0.01)
-    assert not real_time.ready
-    gate.open()
 
 
 @pytest.mark.process
