@@ -68,15 +68,22 @@ class SettingsError(AuthProxyError):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
-class CertificateError(AuthProxyError):
-    """A client certificate cannot be used; the message says why.
+class Unusable(AuthProxyError, ValueError):
+    """A value or a file that cannot be used: the problem, and a hint. Neither quotes a secret.
 
-    `setting` is the variable of the setting that is at fault.
+    `setting` is the variable at fault, where that is not known to all who read it.
     """
 
-    def __init__(self, message: str, setting: str) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, hint: str, setting: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
         self.setting = setting
+
+    @property
+    def sentences(self) -> str:
+        """The problem, and the hint behind it."""
+        return f"{self.problem}. {self.hint}"
 
 
 class CredentialError(AuthProxyError):

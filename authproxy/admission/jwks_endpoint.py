@@ -18,10 +18,10 @@ from requests import RequestException, Session
 from urllib3.exceptions import HTTPError
 
 from authproxy.clock import Clock, SystemClock
-from authproxy.errors import AuthProxyError, SettingsError
+from authproxy.errors import AuthProxyError, SettingsError, Unusable
 from authproxy.files.jwks import parse_jwks
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, require_regular_file
-from authproxy.files.secret import Unusable, read_secret
+from authproxy.files.secret import read_secret
 from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
 from authproxy.identity.lifetimes import backoff
 from authproxy.identity.refresher import Attempt, Refresher

@@ -19,6 +19,7 @@ from authproxy.admin.port import NO_METRICS_PORT, MetricsPort, listen_for_metric
 from authproxy.app import Services, create_app
 from authproxy.cli.health import health_of
 from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_again
+from authproxy.errors import Unusable
 from authproxy.proxy.dropped_fields import DroppedFields
 from authproxy.proxy.probes import is_probe
 from authproxy.proxy.refusal_log import RefusalLog
@@ -229,12 +230,12 @@ def _certificate(settings: Settings) -> RotatingServerCertificate | None:
     files = settings.tls_files
     if files is None:
         return None
-    from authproxy.files.server_certificate import RotatingServerCertificate, UnusableServerFile
+    from authproxy.files.server_certificate import RotatingServerCertificate
 
     try:
         return RotatingServerCertificate(files)
-    except UnusableServerFile as error:  # replaced since the settings were read
-        raise ListenError(f"LISTENING_TLS_{error.part.upper()}_FILE: {error}") from None
+    except Unusable as error:  # replaced since the settings were read
+        raise ListenError(f"{error.setting}: {error}") from None
 
 
 def _listen(settings: Settings, resources: contextlib.ExitStack) -> list[socket.socket]:

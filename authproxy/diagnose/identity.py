@@ -22,7 +22,7 @@ from authproxy.diagnose.token_claims import (
     text_of,
     utc,
 )
-from authproxy.errors import Advice, CertificateError, CredentialError
+from authproxy.errors import Advice, CredentialError, Unusable
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
 from authproxy.identity.explanation import Explanation
@@ -87,10 +87,9 @@ def certificate(settings: Settings, now: datetime) -> Finding:
     try:
         ours = settings.client_certificate()
         ours.require_valid(now)
-    except CertificateError as error:
-        raise ProbeFailed(Finding(settings.naming(error), Outcome.FAILED)) from error
-    except CredentialError as error:
-        raise ProbeFailed(Finding(str(error), Outcome.FAILED)) from error
+    except (Unusable, CredentialError) as error:
+        problem = settings.naming(error) if isinstance(error, Unusable) else str(error)
+        raise ProbeFailed(Finding(problem, Outcome.FAILED)) from error
     left = ours.not_after - now
     subject = printable(ours.subject)
     facts = {

@@ -7,11 +7,10 @@ from datetime import datetime
 from authproxy.clock import rfc3339
 from authproxy.diagnose.steps import SETTINGS, Finding, Outcome, Step
 from authproxy.diagnose.token_claims import days_of, printable
-from authproxy.errors import Advice
+from authproxy.errors import Advice, Unusable
 from authproxy.files.server_certificate import (
     ServerCertificate,
     ServerFiles,
-    UnusableServerFile,
     load_server_certificate,
 )
 
@@ -20,11 +19,9 @@ def listening(files: ServerFiles, now: datetime) -> Step:
     """Return the step that describes the certificate of LISTENING_TLS_CERTIFICATE_FILE."""
     try:
         finding = _described(load_server_certificate(files), now)
-    except UnusableServerFile as error:  # replaced since the settings were read
-        problem = f"LISTENING_TLS_{error.part.upper()}_FILE: {error}"
-        finding = Finding(
-            problem, Outcome.FAILED, advice=(Advice(str(error), error.hint.removesuffix(".")),)
-        )
+    except Unusable as error:  # replaced since the settings were read
+        advice = Advice(str(error), error.hint.removesuffix("."))
+        finding = Finding(f"{error.setting}: {error}", Outcome.FAILED, advice=(advice,))
     return Step("listening", finding, exit_status=SETTINGS)
 
 

@@ -12,7 +12,6 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -24,13 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
     pkcs12,
 )
-from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate
 
-from authproxy.errors import CertificateError
+from authproxy.errors import Unusable
 from authproxy.files.regular_file import UnreadableFile, read_regular_file
 
 #: One armoured block (RFC 7468); the text around blocks means nothing.
@@ -44,28 +41,20 @@ _PASSWORD = "AAD_CLIENT_CERTIFICATE_PASSWORD"
 
 _EXPORT = (
     f"Export the certificate again together with its private key, as .pem or .pfx, and let {_PATH} "
-    f"name that file; name a private key that is a file of its own in {_KEY_PATH}"
+    f"name that file; name a private key that is a file of its own in {_KEY_PATH}."
 )
-_NAME_KEY = "Name the PEM file of the certificate's private key, such as tls.key"
-_GIVE_PASSWORD = f"the password in {_PASSWORD} or {_PASSWORD}_FILE"
 
 
-class UnusableCertificate(CertificateError):
-    """A certificate file that cannot be used: the problem, a hint, and the setting at fault."""
-
-    def __init__(self, problem: str, hint: str, setting: str = _PATH) -> None:
-        super().__init__(f"{problem}. {hint}.", setting)
-        self.problem = problem
-        self.hint = f"{hint}."
+def _unusable(problem: str, hint: str = _EXPORT, setting: str = _PATH) -> Unusable:
+    return Unusable(problem, hint, setting)
 
 
 @dataclass(frozen=True)
 class ClientCertificate:
     """A certificate with its private key, ready for azure-identity.
 
-    `data` is PEM, in clear: the key, its certificate, the rest of the chain.
-    It needs no password any more, so `password` is always None; both fit
-    `ClientCertificateCredential(certificate_data=..., password=...)`.
+    `data` is PEM, in clear: the key, its certificate, the rest of the chain. It fits
+    `ClientCertificateCredential(certificate_data=...)`, and needs no password any more.
     """
 
     data: bytes = field(repr=False)
@@ -73,19 +62,19 @@ class ClientCertificate:
     thumbprint: str
     not_before: datetime
     not_after: datetime
-    password: None = field(default=None, repr=False)
 
     def require_valid(self, now: datetime) -> None:
-        """Raise UnusableCertificate where `now` (with time zone) is outside its validity."""
+        """Raise Unusable where `now` (with time zone) is outside its validity."""
         if now > self.not_after:
-            raise UnusableCertificate(
-                f"the certificate {self.subject} expired on {_utc(self.not_after)}",
-                "Issue a new one, add it to the application registration and replace the file",
+            raise _unusable(
+                f"the certificate {self.subject} expired on {self.not_after:%Y-%m-%d %H:%M:%S} UTC",
+                "Issue a new one, add it to the application registration and replace the file.",
             )
         if now < self.not_before:
-            raise UnusableCertificate(
-                f"the certificate {self.subject} is not valid before {_utc(self.not_before)}",
-                "Wait until then or use another one, and check this machine's clock",
+            raise _unusable(
+                f"the certificate {self.subject} is not valid before "
+                f"{self.not_before:%Y-%m-%d %H:%M:%S} UTC",
+                "Wait until then or use another one, and check this machine's clock.",
             )
 
 
@@ -99,8 +88,8 @@ def load_certificate(
     With `key_path` the key is there instead, as PEM. A password that is not needed is not
     used. The dates are not judged: see `ClientCertificate.require_valid`.
 
-    Raises UnusableCertificate, a CertificateError, whose message names neither
-    the password nor anything of the key.
+    Raises Unusable with the setting at fault; it names neither the password nor anything of the
+    key.
     """
     data = _decoded(_read(path))
     secret = password.encode() if password else None
@@ -112,12 +101,17 @@ def load_certificate(
         key, certificates = _from_pkcs12(data, secret)
     if not isinstance(key, RSAPrivateKey):
         # RFC 7518 section 3.3; azure-identity refuses other keys, as Entra ID does.
-        raise UnusableCertificate(
+        raise _unusable(
             "its private key is not an RSA key, as an EC key is not: an application proves itself "
             "to Entra ID by a signature of RS256, which takes an RSA key",
-            "Issue a certificate with an RSA key of 2048 bits or more",
+            "Issue a certificate with an RSA key of 2048 bits or more.",
         )
-    leaf = _leaf(key, certificates)
+    leaf = next((one for one in certificates if _is_of(key, one)), None)
+    if leaf is None:
+        raise _unusable(
+            "its private key does not belong to its certificate",
+            "Give the key and the certificate that were issued together.",
+        )
     chain = [leaf, *(one for one in dict.fromkeys(certificates) if one != leaf)]
     clear_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return ClientCertificate(
@@ -134,19 +128,17 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         data = read_regular_file(path)
     except UnreadableFile as error:
+        problem = f"it {error.problem}"
+        hint = f"Let user id {os.geteuid()}, which authproxy runs as, read the file."
         if error.missing:
-            raise UnusableCertificate(
-                "there is no such file", "Correct the path, or mount the file there"
-            ) from None
-        if not error.regular:
-            hint = "Name a .pem or .pfx file"
+            problem, hint = "there is no such file", "Correct the path, or mount the file there."
+        elif not error.regular:
+            hint = "Name a .pem or .pfx file."
         elif error.too_large:
             hint = _EXPORT
-        else:
-            hint = f"Let user id {os.geteuid()}, which authproxy runs as, read the file"
-        raise UnusableCertificate(f"it {error.problem}", hint) from None
+        raise _unusable(problem, hint) from None
     if not data:
-        raise UnusableCertificate("the file is empty", _EXPORT)
+        raise _unusable("the file is empty")
     return data
 
 
@@ -170,10 +162,9 @@ def _is_pem(data: bytes) -> bool:
 
 def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
     key = _only_key(data)
-    armoured = _blocks(data)[1]
-    if not armoured:
-        raise UnusableCertificate("it holds a private key but no certificate", _EXPORT)
-    certificates = _certificates(armoured)
+    certificates = _pem_certificates(data)
+    if not certificates:
+        raise _unusable("it holds a private key but no certificate")
     return _pem_key(key, password), certificates
 
 
@@ -181,64 +172,60 @@ def _key_file(path: str | os.PathLike[str], password: bytes | None) -> object:
     """Return the key in a file of its own."""
     try:
         return _pem_key(_only_key(_decoded(_read(path))), password)
-    except UnusableCertificate as error:
+    except Unusable as error:
         if error.setting == _PASSWORD:
             raise
-        hint = _NAME_KEY if _EXPORT in error.hint else error.hint.removesuffix(".")
-        raise UnusableCertificate(error.problem, hint, _KEY_PATH) from None
+        name_key = "Name the PEM file of the certificate's private key, such as tls.key."
+        hint = name_key if error.hint == _EXPORT else error.hint
+        raise _unusable(error.problem, hint, _KEY_PATH) from None
 
 
 def _without_key(data: bytes) -> list[x509.Certificate]:
     """Return the certificates of a file whose key is in another one."""
-    if armoured := _blocks(data)[1]:
-        return _certificates(armoured)
-    if _is_der_certificate(data):
-        return [x509.load_der_x509_certificate(data)]
+    if certificates := _pem_certificates(data) or _der_certificates(data):
+        return certificates
     if _looks_like_pkcs12(data):
-        raise UnusableCertificate(
-            "it is a PKCS#12 file, which holds its private key itself", f"Leave {_KEY_PATH} out"
+        raise _unusable(
+            "it is a PKCS#12 file, which holds its private key itself", f"Leave {_KEY_PATH} out."
         )
-    hint = "Name the PEM file of the certificate and its chain, such as tls.crt"
-    raise UnusableCertificate("it holds no certificate", hint)
-
-
-def _blocks(data: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return the private keys and the certificates of a PEM file, each in its armour."""
-    blocks = [(match[1], match[0]) for match in _PEM_BLOCK.finditer(data)]
-    return (
-        [block for label, block in blocks if label.endswith(b"PRIVATE KEY")],
-        [block for label, block in blocks if label in _CERTIFICATE_LABELS],
-    )
+    hint = "Name the PEM file of the certificate and its chain, such as tls.crt."
+    raise _unusable("it holds no certificate", hint)
 
 
 def _only_key(data: bytes) -> bytes:
-    keys = _blocks(data)[0]
+    keys = [match[0] for match in _PEM_BLOCK.finditer(data) if match[1].endswith(b"PRIVATE KEY")]
     if not keys:
-        raise UnusableCertificate("it holds no private key", _EXPORT)
+        raise _unusable("it holds no private key")
     if len(keys) > 1:
-        raise UnusableCertificate(
-            f"it holds {len(keys)} private keys", "Leave only the certificate's own in the file"
+        raise _unusable(
+            f"it holds {len(keys)} private keys", "Leave only the certificate's own in the file."
         )
     return keys[0]
 
 
-def _certificates(armoured: Sequence[bytes]) -> list[x509.Certificate]:
+def _pem_certificates(data: bytes) -> list[x509.Certificate]:
+    blocks = (match for match in _PEM_BLOCK.finditer(data) if match[1] in _CERTIFICATE_LABELS)
     try:
-        return [x509.load_pem_x509_certificate(block) for block in armoured]
+        return [x509.load_pem_x509_certificate(block[0]) for block in blocks]
     except ValueError:
-        raise UnusableCertificate("a certificate in it is damaged", _EXPORT) from None
+        raise _unusable("a certificate in it is damaged") from None
+
+
+def _der_certificates(data: bytes) -> list[x509.Certificate]:
+    try:
+        return [x509.load_der_x509_certificate(data)]
+    except ValueError:
+        return []
 
 
 def _pem_key(block: bytes, password: bytes | None) -> object:
     encrypted = b"BEGIN ENCRYPTED" in block or b"Proc-Type: 4,ENCRYPTED" in block
     try:
         return load_pem_private_key(block, password if encrypted else None)
-    except TypeError:
-        raise _password_missing() from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (TypeError, ValueError, UnsupportedAlgorithm):  # TypeError: without a password
         if encrypted:
-            raise _password_wrong() from None
-        raise UnusableCertificate("the private key in it is damaged", _EXPORT) from None
+            raise _not_decrypted(password) from None
+        raise _unusable("the private key in it is damaged") from None
 
 
 def _from_pkcs12(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
@@ -249,31 +236,17 @@ def _from_pkcs12(data: bytes, password: bytes | None) -> tuple[object, list[x509
             store = pkcs12.load_pkcs12(data, attempt)
         except (ValueError, UnsupportedAlgorithm):
             continue
+        bags = [*([store.cert] if store.cert else []), *store.additional_certs]
         if store.key is None:
-            raise UnusableCertificate("it holds no private key", _EXPORT)
-        bags: list[PKCS12Certificate] = [*store.additional_certs]
-        if store.cert is not None:
-            bags.insert(0, store.cert)
+            raise _unusable("it holds no private key")
         if not bags:
-            raise UnusableCertificate("it holds a private key but no certificate", _EXPORT)
+            raise _unusable("it holds a private key but no certificate")
         return store.key, [bag.certificate for bag in bags]
-    raise _not_opened(data, password)
-
-
-def _not_opened(data: bytes, password: bytes | None) -> UnusableCertificate:
-    if _is_der_certificate(data):
-        return UnusableCertificate("it holds a certificate without its private key", _EXPORT)
+    if _der_certificates(data):
+        raise _unusable("it holds a certificate without its private key")
     if not _looks_like_pkcs12(data):
-        return UnusableCertificate("it is neither a PEM nor a PKCS#12 (.pfx) file", _EXPORT)
-    return _password_wrong() if password else _password_missing()
-
-
-def _is_der_certificate(data: bytes) -> bool:
-    try:
-        x509.load_der_x509_certificate(data)
-    except ValueError:
-        return False
-    return True
+        raise _unusable("it is neither a PEM nor a PKCS#12 (.pfx) file")
+    raise _not_decrypted(password)
 
 
 def _looks_like_pkcs12(data: bytes) -> bool:
@@ -284,40 +257,15 @@ def _looks_like_pkcs12(data: bytes) -> bool:
     return data[2 + length_octets :].startswith(b"\x02\x01\x03")
 
 
-def _leaf(key: RSAPrivateKey, certificates: Sequence[x509.Certificate]) -> x509.Certificate:
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    for certificate in certificates:
-        if _public_bytes(certificate) == public:
-            return certificate
-    raise UnusableCertificate(
-        "its private key does not belong to its certificate",
-        "Give the key and the certificate that were issued together",
-    )
-
-
-def _public_bytes(certificate: x509.Certificate) -> bytes:
+def _is_of(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
     try:
-        public = certificate.public_key()
+        return certificate.public_key() == key.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        return b""  # a kind of key that cannot be the RSA one looked for
-    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return False  # a kind of key that cannot be the RSA one looked for
 
 
-def _password_missing() -> UnusableCertificate:
-    return UnusableCertificate(
-        "the certificate's private key is encrypted and no password is given",
-        f"Give {_GIVE_PASSWORD}",
-        _PASSWORD,
-    )
-
-
-def _password_wrong() -> UnusableCertificate:
-    return UnusableCertificate(
-        "the password does not open the certificate's private key",
-        f"Correct {_GIVE_PASSWORD}",
-        _PASSWORD,
-    )
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+def _not_decrypted(password: bytes | None) -> Unusable:
+    problem, do = "the certificate's private key is encrypted and no password is given", "Give"
+    if password:
+        problem, do = "the password does not open the certificate's private key", "Correct"
+    return _unusable(problem, f"{do} the password in {_PASSWORD} or {_PASSWORD}_FILE.", _PASSWORD)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import re
 
+from authproxy.errors import Unusable
 from authproxy.files.regular_file import UnreadableFile, read_regular_file
 from authproxy.redaction import MASK
 
 #: More than any secret has: a larger file is the wrong path.
 _MAX_SECRET_BYTES = 64 * 1024
-
-
-class Unusable(ValueError):
-    """A value that cannot be used: the problem, and a hint of its own. Neither quotes a secret."""
-
-    def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.hint = hint
 
 
 class Secret:

@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from cryptography import x509
 
 from authproxy.clock import rfc3339
+from authproxy.errors import Unusable
 from authproxy.files.expiry import Expiry
 from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, read_regular_file
 from authproxy.files.state import FileState, state_of
@@ -35,16 +36,10 @@ EXPIRY_NOTICE_PERIOD = timedelta(days=1)
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
 
-Part = Literal["certificate", "key", "client_ca"]
-
-
-class UnusableServerFile(ValueError):
-    """One of the files cannot be used: which part of them, the problem, and a hint."""
-
-    def __init__(self, part: Part, problem: str, hint: str) -> None:
-        super().__init__(problem)
-        self.part = part
-        self.hint = hint
+#: The settings that can be at fault.
+_CERTIFICATE_FILE = "LISTENING_TLS_CERTIFICATE_FILE"
+_KEY_FILE = "LISTENING_TLS_KEY_FILE"
+_CLIENT_CA_FILE = "LISTENING_TLS_CLIENT_CA_FILE"
 
 
 @dataclass(frozen=True)
@@ -86,26 +81,26 @@ class ServerCertificate:
 
 
 def load_server_certificate(files: ServerFiles) -> ServerCertificate:
-    """Read the files. The dates are not judged. Raises UnusableServerFile."""
-    pem = _read("certificate", files.certificate)
-    key = _read("key", files.key) if files.key else pem
-    authorities = _read("client_ca", files.client_ca) if files.client_ca else None
+    """Read the files. The dates are not judged. Raises Unusable."""
+    pem = _read(files.certificate, _CERTIFICATE_FILE)
+    key = _read(files.key, _KEY_FILE) if files.key else pem
+    authorities = _read(files.client_ca, _CLIENT_CA_FILE) if files.client_ca else None
     block = _CERTIFICATE.search(pem)
     if block is None:
         hint = "Give a PEM file with the certificate and its chain."
-        raise UnusableServerFile("certificate", "it holds no PEM certificate", hint)
+        raise Unusable("it holds no PEM certificate", hint, _CERTIFICATE_FILE)
     try:
         leaf = x509.load_pem_x509_certificate(block[0])
         subject = leaf.subject.rfc4514_string()
     except ValueError:
         hint = "Export the certificate again."
-        raise UnusableServerFile("certificate", "its first certificate is damaged", hint) from None
-    key_part: Part = "key" if files.key else "certificate"
+        raise Unusable("its first certificate is damaged", hint, _CERTIFICATE_FILE) from None
+    of_key = _KEY_FILE if files.key else _CERTIFICATE_FILE
     if b"PRIVATE KEY-----" not in key:
         hint = "Name the PEM file with the key in LISTENING_TLS_KEY_FILE."
-        raise UnusableServerFile(key_part, "it holds no private key", hint)
+        raise Unusable("it holds no private key", hint, of_key)
     context = _context()
-    _load_pair(context, files, key_part)
+    _load_pair(context, files, of_key)
     if authorities is not None:
         _trust(context, authorities)
     return ServerCertificate(context, subject, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
@@ -120,10 +115,10 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-def _load_pair(context: ssl.SSLContext, files: ServerFiles, key_part: Part) -> None:
+def _load_pair(context: ssl.SSLContext, files: ServerFiles, of_key: str) -> None:
     def encrypted() -> NoReturn:  # else OpenSSL asks for a password at the terminal
         hint = "Store the key without a password, in a file that only authproxy can read."
-        raise UnusableServerFile(key_part, "its private key is encrypted", hint)
+        raise Unusable("its private key is encrypted", hint, of_key)
 
     try:
         context.load_cert_chain(files.certificate, files.key, encrypted)
@@ -135,10 +130,10 @@ def _load_pair(context: ssl.SSLContext, files: ServerFiles, key_part: Part) -> N
             detail = (error.reason or "damaged").replace("_", " ").lower()
             problem = f"OpenSSL cannot use certificate and private key ({detail})"
             hint = "Issue the certificate again, with a key of 2048 bits RSA or 256 bits EC."
-        raise UnusableServerFile(key_part, problem, hint) from None
+        raise Unusable(problem, hint, of_key) from None
     except OSError as error:  # replaced since it was read
         problem = f"it cannot be read ({error.strerror})"
-        raise UnusableServerFile("certificate", problem, "Put the file there again.") from None
+        raise Unusable(problem, "Put the file there again.", _CERTIFICATE_FILE) from None
 
 
 def _trust(context: ssl.SSLContext, authorities: bytes) -> None:
@@ -147,17 +142,17 @@ def _trust(context: ssl.SSLContext, authorities: bytes) -> None:
         context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
     except (ssl.SSLError, ValueError):  # the latter for an empty text
         problem = "it holds no PEM certificate, or a damaged one"
-        raise UnusableServerFile("client_ca", problem, hint) from None
+        raise Unusable(problem, hint, _CLIENT_CA_FILE) from None
     # Optional for TLS: who shows none is refused by a response, and probes need none.
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
-def _read(part: Part, path: str) -> bytes:
+def _read(path: str, setting: str) -> bytes:
     try:
         return read_regular_file(path, MAX_BUNDLE_BYTES)
     except UnreadableFile as error:
         hint = f"Name a PEM file that user id {os.geteuid()}, which authproxy runs as, can read."
-        raise UnusableServerFile(part, f"it {error.problem}", hint) from None
+        raise Unusable(f"it {error.problem}", hint, setting) from None
 
 
 def _now() -> datetime:
@@ -168,7 +163,7 @@ class RotatingServerCertificate:
     """The certificate in use, which follows its files."""
 
     def __init__(self, files: ServerFiles, now: Callable[[], datetime] = _now) -> None:
-        """Raises UnusableServerFile."""
+        """Raises Unusable."""
         self._files = files
         self._now = now
         #: Of the files in use; and of those whose fault the last look found, if it has.
@@ -195,23 +190,22 @@ class RotatingServerCertificate:
         if state != self._used:
             try:
                 self.current = load_server_certificate(self._files)
-            except UnusableServerFile as error:
+            except Unusable as error:
                 self._report(error, state)
             else:
                 self._used, self._failed, self._noticed = state, None, None
                 log.info("New TLS certificate in use", extra={"fields": self._fields()})
         self._give_notice()
 
-    def _report(self, error: UnusableServerFile, state: FileState) -> None:
+    def _report(self, error: Unusable, state: FileState) -> None:
         """Log a fault that the next look still finds: they may be half replaced."""
         if state != self._failed:
             self._failed, self._reported = state, False
         elif not self._reported:
             self._reported = True
-            setting = f"LISTENING_TLS_{error.part.upper()}_FILE"
             log.error(
                 "New TLS certificate cannot be used, the previous one stays in use",
-                extra={"fields": {"Error": str(error), "Setting": setting}},
+                extra={"fields": {"Error": str(error), "Setting": error.setting}},
             )
 
     def _give_notice(self) -> None:

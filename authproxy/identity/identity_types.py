@@ -24,7 +24,7 @@ from azure.identity import (
     WorkloadIdentityCredential,
 )
 
-from authproxy.errors import CertificateError, CredentialError
+from authproxy.errors import CredentialError
 from authproxy.identity.bounded_fetch import FETCH_SECONDS
 from authproxy.identity.command_line import AZ, AZD, CommandLineIdentity
 from authproxy.identity.federation import exchange_scope
@@ -118,13 +118,8 @@ class CredentialMaker:
         if self._certificate is None:
             self.secret = settings.client_secret() or ""
             return ClientSecretCredential(client_secret=self.secret, **who)
-        try:
-            certificate = self._certificate.current()
-        except CertificateError as error:
-            raise CredentialError(settings.naming(error)) from error
         return CertificateCredential(
-            certificate_data=certificate.data,
-            password=certificate.password,
+            certificate_data=self._certificate.current().data,
             # x5c, for applications that trust a subject and issuer rather than a thumbprint.
             send_certificate_chain=True,
             **who,

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta, timezone
 
 from authproxy.clock import Clock, rfc3339
-from authproxy.errors import AuthProxyError, CertificateError, CredentialError
+from authproxy.errors import CredentialError, Unusable
 from authproxy.files.certificates import ClientCertificate
 from authproxy.files.expiry import Expiry
 from authproxy.files.state import FileState, state_of
@@ -38,19 +38,20 @@ class RotatingCertificate:
     def current(self) -> ClientCertificate:
         """Read the files again and return the certificate to use.
 
-        Raises CertificateError, or CredentialError where it is the password's
-        file that cannot be read, if there never was a good one.
+        Raises CredentialError if there never was a good one.
         """
         now = datetime.fromtimestamp(self._clock.wall(), timezone.utc)
         try:
             certificate = self._settings.client_certificate()
             if self._good is None or self._good.thumbprint != certificate.thumbprint:
                 certificate.require_valid(now)
-        except (CertificateError, CredentialError) as error:
-            if self._good is None:
-                raise
-            self._report(error)
-            return self._good
+        except (Unusable, CredentialError) as error:
+            if self._good is not None:
+                self._report(error)
+                return self._good
+            if isinstance(error, Unusable):
+                raise CredentialError(self._settings.naming(error)) from error
+            raise
         if self._good is None or self._good.thumbprint != certificate.thumbprint:
             log.info("Client certificate in use", extra={"fields": self._fields(certificate)})
             self._noticed = None
@@ -67,15 +68,17 @@ class RotatingCertificate:
             return None
         return Expiry(good.not_after.timestamp(), (good.not_after - EXPIRY_NOTICE).timestamp())
 
-    def _report(self, error: AuthProxyError) -> None:
+    def _report(self, error: Unusable | CredentialError) -> None:
         files = (self._path, self._settings.aad_client_certificate_key_path)
-        fault = (str(error), state_of(files))
-        of_key = isinstance(error, CertificateError) and error.setting.endswith("_KEY_PATH")
+        why, setting = str(error), ""
+        if isinstance(error, Unusable):
+            why, setting = error.sentences, error.setting
+        fault = (why, state_of(files))
         if fault != self._reported:
             self._reported = fault
             log.error(
                 "New client certificate cannot be used, the previous one stays in use",
-                extra={"fields": {"Error": str(error), "Path": files[of_key]}},
+                extra={"fields": {"Error": why, "Path": files[setting.endswith("_KEY_PATH")]}},
             )
 
     def _give_notice(self, certificate: ClientCertificate) -> None:

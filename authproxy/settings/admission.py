@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from authproxy.errors import Fault
+from authproxy.errors import Fault, Unusable
 from authproxy.files.inbound_tokens import parse_tokens
 from authproxy.files.jwks import parse_jwks
 from authproxy.files.regular_file import read_regular_file
-from authproxy.files.secret import Unusable, read_secret
+from authproxy.files.secret import read_secret
 from authproxy.http1.globs import Glob
 from authproxy.http1.headers import REFUSED_METHODS, is_token
 from authproxy.http1.path_rules import PathRules

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from authproxy.files.secret import Secret, Unusable
+from authproxy.errors import Unusable
+from authproxy.files.secret import Secret
 from authproxy.http1.headers import HOP_BY_HOP, is_token
 from authproxy.redaction import MASK
 from authproxy.settings.declaration import Group, Setting

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from authproxy.errors import CertificateError, CredentialError, Fault, SettingsError
-from authproxy.files.secret import Secret, Unusable, read_secret
+from authproxy.errors import CredentialError, Fault, SettingsError, Unusable
+from authproxy.files.secret import Secret, read_secret
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK
 from authproxy.settings import audiences
@@ -225,7 +225,7 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
     def client_certificate(self) -> ClientCertificate:
         """Return the certificate with its key, from their files as they are now.
 
-        Raises CertificateError, or CredentialError where the password's file cannot be used.
+        Raises Unusable, or CredentialError where the password's file cannot be used.
         """
         # Here and not above: cryptography takes a while to load, and few need it.
         from authproxy.files.certificates import load_certificate
@@ -236,9 +236,9 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
             self.aad_client_certificate_key_path,
         )
 
-    def naming(self, error: CertificateError) -> str:
+    def naming(self, error: Unusable) -> str:
         """Return what is wrong with the client certificate, and with which setting."""
-        return f"{error.setting}={self.effective()[error.setting]}: {error}"
+        return f"{error.setting}={self.effective()[error.setting]}: {error.sentences}"
 
     def revealed(self, one: Setting[Secret | None]) -> str | None:
         """Return any secret; as `client_secret` does."""
@@ -249,8 +249,7 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         try:
             return read_secret(path)
         except Unusable as error:
-            problem = f"{file.variable}={path!r}: {error.problem}. {error.hint}"
-            raise CredentialError(problem) from None
+            raise CredentialError(f"{file.variable}={path!r}: {error.sentences}") from None
 
     @rule(per_route=True)
     def federated_token(self, draft: Draft) -> Iterator[Fault]:
@@ -293,13 +292,11 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         forms = {one.variable: one for form in password.forms for one in form}
         if draft.faulty & forms.keys():
             return  # the file can only be checked with its password
-        from authproxy.files.certificates import UnusableCertificate
-
         try:
             self.client_certificate().require_valid(datetime.now(timezone.utc))
         except CredentialError:
             return  # the fault is that of the password's file
-        except UnusableCertificate as error:
+        except Unusable as error:
             if error.setting not in forms:
                 yield draft.fault(self.declared[error.setting], error.problem, error.hint)
                 return

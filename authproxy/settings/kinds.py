@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from authproxy.files.secret import Secret, Unusable, one_line
+from authproxy.errors import Unusable
+from authproxy.files.secret import Secret, one_line
 from authproxy.redaction import MASK
 
 T_co = TypeVar("T_co", covariant=True)

@@ -10,7 +10,7 @@ from grp import getgrnam
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from authproxy.errors import Fault
+from authproxy.errors import Fault, Unusable
 from authproxy.settings.declaration import Group, OneOf, Required, Setting, derived, rule
 from authproxy.settings.declared import Declared
 from authproxy.settings.kinds import FilePath, Integer, Kind, Number, Text
@@ -200,13 +200,12 @@ class ServingSettings(Declared, group=Group.SERVING):
         files = self.tls_files
         if files is None:
             return
-        from authproxy.files.server_certificate import UnusableServerFile, load_server_certificate
+        from authproxy.files.server_certificate import load_server_certificate
 
         try:
             load_server_certificate(files)
-        except UnusableServerFile as error:
-            one = draft.settings.declared[f"LISTENING_TLS_{error.part.upper()}_FILE"]
-            yield draft.fault(one, str(error), error.hint)
+        except Unusable as error:
+            yield draft.fault(draft.settings.declared[error.setting], str(error), error.hint)
 
     @rule(per_route=False)
     def usable_group(self, draft: Draft) -> Iterator[Fault]:

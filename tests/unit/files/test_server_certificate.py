@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from authproxy.errors import Unusable
 from authproxy.files.server_certificate import (
     RotatingServerCertificate,
     ServerFiles,
-    UnusableServerFile,
     load_server_certificate,
 )
 from tests.support.tls_client import Certificates
@@ -40,10 +40,10 @@ def files_of(certificates: Certificates, client_ca: Path | None = None) -> Serve
 
 
 def fault(files: ServerFiles) -> tuple[str, str]:
-    with pytest.raises(UnusableServerFile) as raised:
+    with pytest.raises(Unusable) as raised:
         load_server_certificate(files)
     assert raised.value.hint.endswith(".")
-    return raised.value.part, str(raised.value)
+    return raised.value.setting, str(raised.value)
 
 
 def test_the_key_may_be_in_the_file_of_the_certificate(certificates: Certificates) -> None:
@@ -77,20 +77,20 @@ def test_a_certificate_that_cannot_be_used_is_named(
     certificates.certificate.unlink()
     if content is not None:
         certificates.certificate.write_bytes(content)
-    assert fault(files_of(certificates)) == ("certificate", problem)
+    assert fault(files_of(certificates)) == ("LISTENING_TLS_CERTIFICATE_FILE", problem)
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(certificates: Certificates) -> None:
     certificates.key.unlink()
     os.mkfifo(certificates.key)
-    assert fault(files_of(certificates)) == ("key", "it is a named pipe")
+    assert fault(files_of(certificates)) == ("LISTENING_TLS_KEY_FILE", "it is a named pipe")
 
 
 def test_a_key_that_is_none_is_named(certificates: Certificates) -> None:
     certificates.key.write_bytes(b"no key")
-    assert fault(files_of(certificates)) == ("key", "it holds no private key")
+    assert fault(files_of(certificates)) == ("LISTENING_TLS_KEY_FILE", "it holds no private key")
     alone = ServerFiles(str(certificates.certificate))
-    assert fault(alone) == ("certificate", "it holds no private key")
+    assert fault(alone) == ("LISTENING_TLS_CERTIFICATE_FILE", "it holds no private key")
 
 
 def test_a_key_of_another_certificate_is_named(certificates: Certificates) -> None:
@@ -98,7 +98,7 @@ def test_a_key_of_another_certificate_is_named(certificates: Certificates) -> No
     certificates.issue("second")
     certificates.key.write_bytes(before)
     problem = "the private key does not belong to the certificate"
-    assert fault(files_of(certificates)) == ("key", problem)
+    assert fault(files_of(certificates)) == ("LISTENING_TLS_KEY_FILE", problem)
 
 
 def test_an_encrypted_key_is_not_asked_for_at_the_terminal(certificates: Certificates) -> None:
@@ -106,14 +106,17 @@ def test_an_encrypted_key_is_not_asked_for_at_the_terminal(certificates: Certifi
     encryption = BestAvailableEncryption(b"password")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     certificates.key.write_bytes(pem)
-    assert fault(files_of(certificates)) == ("key", "its private key is encrypted")
+    assert fault(files_of(certificates)) == (
+        "LISTENING_TLS_KEY_FILE",
+        "its private key is encrypted",
+    )
 
 
 def test_authorities_that_are_none_are_named(certificates: Certificates, tmp_path: Path) -> None:
     empty = tmp_path / "empty.crt"
     empty.write_bytes(b"")
     problem = "it holds no PEM certificate, or a damaged one"
-    assert fault(files_of(certificates, empty)) == ("client_ca", problem)
+    assert fault(files_of(certificates, empty)) == ("LISTENING_TLS_CLIENT_CA_FILE", problem)
 
 
 def test_a_pair_is_used_when_it_is_whole(
