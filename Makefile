@@ -124,7 +124,7 @@ pyz: install ## Make dist/authproxy.pyz: one file to run, or to install from wit
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/pyz .
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes \
 	    --requirement requirements/runtime.txt --dest build/pyz
-	$(BIN)/pex authproxy --pre-resolved-dists build/pyz --pex-root build/pex --venv \
+	$(BIN)/pex entra-auth-proxy --pre-resolved-dists build/pyz --pex-root build/pex --venv \
 	    --include-tools --console-script authproxy --output-file dist/authproxy.pyz
 
 .PHONY: vm-test
@@ -149,7 +149,7 @@ audit: install ## Look for known vulnerabilities in everything that is locked
 
 .PHONY: sbom
 sbom: install ## Make dist/authproxy.cdx.json: a CycloneDX list of what is installed with authproxy
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python tools/sbom.py dist/authproxy.cdx.json
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python -m tools.sbom dist/authproxy.cdx.json
 
 .PHONY: format
 format: install ## Put the code into form

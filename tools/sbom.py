@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""sbom.py OUTPUT: writes a CycloneDX bill of materials of what the run-time lock installs.
+"""A CycloneDX bill of materials of what the run-time lock installs: `python -m tools.sbom OUTPUT`.
 
 What is installed, and with which hashes, the lock says; licences and who needs whom say the
 packages themselves, as they are installed in the environment of this Python. The same lock and
@@ -19,9 +18,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from authproxy import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "runtime.txt"
-PROJECT = "authproxy"
+PROJECT = "entra-auth-proxy"
 SPECIFICATION = "1.6"
 
 Json = dict[str, Any]
@@ -95,8 +96,10 @@ def bill() -> Json:
         name = normal(each["name"])
         if name not in refs or installed.get(name, {}).get("version") == each["version"]:
             refs[name] = each["bom-ref"]
-    root = {key: installed[PROJECT][key] for key in ("description", "licenses", "name", "version")}
-    root |= {"type": "application", "purl": f"pkg:pypi/{PROJECT}@{root['version']}"}
+    root = {key: installed[PROJECT][key] for key in ("description", "licenses", "name")}
+    # Not of PyPI, where there is no such package. The version installed may be of an older commit.
+    root |= {"type": "application", "version": __version__}
+    root["purl"] = f"pkg:generic/{PROJECT}@{__version__}"
     root["bom-ref"] = refs[PROJECT] = root["purl"]
     of_installed = {each["bom-ref"]: refs[name] for name, each in installed.items() if name in refs}
     # Without what only an extra wants, though it may be installed here.

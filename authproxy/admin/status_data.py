@@ -46,7 +46,7 @@ def _revision() -> str | None:
     if given and given != "unknown":
         return given
     try:  # pip notes it of what it installs from a repository (PEP 610)
-        noted = distribution("authproxy").read_text("direct_url.json")
+        noted = distribution("entra-auth-proxy").read_text("direct_url.json")
         revision = json.loads(noted or "{}").get("vcs_info", {}).get("commit_id")
     except (PackageNotFoundError, ValueError):
         return None

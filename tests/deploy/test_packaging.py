@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,83 @@ def test_the_readme_explains_every_error_code_with_its_status() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", README, re.M))
     codes = {kind.code: int(kind.status) for kind in errors.RequestError.__subclasses__()}
     assert codes.items() <= {code: int(status) for code, status in rows.items()}.items()
+
+
+# -- the name ---------------------------------------------------------------------------------
+
+DISTRIBUTION = "entra-auth-proxy"
+
+#: A command that has a program of Python's fetch the package by its name, or by one that is
+#: another's; a path is no name.
+FETCHED = re.compile(
+    r"\b(?:uvx|(?:pip[\d.]*|pipx|uv|poetry|pdm|conda)\b[^\n|;&]*?\s(?:install|add|run|download|inject))"
+    r"(?P<options>\s[^\n|;&]*?|)\s[\"'`]?(?:entra[-_]auth[-_]proxy|(?:aad[-_])?auth[-_]?proxy)"
+    r"(?![\w./-]*/)[\w\[\]=<>~!.,$(){}-]*",
+    re.IGNORECASE,
+)
+
+
+def fetched(text: str) -> list[str]:
+    """Return the commands that would fetch the package from an index."""
+    joined = text.replace("\\\n", " ")
+    return [found[0] for found in FETCHED.finditer(joined) if "--no-index" not in found[0]]
+
+
+def test_the_distribution_has_a_name_of_its_own_and_the_command_stays() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["name"] == DISTRIBUTION
+    [command] = entry_points(group="console_scripts", name="authproxy")
+    assert command.dist is not None
+    assert (command.dist.name, command.value) == (DISTRIBUTION, "authproxy.__main__:main")
+
+
+def test_nothing_names_an_index_that_the_package_is_not_on() -> None:
+    """What PyPI has under the name authproxy is a stranger's."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    files = [ROOT / name for name in filter(None, listed.stdout.split("\0"))]
+    advised = {
+        str(path.relative_to(ROOT)): found
+        for path in files
+        if path.is_file()
+        and path != Path(__file__)
+        and (found := fetched(path.read_bytes().decode(errors="replace")))
+    }
+    assert advised == {}
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        "pip install authproxy",
+        "# /opt/x/bin/pip install --upgrade 'authproxy[demo]==0.1.0'",
+        "python3 -m pip install \\\n    entra-auth-proxy",
+        "use `pip3 install entra_auth_proxy`.",
+        "uvx authproxy demo",
+        "uv tool install --python 3.12 entra-auth-proxy",
+        "pipx run authproxy serve",
+        "poetry add aad-auth-proxy",
+    ],
+)
+def test_advice_that_names_an_index_would_be_noticed(advice: str) -> None:
+    assert fetched(advice)
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        "/opt/authproxy/bin/pip install --require-hashes -r requirements/runtime.txt",
+        "pip install /srv/authproxy/entra_auth_proxy-0.1.0-py3-none-any.whl",
+        "pip install ./entra_auth_proxy-0.1.0-py3-none-any.whl",
+        "pip install --no-index --find-links /wheels entra-auth-proxy==1.0",
+        "make install && authproxy serve",
+    ],
+)
+def test_advice_that_names_a_file_is_none_of_an_index(advice: str) -> None:
+    assert fetched(advice) == []

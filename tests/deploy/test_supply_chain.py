@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import authproxy
 from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response, free_port
 from tests.support.source import ROOT
 
@@ -160,7 +161,7 @@ def bills(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     runs = []
     for number, zone in enumerate(("UTC", "Asia/Tokyo")):
         environment = {"SOURCE_DATE_EPOCH": "1700000000", "TZ": zone, "PYTHONHASHSEED": str(number)}
-        command = [sys.executable, "tools/sbom.py", "--no-validate", str(folder / str(number))]
+        command = [sys.executable, "-m", "tools.sbom", "--no-validate", str(folder / str(number))]
         runs.append(subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}))
     assert [run.wait() for run in runs] == [0, 0]
     return [(folder / str(number)).read_bytes() for number in range(len(runs))]
@@ -197,7 +198,8 @@ def test_the_sbom_lists_all_that_is_locked_with_hashes_and_licences(bills: list[
 def test_the_sbom_says_what_needs_what(bills: list[bytes]) -> None:
     content = json.loads(bills[0])
     root = content["metadata"]["component"]
-    assert (root["name"], root["type"]) == ("authproxy", "application")
+    assert (root["name"], root["type"]) == ("entra-auth-proxy", "application")
+    assert root["purl"] == f"pkg:generic/entra-auth-proxy@{authproxy.__version__}"
     needs = {each["ref"]: each["dependsOn"] for each in content["dependencies"]}
     known = {each["bom-ref"] for each in content["components"]}
     assert {one for needed in needs.values() for one in needed} <= known

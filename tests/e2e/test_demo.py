@@ -200,7 +200,7 @@ def test_given_ports_are_taken(demo: NewDemo) -> None:
 def test_it_needs_no_more_than_authproxy_itself(demo: NewDemo, tmp_path: Path) -> None:
     # As in the image and the pyz: what only development brings is not to be had.
     locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements" / "runtime.txt").read_text(), re.M)
-    installed = {name.replace("_", "-").lower() for name in [*locked, "authproxy"]}
+    installed = {name.replace("_", "-").lower() for name in [*locked, "entra-auth-proxy"]}
     others = {
         module
         for module, brought_by in packages_distributions().items()
