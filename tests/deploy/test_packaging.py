@@ -127,11 +127,14 @@ def test_the_readme_explains_every_error_code_with_its_status() -> None:
 
 DISTRIBUTION = "entra-auth-proxy"
 
+#: Options, each with a value or without.
+OPTIONS = r"(?:\s+-\S+(?:\s+[^\s-]\S*)??)*?"
 #: A command that has a program of Python's fetch the package by its name, or by one that is
 #: another's; a path is no name.
 FETCHED = re.compile(
-    r"\b(?:uvx|(?:pip[\d.]*|pipx|uv|poetry|pdm|conda)\b[^\n|;&]*?\s(?:install|add|run|download|inject))"
-    r"(?P<options>\s[^\n|;&]*?|)\s[\"'`]?(?:entra[-_]auth[-_]proxy|(?:aad[-_])?auth[-_]?proxy)"
+    rf"\b(?:uvx|(?:pip[\d.]*|pipx|uv|poetry|pdm|conda)(?:\s+tool|\s+pip|{OPTIONS})"
+    rf"\s+(?:install|add|run|download|inject)){OPTIONS}"
+    r"\s+[\"'`]?(?:entra[-_]auth[-_]proxy|(?:aad[-_])?auth[-_]?proxy)"
     r"(?![\w./-]*/)[\w\[\]=<>~!.,$(){}-]*",
     re.IGNORECASE,
 )
@@ -177,6 +180,8 @@ def test_nothing_names_an_index_that_the_package_is_not_on() -> None:
     [
         "pip install authproxy",
         "# /opt/x/bin/pip install --upgrade 'authproxy[demo]==0.1.0'",
+        "uv pip install authproxy",
+        "pip --isolated install --target x authproxy",
         "python3 -m pip install \\\n    entra-auth-proxy",
         "use `pip3 install entra_auth_proxy`.",
         "uvx authproxy demo",
