@@ -18,7 +18,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from authproxy import __version__
-from authproxy.cli.options import SettingsCommand
+from authproxy.cli.options import ENV_FILE, SettingsCommand
 from authproxy.errors import AuthProxyError, SettingsError
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ def _load(options: dict[str, str | None], *, serving: bool) -> Loaded:
     from authproxy.settings import load_settings
 
     given = {variable: value for variable, value in options.items() if value is not None}
+    if (path := given.pop(ENV_FILE, None)) is not None:
+        from authproxy.settings.env_file import read_env_file
+
+        # Into the environment itself: the libraries for identities and telemetry read theirs there.
+        os.environ.update(read_env_file(path))
     return load_settings(given, serving=serving)
 
 
@@ -125,8 +130,10 @@ def serve(**options: str | None) -> None:
 
     announce(loaded)
     log_uncaught()
-    # A reload opens no sockets, so that settings of these need not be given.
-    sys.exit(run(loaded.settings, lambda: _load(options, serving=False)))
+    # A reload opens no sockets, so that settings of these need not be given. Nor does it read
+    # the file of variables again: what is gone from that would still be in the environment.
+    reread = {**options, ENV_FILE: None}
+    sys.exit(run(loaded.settings, lambda: _load(reread, serving=False)))
 
 
 @cli.command(cls=SettingsCommand, short_help="Say what is wrong, and what to do.")
@@ -171,6 +178,7 @@ def check(
       authproxy check --json | jq '.steps[] | select(.outcome == "failed")'
       authproxy check --path '/api/v1/query?query=up' --timeout 10
       authproxy check --route /query
+      authproxy check --env-file /etc/authproxy/authproxy.env
     """
     from authproxy.diagnose.report import Style, ending, lines_of, report, report_of_faults
 
@@ -236,6 +244,7 @@ def show_settings(as_json: bool, **options: str | None) -> None:
     \b
     Examples:
       authproxy settings
+      authproxy settings --env-file /etc/authproxy/authproxy.env
       authproxy settings --json | jq -r .TARGET_HOST.value
     """
     from authproxy.settings.report import as_json as report_of

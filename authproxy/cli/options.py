@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 _CONFIG = "AUTHPROXY_CONFIG"
+
+#: The parameter of --env-file.
+ENV_FILE = "ENV_FILE"
 _EPILOG = (
     "Each option is also an environment variable (TARGET_HOST for --target-host) and a key of the "
     "YAML file. Secrets have no option: give them in the environment or in files. "
@@ -68,14 +71,25 @@ class SettingsCommand(click.Command):
 
 
 def setting_options(model: type[Settings]) -> list[click.Parameter]:
-    """Return the options of the settings that a class declares, and of the settings file."""
+    """Return the options of the settings that a class declares, and of files of settings."""
     config = click.Option(
         ["--config", _CONFIG],
         metavar="FILE",
         help="YAML file of settings.",
         shell_complete=_complete_file,
     )
-    return [config, *(_option(model, one) for one in model.declared.values() if one.option)]
+    env_file = click.Option(
+        ["--env-file", ENV_FILE],
+        metavar="FILE",
+        help="File of environment variables, as systemd reads an EnvironmentFile; they come "
+        "before those of the environment.",
+        shell_complete=_complete_file,
+    )
+    return [
+        env_file,
+        config,
+        *(_option(model, one) for one in model.declared.values() if one.option),
+    ]
 
 
 def _option(model: type[Settings], one: Setting[Any]) -> SettingOption:

@@ -569,6 +569,26 @@ def test_a_clock_that_is_off_is_reported_with_the_offset(run: Run, target: Upstr
 # -- Settings, terminal --------------------------------------------------------
 
 
+def test_a_units_file_of_variables_is_read_as_systemd_does(
+    tmp_path: Path, base_settings: dict[str, str]
+) -> None:
+    """Also those that only the libraries read, such as IDENTITY_ENDPOINT; a shell's count less."""
+    file = tmp_path / "authproxy.env"
+    lines = [f'{name}="{value}" \n' for name, value in base_settings.items()]
+    file.write_text("".join(["# as installed \\\n\n", *lines]))
+    check = Check(tmp_path, {"TARGET_HOST": "nowhere.invalid"}, "--env-file", str(file))
+    assert check.status == 0, check.output
+    assert check.report["target"] == f"https://{base_settings['TARGET_HOST']}"
+
+
+def test_faults_of_a_file_of_variables_are_reported_to_scripts_as_well(tmp_path: Path) -> None:
+    check = Check(tmp_path, {}, "--env-file", str(tmp_path / "none"))
+    assert check.status == 2
+    [fault] = check.step("settings")["facts"]["faults"]
+    assert fault["setting"] == "--env-file"
+    assert "No such file" in fault["problem"]
+
+
 def test_faults_in_the_settings_are_reported_to_scripts_as_well(tmp_path: Path) -> None:
     check = Check(tmp_path, {"THREADS": "many", "TARGET_HOST": "https://user:s3cret@a"})
     assert check.status == 2

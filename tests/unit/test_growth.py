@@ -43,6 +43,7 @@ from authproxy.http1.writes import is_otlp_write
 from authproxy.proxy.access_log import shown_url
 from authproxy.proxy.routes import RouteTable
 from authproxy.redaction import Redactor, masked
+from authproxy.settings.env_file import assignments
 from authproxy.settings.match import Match
 from authproxy.telemetry.logs import JSONFormatter, LogfmtFormatter
 from authproxy.telemetry.metric_labels import BoundedLabels
@@ -209,6 +210,8 @@ RULES: dict[str, Rule] = {
     "subject": lambda text: SUBJECT.matches(f"system:{text}"),
     # -- bodies
     "chunks": decoded,
+    # -- files
+    "file of variables": lambda text: list(assignments(f"A={text}")),
 }
 
 #: What is repeated, with what stands before and behind.

@@ -141,9 +141,10 @@ def test_the_page_checks_the_settings(
     serve: Serve, installed: Machine, shared_entra: StandInEntra
 ) -> None:
     serve()
-    check, enable = commands(PAGE, "Set up").split("\n", 1)
-    output = installed.run(check).stdout
-    assert AUDIENCE in output
+    check, as_the_unit, enable = commands(PAGE, "Set up").split("\n", 2)
+    for command in (check, as_the_unit):
+        output = installed.run(command).stdout
+        assert AUDIENCE in output
     installed.run(enable)
     assert installed.run("systemctl is-enabled authproxy").stdout == "enabled\n"
 
