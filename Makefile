@@ -184,6 +184,10 @@ site: install ## Build the documentation as a site in build/site
 picture: install system-deps ## Draw docs/telemetry/dashboard.png anew, from two minutes of traffic
 	$(BIN)/python -m lab.dashboard_picture docs/telemetry/dashboard.png
 
+.PHONY: demo-picture
+demo-picture: install ## Draw docs/demo.svg anew, from `authproxy demo` on a terminal
+	$(BIN)/python -m lab.demo_picture docs/demo.svg
+
 # Takes a quarter of an hour. Wants, besides what `make test` does: apt-get install pngquant
 .PHONY: status-pictures
 status-pictures: install system-deps ## Draw docs/status/*.png anew, from fifteen minutes of traffic

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -259,7 +260,8 @@ def show_settings(as_json: bool, **options: str | None) -> None:
 
 
 @cli.command(short_help="See it work, without a cloud.")
-@click.option("--once", is_flag=True, help="End after the first sample and query.")
+@click.option("--once", is_flag=True, help="End once the sample has arrived.")
+@click.option("--verbose", is_flag=True, help="Show the proxy's log, and more to try.")
 @click.option(
     "--proxy-port",
     type=_PORT,
@@ -272,8 +274,18 @@ def show_settings(as_json: bool, **options: str | None) -> None:
 @click.option(
     "--store-port", type=_PORT, metavar="PORT", help="Port of the stand-in for a metrics store."
 )
-def demo(once: bool, proxy_port: int, entra_port: int | None, store_port: int | None) -> None:
+@click.option("--status-port", type=_PORT, metavar="PORT", help="Port of the status page.")
+def demo(
+    once: bool,
+    verbose: bool,
+    proxy_port: int,
+    entra_port: int | None,
+    store_port: int | None,
+    status_port: int | None,
+) -> None:
     """Try the proxy between stand-ins for Entra ID and a metrics store, without a cloud.
+
+    It follows a sample that the store refuses at first, since a role is missing.
 
     \b
     Exit status: 0, or 1 if anything went wrong.
@@ -283,14 +295,21 @@ def demo(once: bool, proxy_port: int, entra_port: int | None, store_port: int | 
       authproxy demo
       authproxy demo --once --proxy-port 0
     """
+    from authproxy.demo.narration import Narration
     from authproxy.demo.run import run_demo
+    from authproxy.diagnose.report import Style
 
+    style = Style.of(sys.stdout, os.environ)
     status = run_demo(
         once=once,
         entra_port=entra_port,
         store_port=store_port,
         proxy_port=proxy_port,
-        echo=click.echo,
+        status_port=status_port,
+        verbose=verbose,
+        narration=Narration(
+            partial(click.echo, color=style.colour), colour=style.colour, marks=style.marks
+        ),
     )
     sys.exit(status)
 

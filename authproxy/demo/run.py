@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from authproxy.demo.demonstration import Demonstration, DemonstrationFailed
+from authproxy.demo.demonstration import Demonstration
+from authproxy.demo.narration import Narration
+from authproxy.demo.proxy_process import DemonstrationFailed
 from authproxy.demo.stand_ins.loopback import PortInUse
 
 #: Signals that end the demonstration like Ctrl-C, so that its proxy ends too.
@@ -19,38 +21,48 @@ def run_demo(
     entra_port: int | None,
     store_port: int | None,
     proxy_port: int,
-    echo: Callable[[str], object],
+    status_port: int | None,
+    verbose: bool,
+    narration: Narration,
 ) -> int:
     """Show the real proxy between a stand-in Entra and a stand-in metrics store.
 
     Stays until Ctrl-C unless `once`. Ports that are None, and a `proxy_port`
-    of 0, are chosen by the system. Each line of text goes to `echo`. Returns
+    of 0, are chosen by the system. `verbose` shows the proxy's log. Returns
     the exit status: 1 if anything failed, having said what.
     """
-    options = {entra_port: "--entra-port", store_port: "--store-port", proxy_port: "--proxy-port"}
+    echo = narration.line
+    options = {
+        entra_port: "--entra-port",
+        store_port: "--store-port",
+        proxy_port: "--proxy-port",
+        status_port: "--status-port",
+    }
     try:
         with (
             _ended_by_signals(),
             Demonstration(
+                narration,
                 entra_port=entra_port or 0,
                 store_port=store_port or 0,
                 proxy_port=proxy_port,
-                echo=echo,
+                status_port=status_port or 0,
+                verbose=verbose,
             ) as demonstration,
         ):
             demonstration.show()
             if not once:
                 demonstration.invite()
-                demonstration.wait()
+                demonstration.stay()
     except PortInUse as error:
         option = options.get(error.port, "--proxy-port")
         echo(f"Port {error.port} is in use already. Choose another with {option}.")
         return 1
     except DemonstrationFailed as error:
-        echo(f"[demo] Failed: {error}")
+        echo(f"Failed: {error}")
         return 1
     except KeyboardInterrupt:
-        echo("[demo] Ended.")
+        echo("Ended.")
         # Ended early, `--once` has not shown what it was asked for.
         return 1 if once else 0
     return 0

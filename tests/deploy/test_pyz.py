@@ -44,5 +44,5 @@ def test_the_demo_runs_from_the_file_alone(pyz: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert shown.returncode == 0, shown.stdout
-    assert "store responds 401 Unauthorized" in shown.stdout
-    assert "The sample went through the proxy and came back." in shown.stdout
+    assert "authproxy responds 503, so it is kept" in shown.stdout
+    assert "42. The sample arrived, none was lost." in shown.stdout

@@ -19,8 +19,11 @@ from threading import Thread
 
 import pytest
 
-from tests.support.process import SOURCE, clean_environment
+from lab.demo_picture.drawing import draw
+from lab.demo_picture.recording import record
+from tests.support.process import SOURCE, clean_environment, free_port, wait_until
 from tests.support.source import ROOT
+from tests.support.status import status_of
 
 DEADLINE = 60
 
@@ -119,20 +122,68 @@ def leftovers(demo: Demo) -> list[Path]:
     return list(demo.folder.glob("authproxy-*"))
 
 
-def test_once_shows_a_sample_go_in_and_come_back(demo: NewDemo) -> None:
-    once = demo("--once")
+STORY = """
+Starting authproxy between stand-ins for Entra ID and a metrics store.
+✓ authproxy is ready, with a token:  http://127.0.0.1:8081
+✗ POST /api/v1/write past authproxy: 401 Unauthorized: the sender has no token
+✗ POST /api/v1/write through it:     403 Forbidden: the role is not there yet
+! At 403 a sender drops its sample:  authproxy responds 503, so it is kept
+$ authproxy check --path /api/v1/write
+✗ request:                           403 Forbidden: it refuses the identity
+  The identity lacks the role "Monitoring Metrics Publisher" on the data
+  collection rule of the workspace. Assign it there. On the workspace it has no
+  effect.
+✓ The role has arrived:              the sender tries again
+✓ POST /api/v1/write through it:     204 No Content
+✓ GET /api/v1/query:                 42. The sample arrived, none was lost.
+"""
+INVITATION = """
+Look      http://127.0.0.1:9464/status
+Ask       curl 'http://127.0.0.1:8081/api/v1/query?query=demo_sample'
+Log       /tmp/authproxy-demo/proxy.log (or --verbose)
+End       Ctrl-C ends all of it.
+"""
+
+
+def test_the_story_is_told_in_colour_on_a_terminal_and_is_that_of_the_picture(
+    tmp_path: Path,
+) -> None:
+    printed = record(tmp_path)
+    assert re.sub(r"\x1b\[\d+m", "", printed) == (STORY + INVITATION).strip()
+    assert "\x1b[32m\x1b[1m✓\x1b[0m" in printed
+    assert (ROOT / "docs/demo.svg").read_text() == draw(printed), "make demo-picture"
+
+
+def test_into_a_pipe_the_story_is_plain_and_once_ends_it(demo: NewDemo) -> None:
+    once = demo("--once", LANG="C.UTF-8")
     assert once.status() == 0, once.output
-    assert "store responds 401 Unauthorized" in once.output
-    assert '"value": [' in once.output
-    assert '"42"]' in once.output
-    assert "came back" in once.output
-    assert 'msg="Token refreshed"' in once.output  # the real proxy's log
+    assert re.sub(r"(127\.0\.0\.1):\d+", r"\1:8081", once.output) == STORY.strip()
     assert not leftovers(once)
+
+
+def test_the_log_is_shown_where_that_is_asked_for(demo: NewDemo) -> None:
+    once = demo("--once", "--verbose")
+    assert once.status() == 0, once.output
+    assert 'msg="Token refreshed"' in once.output  # the real proxy's log
+    assert "Code=TargetRefusedIdentity" in once.output
+
+
+def test_the_status_page_has_something_to_see(demo: NewDemo) -> None:
+    staying = demo()
+    port = int(re.findall(r":(\d+)/status", staying.until("/status"))[0])
+    staying.until("Ctrl-C ends all of it")
+    # It writes and queries meanwhile.
+    wait_until(
+        "requests are counted",
+        lambda: status_of(port)["requests"]["totals"]["target_2xx"] > 3,
+    )
+    (failure,) = status_of(port)["failures"]
+    assert (failure["status"], failure["code"]) == (403, "TargetRefusedIdentity")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_proxy_too_and_leaves_nothing(demo: NewDemo, number: int) -> None:
-    staying = demo()
+    staying = demo("--verbose")
     staying.until("Ctrl-C ends all of it")
     proxy = staying.proxy()
     os.kill(staying.process.pid, number)
@@ -144,7 +195,7 @@ def test_a_signal_ends_the_proxy_too_and_leaves_nothing(demo: NewDemo, number: i
 
 def test_ctrl_c_during_the_start_leaves_nothing(demo: NewDemo) -> None:
     starting = demo()
-    starting.until("Starting the proxy")
+    starting.until("Starting authproxy")
     os.kill(starting.process.pid, signal.SIGINT)
     starting.status()
     assert "Traceback" not in starting.output
@@ -173,7 +224,9 @@ def test_settings_of_the_caller_do_not_lead_it_astray(demo: NewDemo) -> None:
     assert once.status() == 0, once.output
 
 
-@pytest.mark.parametrize("option", ["--proxy-port", "--entra-port", "--store-port"])
+@pytest.mark.parametrize(
+    "option", ["--proxy-port", "--entra-port", "--store-port", "--status-port"]
+)
 def test_a_busy_port_is_named_with_the_option_that_changes_it(demo: NewDemo, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -186,15 +239,13 @@ def test_a_busy_port_is_named_with_the_option_that_changes_it(demo: NewDemo, opt
 
 
 def test_given_ports_are_taken(demo: NewDemo) -> None:
-    first = demo("--once")
-    assert first.status() == 0
-    entra, store = (
-        re.findall(rf"{part}.*:(\d+)", first.output)[0] for part in ("managed identity", "store")
-    )
-    again = demo("--once", "--entra-port", entra, "--store-port", store)
-    assert again.status() == 0, again.output
-    assert f"http://127.0.0.1:{entra}/msi/token" in again.output
-    assert f"https://127.0.0.1:{store}\n" in again.output
+    entra, store, status = (str(free_port()) for _ in range(3))
+    ports = ("--entra-port", entra, "--store-port", store, "--status-port", status)
+    staying = demo("--verbose", *ports)
+    staying.until("Ctrl-C ends all of it")
+    assert f"http://127.0.0.1:{entra}/msi/token" in staying.output
+    assert f"https://127.0.0.1:{store}\n" in staying.output
+    assert f"http://127.0.0.1:{status}/status\n" in staying.output
 
 
 def test_it_needs_no_more_than_authproxy_itself(demo: NewDemo, tmp_path: Path) -> None:
@@ -217,31 +268,32 @@ def test_it_needs_no_more_than_authproxy_itself(demo: NewDemo, tmp_path: Path) -
     )
     shown = demo("--once", PYTHONPATH=os.pathsep.join([str(tmp_path), str(SOURCE)]))
     assert shown.status() == 0, shown.output
-    assert "The sample went through the proxy and came back." in shown.output
+    assert "42. The sample arrived, none was lost." in shown.output
 
 
 @pytest.mark.real("curl")
 def test_the_printed_curl_lines_do_what_they_say(demo: NewDemo, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    staying = demo()
+    staying = demo("--verbose")
     staying.until("Ctrl-C ends all of it")
-    answers = {}
-    purpose = ""
+    said = {}
+    purpose = "a first query"
     for line in staying.lines:
         if line.startswith("    # "):
             purpose = line.removeprefix("    # ")
-        elif line.startswith("    curl "):
-            answers[purpose] = subprocess.run(
-                shlex.split(line),
+        elif "curl " in line:
+            said[purpose] = subprocess.run(
+                shlex.split(line[line.index("curl ") :]),
                 env=clean_environment(str(tmp_path)),
                 capture_output=True,
                 text=True,
                 timeout=DEADLINE,
                 check=True,
             ).stdout
-    assert answers["write a sample"] == ""
-    assert '"demo_curl"' in answers["read it back"]
-    assert '"ready"' in answers["has the proxy a token?"]
-    assert '"ok"' in answers["is it alive?"]
-    assert answers["the same without the proxy: 401"].startswith("HTTP/1.1 401 ")
+    assert '"demo_sample"' in said["a first query"]
+    assert said["write a sample"] == ""
+    assert '"demo_curl"' in said["read it back"]
+    assert '"ready"' in said["has the proxy a token?"]
+    assert '"ok"' in said["is it alive?"]
+    assert said["the same without the proxy: 401"].startswith("HTTP/1.1 401 ")

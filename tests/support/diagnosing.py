@@ -6,10 +6,11 @@ import json
 import os
 import pty
 import select
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,21 @@ class Check:
         )
 
 
-def on_a_terminal(home: Path, settings: Mapping[str, str], columns: int) -> str:
-    """Return what a check prints on a terminal that is so wide."""
+def on_a_terminal(
+    home: Path,
+    settings: Mapping[str, str],
+    columns: int,
+    command: Sequence[str] = ("check",),
+    *,
+    until: str | None = None,
+) -> str:
+    """Return what a command prints on a terminal that is so wide.
+
+    It is ended with Ctrl-C once it has printed `until`.
+    """
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "authproxy", "check"],
+        [sys.executable, "-m", "authproxy", *command],
         env={
             **clean_environment(str(home)),
             "LANG": "C.UTF-8",
@@ -106,7 +117,7 @@ def on_a_terminal(home: Path, settings: Mapping[str, str], columns: int) -> str:
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
-    ):
+    ) as process:
         os.close(theirs)
         printed = b""
         while select.select([ours], [], [], LIMIT)[0]:
@@ -117,6 +128,9 @@ def on_a_terminal(home: Path, settings: Mapping[str, str], columns: int) -> str:
             if not piece:
                 break
             printed += piece
+            if until is not None and until.encode() in printed:
+                process.send_signal(signal.SIGINT)
+                until = None
         os.close(ours)
     return printed.decode().replace("\r\n", "\n")
 

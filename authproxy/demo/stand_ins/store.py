@@ -26,12 +26,22 @@ WRITE_PATH = "/api/v1/write"
 QUERY_PATH = "/api/v1/query"
 BUILD_INFO_PATH = "/api/v1/status/buildinfo"
 
+#: What Azure Monitor says where a role is missing.
+NO_ACCESS = {
+    "error": {
+        "code": "OperationFailed",
+        "message": "The authentication token provided does not have access to ingest data for "
+        "the data collection rule.",
+    }
+}
+
 
 class MetricsStore(StandIn):
     """A store on one loopback port, chosen by the system unless given.
 
     `audiences` says which `aud` counts (real Azure has one for ingestion and one
-    for queries); `samples` has what was written, in order of arrival.
+    for queries); `samples` has what was written, in order of arrival. While
+    `takes_writes` is false, writes are refused as without a role.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class MetricsStore(StandIn):
         super().__init__()
         self.audiences = audiences
         self.samples: list[Sample] = []
+        self.takes_writes = True
         self.authority = authority or EphemeralAuthority()
         self._signing_key = signing_key
         self._clock = clock
@@ -85,6 +96,8 @@ class MetricsStore(StandIn):
         return None
 
     def _write(self, request: Request) -> Response:
+        if not self.takes_writes:
+            return Response.of_json(403, NO_ACCESS)
         if request.method != "POST":
             return Response(405, headers={"Allow": "POST"})
         if request.headers.get_content_type() != "application/x-protobuf":

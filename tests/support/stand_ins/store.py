@@ -9,7 +9,7 @@ from typing import Any
 from authproxy.demo.stand_ins.loopback import Response
 from authproxy.demo.stand_ins.remote_write import Sample
 from authproxy.demo.stand_ins.signing import SigningKey
-from authproxy.demo.stand_ins.store import MetricsStore, unauthorized
+from authproxy.demo.stand_ins.store import NO_ACCESS, MetricsStore, unauthorized
 from tests.support.stand_ins.faults import FaultyStandIn
 
 
@@ -24,13 +24,7 @@ class StandInStore(FaultyStandIn, MetricsStore):
 
     def refuse(self, status: int = 403, *, times: int | None = None) -> None:
         """Refuse requests, whatever their token, as Azure does before a role is assigned."""
-        message = (
-            "The authentication token provided does not have access to ingest data for the "
-            "data collection rule."
-        )
-        self.fail_with(
-            status, {"error": {"code": "OperationFailed", "message": message}}, times=times
-        )
+        self.fail_with(status, NO_ACCESS, times=times)
 
     def revoke_tokens(self) -> None:
         """Refuse all tokens accepted so far with a claims challenge.

@@ -1,0 +1,1 @@
+"""The picture of `authproxy demo` on a terminal, docs/demo.svg."""
