@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import (
@@ -11,8 +12,14 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from authproxy.telemetry.instruments import Histogram
+from authproxy.telemetry.series import BOUNDARIES_SECONDS
+
+#: What the names of metrics end with.
+_UNITS = {"s": "seconds", "ms": "milliseconds"}
 
 
 class MetricsRegistry(Collector):
@@ -31,5 +38,38 @@ class MetricsRegistry(Collector):
             disable_target_info=True, scope_info_enabled=False, registry=self._registry
         )
 
+    def show(self, histograms: Callable[[], Iterable[Histogram]]) -> None:
+        """Show histograms that the SDK does not have."""
+        self._registry.register(_Histograms(histograms))
+
     def collect(self) -> Iterable[Metric]:
         return self._registry.collect()
+
+
+class _Histograms(Collector):
+    """Histograms in the form in which the SDK's exporter has them."""
+
+    def __init__(self, histograms: Callable[[], Iterable[Histogram]]) -> None:
+        self._histograms = histograms
+
+    def collect(self) -> Iterable[Metric]:
+        return map(_family, (each for each in self._histograms() if each.durations))
+
+
+def _family(histogram: Histogram) -> HistogramMetricFamily:
+    names = sorted({name for labels in histogram.durations for name, _ in labels})
+    family = HistogramMetricFamily(
+        histogram.name.replace(".", "_"),
+        histogram.description,
+        labels=[name.replace(".", "_") for name in names],
+        unit=_UNITS[histogram.unit],
+    )
+    bounds = [*(str(seconds * histogram.scale) for seconds in BOUNDARIES_SECONDS), "+Inf"]
+    for labels, durations in histogram.durations.items():
+        values = dict(labels)
+        family.add_metric(
+            [str(values.get(name, "")) for name in names],
+            buckets=list(zip(bounds, accumulate(durations.counts), strict=True)),
+            sum_value=durations.seconds * histogram.scale,
+        )
+    return family

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from authproxy.redaction import masked
+from authproxy.telemetry.series import EndedRequest
 from authproxy.telemetry.target_health import TargetHealth
 
 MINUTES = 15
@@ -24,44 +25,6 @@ _LONGEST = {"method": 20, "path": 200, "text": 2048}
 GOOD = ("target_2xx", "target_3xx")
 BAD = ("target_4xx", "target_5xx", "target_cut", "proxy_4xx", "proxy_5xx")
 KINDS = (*GOOD, *BAD)
-
-
-@dataclass(frozen=True)
-class EndedRequest:
-    """A request whose response has ended; method, path and user agent as they came.
-
-    `status` is the target's where `target_responded`, else the proxy's own;
-    `seen_status` is the client's. `error` is the code of an error in the exchange.
-    Failures have `route` and `text`, which holds no secret.
-    """
-
-    method: str
-    path: str
-    user_agent: str
-    scheme: str
-    target_host: str
-    status: int
-    seen_status: int
-    error: str | None = None
-    request_bytes: int = 0
-    response_bytes: int = 0
-    began: bool = True
-    target_responded: bool = False
-    #: Whether its sender drops for good what gets a 4xx (`is_write`).
-    is_write: bool = False
-    #: Of a refusal, which is no error in the exchange.
-    code: str | None = None
-    route: str | None = None
-    text: str = ""
-
-    @property
-    def kind(self) -> str:
-        """One of KINDS."""
-        if not self.target_responded:
-            return "proxy_4xx" if self.status < 500 else "proxy_5xx"
-        if self.error is not None and self.status < 400:
-            return "target_cut"
-        return f"target_{max(2, self.status // 100)}xx"
 
 
 @dataclass
@@ -90,10 +53,9 @@ class RecentRequests:
         #: By host: there are as many as routes.
         self._targets: dict[str, TargetHealth] = {}
 
-    def ended(self, request: EndedRequest, seconds: float) -> None:
-        """Count a request that took `seconds`, and keep it if it failed."""
+    def ended(self, request: EndedRequest, kind: str, seconds: float) -> None:
+        """Count a request of this kind that took `seconds`, and keep it if it failed."""
         now = self._now()
-        kind = request.kind
         counts = self._minutes.get(int(now) // 60)
         if counts is None:
             counts = self._begin(int(now) // 60)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import MeterProvider as AnyMeterProvider
@@ -31,24 +30,24 @@ from authproxy.settings import Settings
 from authproxy.settings.telemetry_rules import Destination, Signal
 from authproxy.telemetry.events import RequestWatch, TargetTelemetry, Telemetry, TokenTelemetry
 from authproxy.telemetry.exporters import ExportFaults, exporter
-from authproxy.telemetry.instruments import Identity, Instruments
+from authproxy.telemetry.instruments import Instruments
 from authproxy.telemetry.log_export import OTLPHandler, add_trace_ids
 from authproxy.telemetry.logs import own_handlers, own_logger
 from authproxy.telemetry.metrics_registry import MetricsRegistry
-from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
+from authproxy.telemetry.recent_requests import RecentRequests
 from authproxy.telemetry.resource import resource
+from authproxy.telemetry.series import EndedRequest
+from authproxy.telemetry.token_refreshes import Identity
 from authproxy.telemetry.tracing import (
     MAX_ATTRIBUTE_LENGTH,
     ClientSide,
     ServerSpan,
-    ServerTracerProvider,
     TokenSide,
     current_server_span,
     in_span,
 )
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Flask
     from opentelemetry.sdk._logs import LoggerProvider
 
@@ -103,28 +102,30 @@ class ObservedRequest(RequestWatch):
             "" if inbound.malformed else inbound.path,
             inbound.fields.get("User-Agent", ""),
             inbound.scheme,
-            target_host=self.target_host or "",
-            status=status,
-            seen_status=seen_status,
-            error=error,
+            self.target_host or "",
+            status,
+            seen_status,
+            error,
+            self.target_responded,
+            self.is_write,
             request_bytes=self.request_bytes,
             response_bytes=response_bytes,
-            target_responded=self.target_responded,
-            is_write=self.is_write,
             route=route,
             text=text,
         )
-        with self.current():
+        if self._span is None:
             self._instruments.request_ended(request, seconds)
-        if self._span is not None:
-            if error is not None:
-                self._span.set_attribute("authproxy.error", error)
-                # From 400 on, the instrumentation sets the status there.
-                if seen_status < 400:
-                    self._span.set_attribute("error.type", error)
-                if not 400 <= seen_status < 500:  # a client's fault is no error of a server span
-                    self._span.set_status(StatusCode.ERROR, error)
-            self._span.release()
+            return
+        with in_span(self._span):
+            self._instruments.request_ended(request, seconds)
+        if error is not None:
+            self._span.set_attribute("authproxy.error", error)
+            # From 400 on, the instrumentation sets the status there.
+            if seen_status < 400:
+                self._span.set_attribute("error.type", error)
+            if not 400 <= seen_status < 500:  # a client's fault is no error of a server span
+                self._span.set_status(StatusCode.ERROR, error)
+        self._span.release()
 
 
 class SDKTelemetry(Telemetry):
@@ -136,8 +137,8 @@ class SDKTelemetry(Telemetry):
         self._faults.install()
         described = resource(settings.otel_service_name, settings.workers)
         readers: list[MetricReader] = []
-        if settings.metrics_port is not None:
-            registry = MetricsRegistry()
+        registry = None if settings.metrics_port is None else MetricsRegistry()
+        if registry is not None:
             self.collector = registry
             readers.append(registry.reader)
         if "metrics" in exports:
@@ -176,8 +177,11 @@ class SDKTelemetry(Telemetry):
             handler.addFilter(add_trace_ids)
         self._instruments = Instruments(
             self._meters.get_meter("authproxy", __version__),
-            recent=None if self.collector is None else RecentRequests(),
+            recent=None if registry is None else RecentRequests(),
+            measured="metrics" in exports,
         )
+        if registry is not None and "metrics" not in exports:
+            registry.show(self._instruments.histograms)
 
     # Events.
 
@@ -195,25 +199,11 @@ class SDKTelemetry(Telemetry):
         return TokenSide(self._instruments, identity, self._tracers)
 
     def instrument(self, app: Flask, *, untraced: Iterable[str]) -> None:
-        """Have each request traced; the forwarding view reports what is counted.
-
-        The instrumentation could measure requests too, but only to the head of their
-        responses, and at a third of the cost of a small request.
-        """
         if self._tracers is None:
             return
-        from opentelemetry.instrumentation.flask import FlaskInstrumentor
+        from authproxy.telemetry.flask_spans import trace_requests
 
-        with _stable_http_conventions():
-            FlaskInstrumentor.instrument_app(  # type: ignore[no-untyped-call]
-                app,
-                tracer_provider=ServerTracerProvider(self._tracers),
-                meter_provider=NoOpMeterProvider(),
-                excluded_urls=_exclusion(untraced),
-                enable_commenter=False,
-            )
-        seen = _as_it_came(app.wsgi_app, log_query=self._settings.log_query)
-        app.wsgi_app = seen  # type: ignore[method-assign, assignment]
+        trace_requests(app, self._tracers, untraced, log_query=self._settings.log_query)
 
     def request(self, request: InboundRequest) -> RequestWatch:
         return ObservedRequest(self._instruments, request, self.sole_target_host)
@@ -266,58 +256,9 @@ class SDKTelemetry(Telemetry):
         self._faults.uninstall()
 
 
-@contextmanager
-def _stable_http_conventions() -> Iterator[None]:
-    """Have what is instrumented meanwhile follow the stable semantic conventions of HTTP.
-
-    The library reads OTEL_SEMCONV_STABILITY_OPT_IN once for the process, and takes no
-    argument. Under mod_wsgi the process may serve other applications: neither its environment
-    nor their instrumentation may change. `http/dup`, where that is set, stays.
-    """
-    from opentelemetry.instrumentation import _semconv
-
-    conventions, http = (
-        _semconv._OpenTelemetrySemanticConventionStability,
-        _semconv._OpenTelemetryStabilitySignalType.HTTP,
-    )
-    conventions._initialize()  # type: ignore[no-untyped-call]
-    of_process = conventions._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING
-    if of_process[http] == _semconv._StabilityMode.DEFAULT:
-        ours = {**of_process, http: _semconv._StabilityMode.HTTP}
-        conventions._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING = ours
-    try:
-        yield
-    finally:
-        conventions._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING = of_process
-
-
 def _span_limits() -> SpanLimits:
     """Return the SDK's limits, and one on the length of values, which has no default."""
     variables = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
     if any(os.environ.get(variable) for variable in variables):
         return SpanLimits()
     return SpanLimits(max_attribute_length=MAX_ATTRIBUTE_LENGTH)
-
-
-def _exclusion(paths: Iterable[str]) -> str:
-    """Return the pattern of these paths: the instrumentation matches raw targets of any form."""
-    return rf"^((?i:https?)://[^/?]*)?({'|'.join(map(re.escape, paths))})(\?|$)"
-
-
-def _as_it_came(application: WSGIApplication, *, log_query: bool) -> WSGIApplication:
-    """Show the instrumentation the raw path, and the query only if it may be logged.
-
-    Tokens are masked in both. Only the instrumentation reads what is changed here: the
-    proxy itself reads REQUEST_URI.
-    """
-
-    def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = InboundRequest.of(environ)
-        if not request.malformed:
-            environ["PATH_INFO"] = masked(request.path)
-        if not environ.get("SERVER_PORT", "").isdigit():  # a Unix socket has none: int() would fail
-            environ["SERVER_PORT"] = ""
-        environ["QUERY_STRING"] = masked(environ.get("QUERY_STRING", "")) if log_query else ""
-        return application(environ, start_response)
-
-    return wrapped

@@ -16,8 +16,10 @@ from authproxy.http1.headers import INBOUND_CREDENTIALS, Field, canonical
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK, masked
 from authproxy.telemetry.events import Attempt, Refresh, TargetTelemetry, TokenTelemetry
-from authproxy.telemetry.instruments import Identity, Instruments, RefreshSeries
+from authproxy.telemetry.instruments import Instruments
 from authproxy.telemetry.metric_labels import known_method
+from authproxy.telemetry.series import EndedExchange
+from authproxy.telemetry.token_refreshes import Identity, RefreshSeries
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
 MAX_ATTRIBUTE_LENGTH = 1024
@@ -128,11 +130,13 @@ class ObservedAttempt(Attempt):
     """Measures one exchange with the target, and traces it if there is a span."""
 
     def __init__(
-        self, instruments: Instruments, span: Span | None, attributes: dict[str, str | int]
+        self, instruments: Instruments, span: Span | None, exchange: EndedExchange
     ) -> None:
+        """`exchange` has the method and the target."""
         self._instruments = instruments
         self._span = span
-        self._attributes = attributes
+        self._exchange = exchange
+        self._status: int | None = None
         self._began = time.perf_counter()
         self._over = False
 
@@ -147,24 +151,22 @@ class ObservedAttempt(Attempt):
         return [*kept, *((canonical(name), value) for name, value in carrier.items())]
 
     def response_began(self, status: int) -> None:
-        self._attributes["http.response.status_code"] = status
-        if status >= 400:
-            self._attributes["error.type"] = str(status)
+        self._status = status
 
     def ended(self, received: int, error: str | None = None) -> None:
         if self._over:
             return
         self._over = True
-        if error is not None:
-            self._attributes["error.type"] = error
-        self._instruments.exchange_ended(time.perf_counter() - self._began, self._attributes)
+        status = self._status
+        error_type = error or (str(status) if status is not None and status >= 400 else None)
+        method, address, port, *_ = self._exchange
+        exchange = EndedExchange(method, address, port, status, error_type)
+        self._instruments.exchange_ended(exchange, time.perf_counter() - self._began)
         if self._span is None:
             return
-        for name in ("http.response.status_code", "error.type"):
-            if name in self._attributes:
-                self._span.set_attribute(name, self._attributes[name])
+        self._span.set_attributes(dict(exchange.attributes))
         self._span.set_attribute("http.response.body.size", received)
-        if "error.type" in self._attributes:
+        if error_type is not None:
             self._span.set_status(StatusCode.ERROR, error)
         self._span.end()
 
@@ -186,13 +188,9 @@ class ClientSide(TargetTelemetry):
         self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
 
     def attempt(self, method: str, target: str, number: int) -> Attempt:
-        attributes: dict[str, str | int] = {
-            "http.request.method": known_method(method),
-            "server.address": self._url.host,
-            "server.port": self._url.port,
-        }
-        span = self._span(attributes, method, target, number) if self._tracer else None
-        return ObservedAttempt(self._instruments, span, attributes)
+        exchange = EndedExchange(known_method(method), self._url.host, self._url.port)
+        span = self._span(exchange, method, target, number) if self._tracer else None
+        return ObservedAttempt(self._instruments, span, exchange)
 
     def retried(self, reason: str) -> None:
         self._instruments.retried(self._url.authority, reason)
@@ -200,12 +198,12 @@ class ClientSide(TargetTelemetry):
     def in_force(self) -> None:
         self._instruments.add_target(self._url.authority)
 
-    def _span(self, shared: dict[str, str | int], method: str, target: str, number: int) -> Span:
+    def _span(self, exchange: EndedExchange, method: str, target: str, number: int) -> Span:
         assert self._tracer is not None
-        known = shared["http.request.method"]
+        known = exchange.method
         shown = target if self._log_query else target.partition("?")[0]
         attributes = {
-            **shared,
+            **dict(exchange.attributes),
             "url.full": self._url.origin + masked(shown),
             "authproxy.attempt": number,
         }
@@ -213,7 +211,7 @@ class ClientSide(TargetTelemetry):
             attributes["http.request.method_original"] = method
         if number > 1:
             attributes["http.request.resend_count"] = number - 1
-        name = "HTTP" if known == "_OTHER" else str(known)
+        name = "HTTP" if known == "_OTHER" else known
         return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
 
 
@@ -261,7 +259,7 @@ class TokenSide(TokenTelemetry):
             yield _ObservedRefresh(self._series, span)
 
     def in_force(self) -> None:
-        self._instruments.add_tokens(self._series)
+        self._instruments.tokens.add(self._series)
 
     def ended(self) -> None:
         self._series.ended()

@@ -15,8 +15,8 @@ from authproxy.telemetry.events import (
     Telemetry,
     TokenTelemetry,
 )
-from authproxy.telemetry.instruments import Identity
 from authproxy.telemetry.sdk import ObservedRequest, SDKTelemetry
+from authproxy.telemetry.token_refreshes import Identity
 from authproxy.telemetry.tracing import ClientSide, ObservedAttempt, TokenSide
 from tests.unit.telemetry.conftest import Measured
 

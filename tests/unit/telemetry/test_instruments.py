@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.telemetry.instruments import Identity, RefreshSeries
-from authproxy.telemetry.recent_requests import EndedRequest, RecentRequests
+from authproxy.telemetry.recent_requests import RecentRequests
+from authproxy.telemetry.series import EndedExchange, EndedRequest
+from authproxy.telemetry.token_refreshes import Identity, RefreshSeries
 from tests.unit.telemetry.conftest import Labels, Measured
 
 FINE = EndedRequest(
@@ -56,7 +57,7 @@ def test_a_request_is_counted_with_its_bytes_and_duration(measured: Measured) ->
 
 def test_uploads_are_summed_over_all_statuses(measured: Measured) -> None:
     for status in (200, 404):
-        measured.instruments.request_ended(replace(FINE, status=status, began=False), 0)
+        measured.instruments.request_ended(FINE._replace(status=status, began=False), 0)
     assert len(measured.values(REQUESTS)) == 2
     assert measured.values("aad_auth_proxy_request_bytes_total") == {labels(**OF_FINE): 6}
 
@@ -78,7 +79,7 @@ def test_uploads_are_summed_over_all_statuses(measured: Measured) -> None:
 def test_the_conventions_have_what_the_client_saw(
     measured: Measured, changes: dict[str, object], expected: dict[str, str]
 ) -> None:
-    request = replace(FINE, **changes, began=False)  # type: ignore[arg-type]
+    request = FINE._replace(**changes, began=False)  # type: ignore[arg-type]
     measured.instruments.request_ended(request, 0)
     of_server = {
         "http.request.method": "_OTHER" if request.method == "BREW" else "GET",
@@ -106,12 +107,12 @@ def test_a_tunnel_is_not_in_flight_while_it_is_open(measured: Measured) -> None:
     assert state() == (0, 0, 1)
     measured.instruments.tunnel_ended("GET", "https")
     assert state() == (1, 1, 0)
-    measured.instruments.request_ended(replace(FINE, scheme="https", status=101), 1)
+    measured.instruments.request_ended(FINE._replace(scheme="https", status=101), 1)
     assert state() == (0, 0, 0)
 
 
 def test_what_the_server_refused_was_never_in_flight(measured: Measured) -> None:
-    measured.instruments.request_ended(replace(FINE, began=False, status=400), 0)
+    measured.instruments.request_ended(FINE._replace(began=False, status=400), 0)
     assert measured.values(IN_FLIGHT) == {NONE: 0}
 
 
@@ -163,12 +164,18 @@ def test_retries_are_zero_from_when_a_target_is_in_force(measured: Measured) -> 
 
 
 def test_exchanges_are_measured_under_their_attributes(measured: Measured) -> None:
-    measured.instruments.exchange_ended(0.5, {"server.address": "t.test"})
+    measured.instruments.exchange_ended(EndedExchange("GET", "t.test", 443, 403, "403"), 0.5)
     (point,) = measured.points("http.client.request.duration").values()
     assert (point.count, point.sum, dict(point.attributes)) == (
         1,
         0.5,
-        {"server.address": "t.test"},
+        {
+            "http.request.method": "GET",
+            "server.address": "t.test",
+            "server.port": 443,
+            "http.response.status_code": 403,
+            "error.type": "403",
+        },
     )
 
 
@@ -192,21 +199,21 @@ def refreshes(measured: Measured) -> tuple[float, float]:
 
 def test_refreshes_are_zero_from_when_a_source_is_in_force(measured: Measured) -> None:
     series = RefreshSeries(IDENTITY)
-    measured.instruments.add_tokens(series)
+    measured.instruments.tokens.add(series)
     assert refreshes(measured) == (0, 0)
     series.refreshed(is_success=False)
     series.refreshed(is_success=True, expires_at=100)
-    measured.instruments.add_tokens(series)  # harmless
+    measured.instruments.tokens.add(series)  # harmless
     assert refreshes(measured) == (1, 1)
 
 
 def test_a_source_goes_on_with_the_counts_of_one_that_has_ended(measured: Measured) -> None:
     former, later = RefreshSeries(IDENTITY), RefreshSeries(IDENTITY)
     former.refreshed(is_success=True, expires_at=100)
-    measured.instruments.add_tokens(former)
+    measured.instruments.tokens.add(former)
     former.ended()
     later.refreshed(is_success=True, expires_at=200)
-    measured.instruments.add_tokens(later)
+    measured.instruments.tokens.add(later)
     assert refreshes(measured) == (2, 0)
 
 
@@ -214,7 +221,7 @@ def test_sources_of_the_same_identity_are_summed(measured: Measured) -> None:
     for expires_at in (100, 200):
         series = RefreshSeries(IDENTITY)
         series.refreshed(is_success=True, expires_at=expires_at)
-        measured.instruments.add_tokens(series)
+        measured.instruments.tokens.add(series)
     assert refreshes(measured) == (2, 0)
 
 
@@ -222,7 +229,7 @@ def test_the_expiry_of_an_audience_is_the_earliest_of_its_tokens(measured: Measu
     first, second = (RefreshSeries(replace(IDENTITY, client_id=name)) for name in "ab")
     other = RefreshSeries(replace(IDENTITY, audience="https://b.test/.default"))
     for series, expires_at in ((first, 200.0), (second, 100.0), (other, 300.0)):
-        measured.instruments.add_tokens(series)
+        measured.instruments.tokens.add(series)
         series.refreshed(is_success=True, expires_at=expires_at)
     of_a, of_b = (labels(audience=f"https://{name}.test/.default") for name in "ab")
     assert measured.values(EXPIRY) == {of_a: 100, of_b: 300}

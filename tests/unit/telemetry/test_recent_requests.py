@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from authproxy.telemetry.recent_requests import MAX_FAILURES, EndedRequest, RecentRequests
+from authproxy.telemetry.recent_requests import MAX_FAILURES, RecentRequests
+from authproxy.telemetry.series import EndedRequest
 
 NOW = 1_800_000_030.0
 
 FINE = EndedRequest("GET", "/x", "", "http", "t", 200, 200, target_responded=True)
-MISSING = replace(FINE, status=404, seen_status=404, text="nothing here")
+MISSING = FINE._replace(status=404, seen_status=404, text="nothing here")
 
 
 class Clock:
@@ -31,6 +31,10 @@ def clock() -> Clock:
 @pytest.fixture
 def recent(clock: Clock) -> RecentRequests:
     return RecentRequests(clock)
+
+
+def ended(recent: RecentRequests, request: EndedRequest) -> None:
+    recent.ended(request, request.kind, 0.1)
 
 
 def minutes(recent: RecentRequests) -> list[dict[str, Any]]:
@@ -58,7 +62,7 @@ def failures(recent: RecentRequests) -> list[dict[str, Any]]:
 def test_a_request_counts_by_who_answered_and_how(
     recent: RecentRequests, changes: dict[str, Any], kind: str
 ) -> None:
-    recent.ended(replace(FINE, **changes), 0.1)
+    ended(recent, FINE._replace(**changes))
     assert minutes(recent) == [{"minute": int(NOW) // 60, kind: 1}]
 
 
@@ -66,8 +70,8 @@ def test_each_minute_has_its_counts_and_the_old_ones_go(
     recent: RecentRequests, clock: Clock
 ) -> None:
     for _ in range(40):
-        recent.ended(FINE, 0.1)
-        recent.ended(FINE, 0.1)
+        ended(recent, FINE)
+        ended(recent, FINE)
         clock.now += 60
     first = int(NOW) // 60 + 25
     assert minutes(recent) == [{"minute": first + n, "target_2xx": 2} for n in range(15)]
@@ -76,20 +80,20 @@ def test_each_minute_has_its_counts_and_the_old_ones_go(
 def test_a_clock_that_is_set_back_leaves_no_minutes_of_the_future(
     recent: RecentRequests, clock: Clock
 ) -> None:
-    recent.ended(FINE, 0.1)
+    ended(recent, FINE)
     clock.now -= 3600
-    recent.ended(FINE, 0.1)
+    ended(recent, FINE)
     assert minutes(recent) == [{"minute": int(NOW) // 60 - 60, "target_2xx": 1}]
 
 
 def test_what_fails_alike_is_told_once_with_the_latest_words(
     recent: RecentRequests, clock: Clock
 ) -> None:
-    recent.ended(MISSING, 0.1)
-    recent.ended(replace(MISSING, path="/y"), 0.1)
+    ended(recent, MISSING)
+    ended(recent, MISSING._replace(path="/y"))
     clock.now += 5
-    recent.ended(replace(MISSING, text="still nothing"), 0.1)
-    recent.ended(FINE, 0.1)
+    ended(recent, MISSING._replace(text="still nothing"))
+    ended(recent, FINE)
     other, latest = failures(recent)
     assert (other["path"], other["times"]) == ("/y", 1)
     assert (latest["path"], latest["times"], latest["text"]) == ("/x", 2, "still nothing")
@@ -99,12 +103,12 @@ def test_what_fails_alike_is_told_once_with_the_latest_words(
 def test_whatever_clients_make_up_is_bounded(recent: RecentRequests) -> None:
     for number in range(1000):
         path = f"/{number}/" + "p" * 10_000
-        recent.ended(replace(MISSING, method="M" * 999, path=path, text="t" * 99_999), 0.1)
+        ended(recent, MISSING._replace(method="M" * 999, path=path, text="t" * 99_999))
     assert len(failures(recent)) == MAX_FAILURES
     assert failures(recent)[-1]["path"].startswith("/999/")
     assert sum(len(str(failure)) for failure in failures(recent)) < MAX_FAILURES * 2600
 
 
 def test_what_looks_like_a_token_in_a_path_is_masked(recent: RecentRequests) -> None:
-    recent.ended(replace(MISSING, path="/eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln/x"), 0.1)
+    ended(recent, MISSING._replace(path="/eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln/x"))
     assert failures(recent)[0]["path"] == "/***/x"

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 
 from authproxy.http1.headers import Field
 from authproxy.http1.urls import TargetURL
-from authproxy.telemetry.instruments import Identity
+from authproxy.telemetry.token_refreshes import Identity
 from authproxy.telemetry.tracing import (
     ClientSide,
     ServerSpan,
