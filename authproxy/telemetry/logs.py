@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from traceback import TracebackException
 from types import TracebackType
 from typing import Any, TextIO
@@ -63,7 +64,7 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return a record's keys and values, masked, in the order of its line."""
     fields: Mapping[str, Any] = getattr(record, "fields", {})
     event: dict[str, Any] = {
-        "time": rfc3339(record.created),
+        "time": _time(int(record.created)),
         "level": record.levelname.lower(),
         "msg": masked(record.getMessage()),
     }
@@ -80,17 +81,25 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
     return event
 
 
+#: Lines of the same second have the same time.
+_time = lru_cache(maxsize=4)(rfc3339)
+
+
 def bounded(text: str) -> str:
     """Return a value as a line may have it: cut, with the number of characters left out."""
     more = len(text) - MAX_VALUE_CHARACTERS
     return text if more <= 0 else f"{text[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
 
 
+_ENCODER = json.JSONEncoder(default=str)
+_quoted = _ENCODER.encode
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(event_of(record), default=str)
+        return _ENCODER.encode(event_of(record))
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -99,14 +108,16 @@ class LogfmtFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         event = event_of(record)
         # Always quoted, so that one pattern finds a message of one word as well.
-        message = json.dumps(event.pop("msg"))
+        message = _quoted(event.pop("msg"))
         head = f'time="{event.pop("time")}" level={event.pop("level")} msg={message}'
         return " ".join([head, *(f"{key}={_logfmt_value(value)}" for key, value in event.items())])
 
 
 def _logfmt_value(value: object) -> str:
+    if type(value) is int:
+        return str(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if _BARE_VALUE.fullmatch(text) else json.dumps(text)
+    return text if _BARE_VALUE.fullmatch(text) else _quoted(text)
 
 
 class JournalFormatter(logging.Formatter):
@@ -288,6 +299,8 @@ def configure(settings: Settings) -> None:
     handler = WriterHandler(
         standard_error(), JournalFormatter(form) if writes_to_journal() else form
     )
+    # What no line shows is not looked up for each (Python's logging HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for before in root.handlers:
         if isinstance(before, WriterHandler):
