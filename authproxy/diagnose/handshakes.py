@@ -44,10 +44,10 @@ def explain_handshake(
     usable = next((name for name in names if "*" not in name), "a name that the certificate has")
     issuer = certificate.issuer if certificate else "an unknown authority"
     intercepted = way.proxy or (certificate and foreign_issuer(host, certificate))
-    begins = ended = ""
+    begin = ended = ""
     if certificate is not None:
         end = certificate.not_after
-        begins = f" before {certificate.not_before:%Y-%m-%d %H:%M} UTC"
+        begin = f"{certificate.not_before:%Y-%m-%d %H:%M} UTC"
         ended = f" on {end:%Y-%m-%d %H:%M} UTC, {days_of(now - end)} ago"
     untrusted = f"the certificate is issued by {issuer}, which is not trusted"
 
@@ -100,7 +100,24 @@ def explain_handshake(
         ),
         Rule(code == _EXPIRED, f"the certificate has expired{ended}", renew, _clock("ahead")),
         Rule(
-            code == _NOT_YET_VALID, f"the certificate is not valid{begins}", _clock("behind"), renew
+            code == _NOT_YET_VALID and certificate is not None and certificate.not_before <= now,
+            "a certificate of the chain is not valid yet, though the target's own is",
+            _clock("behind"),
+            Advice(
+                "The target presents a new intermediate certificate too early",
+                f"Ask the operator of {host} to replace the chain",
+                show,
+            ),
+        ),
+        Rule(
+            code == _NOT_YET_VALID,
+            f"the certificate is not valid {f'before {begin}' if begin else 'yet'}",
+            _clock("behind"),
+            Advice(
+                "The target presents a new certificate too early, or its issuer's clock is ahead",
+                f"Ask the operator of {host} to present the one before until then",
+                show,
+            ),
         ),
         Rule(
             code in _UNTRUSTED and intercepted,

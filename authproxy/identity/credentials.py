@@ -52,12 +52,14 @@ _DETAIL_LIMIT = 1500
 #: Characters that are searched for secrets, which may be most of the text.
 _READ_LIMIT = 6000
 
-#: What azure-identity makes of every error of a managed identity endpoint, though that responded.
+#: What azure-identity makes of errors of a managed identity endpoint, whatever that responded.
 _GUESSES = re.compile(
     r"ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint\.?"
     r"|No identity has been assigned to this resource\."
     r"|\b(App Service|Azure \w+|Cloud Shell) managed identity configuration not found in "
     r"environment\."
+    # What json makes of a body that is none.
+    r"|Expecting value: line 1 column 1 \(char 0\)"
 )
 
 #: Variables that name files which azure-identity opens by itself.

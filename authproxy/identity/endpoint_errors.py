@@ -155,15 +155,16 @@ RULES: tuple[tuple[_Condition, Explanation], ...] = (
     _rule(
         _foreign(managed=True),
         "IdentityIntercepted",
-        "Something between this process and the managed identity endpoint responds: {}",
-        "Have what intercepts (a transparent proxy, service mesh or Docker Desktop) let the "
-        "endpoint alone: NO_PROXY=169.254.169.254, or its list of excluded addresses. authproxy "
-        "itself asks it through no proxy",
+        "What responds is no managed identity endpoint: {}",
+        "If IDENTITY_ENDPOINT or MSI_ENDPOINT is set here, it names something else: leave it to "
+        "the platform. If not, have what intercepts on the way (a transparent proxy, service mesh "
+        "or Docker Desktop) leave the endpoint alone: NO_PROXY=169.254.169.254, or its list of "
+        "excluded addresses. authproxy itself asks it through no proxy",
     ),
     _rule(
         _foreign(managed=False),
         "AuthorityIntercepted",
-        "Something else than Entra responds: {}",
+        "What responds is not Entra: {}",
         "Check AAD_AUTHORITY_HOST, and whether a proxy or gateway on the way (HTTPS_PROXY) "
         "lets requests to it through",
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ _SECRET_FIELDS = frozenset({"x-identity-header", "secret", "authorization"})
 
 #: Of what an error response says, this much is kept.
 _TEXT_LIMIT = 1024
+
+_HTML = re.compile(r"\s*<(!doctype|html|head|body)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^<>]*>([^<]*)", re.IGNORECASE)
 
 #: Variables that name a managed identity endpoint on this machine, which may have TLS.
 _LOCAL_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
@@ -93,7 +97,8 @@ class IdentitySession(Session):
             foreign=foreign,
         )
         if seen.status < 300:  # nothing is kept that may be a token
-            seen = replace(seen, text="no JSON" if foreign else "")
+            kind = "an HTML page" if text.startswith("an HTML page") else "no JSON"
+            seen = replace(seen, text=kind if foreign else "")
         self.response = seen
 
 
@@ -148,7 +153,7 @@ def _description(data: bytes) -> tuple[str, bool]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, Mapping):
-        return body, bool(body.strip())
+        return _words_of(body), bool(body.strip())
     error = content.get("error")
     if isinstance(error, Mapping):  # Service Fabric
         content = error
@@ -156,6 +161,15 @@ def _description(data: bytes) -> tuple[str, bool]:
         if isinstance(content.get(key), str):
             return str(content[key]), False
     return body, False
+
+
+def _words_of(body: str) -> str:
+    """Return a text, or what an HTML page is called."""
+    beginning = body[:_TEXT_LIMIT]
+    if not _HTML.match(beginning):
+        return body
+    title = _TITLE.search(beginning)
+    return f"an HTML page{title[1] and f', {title[1].strip()}'}" if title else "an HTML page"
 
 
 def _no_more_credentials(request: PreparedRequest) -> PreparedRequest:

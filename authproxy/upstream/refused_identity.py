@@ -22,6 +22,9 @@ _RESOURCE = re.compile(r'\bresource(?:_id)?="?([^",\s]+)')
 _EXPECTED = re.compile(r"\bexpected (?:one of )?'?(https?://[^\s',;]+|api://[^\s',;]+)", re.I)
 _TENANT = re.compile(r'\bauthorization(?:_uri)?="?https://[^/",\s]+/([0-9A-Za-z.-]+)')
 
+#: The scheme that a challenge begins with (RFC 9110 section 11.6.1).
+_SCHEME = re.compile(r"\A([a-z][a-z0-9-]*)(?= |\Z)", re.I)
+
 #: What validators of tokens say: Azure's own, Microsoft.IdentityModel (IDX), Envoy's and others.
 _AUDIENCE = re.compile(r"audience|IDX10214|wrong resource", re.IGNORECASE)
 _ISSUER = re.compile(r"issuer|IDX10205|(wrong|another|different) tenant|tenant mismatch", re.I)
@@ -83,7 +86,16 @@ def _unauthorized(refusal: Refusal) -> Iterator[Advice]:
     home = _found(_TENANT, refusal.challenge)
     foreign = bool(ours and home not in (None, ours, "common", "organizations"))
     named = _AUDIENCE.search(said)
+    bearer = "bearer" in refusal.challenge.lower()
+    scheme = None if bearer else _found(_SCHEME, refusal.challenge)
     other_tenant = _ISSUER.search(said) and not named
+    yield Advice(
+        f"What responds wants {scheme} credentials and no token: it is not the target, or is not "
+        "set up for Entra ID",
+        "Check that TARGET_HOST names the service itself and not a portal or gateway before it, or "
+        "have that accept Entra ID's tokens",
+        when=scheme,
+    )
     yield _other_audience(refusal)
     yield Advice(
         f"The target wants tokens for {wanted}, and this one is for {audience}",
@@ -124,13 +136,13 @@ def _unauthorized(refusal: Refusal) -> Iterator[Advice]:
     yield Advice(
         f"The target takes tokens for something else than {audience}",
         "Set AUDIENCE to the application ID URI or client ID that it expects",
-        when=not (wanted or implied or named or refusal.azure),
+        when=not (wanted or implied or named or scheme) and service_of(refusal.host) is None,
     )
     yield Advice(
         "The target belongs to another tenant or cloud than the identity"
         + (f" ({ours})" if ours else ""),
         "Use an identity of the target's tenant",
-        when=not (foreign or other_tenant),
+        when=not (foreign or other_tenant or scheme),
     )
     yield _spreading(refusal)
 

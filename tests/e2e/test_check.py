@@ -495,6 +495,17 @@ def test_an_audience_for_the_other_endpoint_is_seen_in_the_token(
     assert "AUDIENCE=https://prometheus.monitor.azure.com" in first["hint"]
 
 
+def test_a_401_that_asks_for_another_scheme_is_no_matter_of_the_token(
+    run: Run, target: Upstream
+) -> None:
+    target.respond(answer("401 Unauthorized", 'WWW-Authenticate: Basic realm="Grafana"'))
+    check = run()
+    assert check.status == 3
+    first, *others = check.step("request")["advice"]
+    assert "wants Basic credentials and no token" in first["cause"]
+    assert not [one for one in others if "tenant" in one["cause"]]
+
+
 def test_a_target_in_trouble_is_quoted_but_never_what_was_sent_to_it(
     run: Run, target: Upstream, shared_entra: StandInEntra
 ) -> None:

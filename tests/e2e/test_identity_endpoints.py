@@ -121,7 +121,7 @@ REFUSALS = {
     "unauthorized": (401, b'{"error": "unknown_source"}', "IdentityEndpointUnauthorized"),
     "forbidden": (403, b'{"error": "access_denied"}', "IdentityEndpointForbidden"),
     "refused": (400, b'{"error": "bad_request_102"}', "IdentityEndpointRefused"),
-    "intercepted": (403, b"<html>Blocked by policy</html>", "IdentityIntercepted"),
+    "intercepted": (403, b"<html><title>No</title>Blocked by policy</html>", "IdentityIntercepted"),
     "captive": (200, b"<html>Sign in</html>", "IdentityIntercepted"),
     "other cloud": (
         400,
@@ -153,6 +153,11 @@ def test_check_tells_what_the_metadata_service_has_said(
             assert "choose another IDENTITY_TYPE" not in check.output
             assert "\x1b" not in f"{token['notes']} {check.advice('token')}"
         assert "NO_PROXY=169.254.169.254" in checks["intercepted"].advice("token")
+        assert "IDENTITY_ENDPOINT" in checks["captive"].advice("token")
+        assert "HTTP 200 from 127.0.0.1: an HTML page" in checks["captive"].advice("token")
+        assert "HTTP 403 from 127.0.0.1: an HTML page, No" in checks["intercepted"].advice("token")
+        assert not [name for name, check in checks.items() if "<html>" in check.advice("token")]
+        assert not [name for name, check in checks.items() if "Expecting value" in check.output]
         assert "AAD_AUTHORITY_HOST" in checks["other cloud"].advice("token")
         assert "https://login.microsoftonline.com/error?code=99" in checks["new code"].output
 

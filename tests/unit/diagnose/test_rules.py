@@ -202,16 +202,16 @@ def test_private_endpoints_come_before_roles_where_the_target_speaks_of_them() -
 # -- TLS -----------------------------------------------------------------------
 
 
-def der_of(*names: str, days: float = 90) -> bytes:
+def der_of(*names: str, days: float = 90, begin: float = -30) -> bytes:
     issued = trustme.CA().issue_cert(
-        *names, not_before=NOW - timedelta(days=30), not_after=NOW + timedelta(days=days)
+        *names, not_before=NOW + timedelta(days=begin), not_after=NOW + timedelta(days=days)
     )
     pem = issued.cert_chain_pems[0].bytes()
     return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 
 
-def presented(*names: str, days: float = 90) -> PeerCertificate:
-    certificate = PeerCertificate.from_der(der_of(*names, days=days))
+def presented(*names: str, days: float = 90, begin: float = -30) -> PeerCertificate:
+    certificate = PeerCertificate.from_der(der_of(*names, days=days, begin=begin))
     assert certificate is not None
     return certificate
 
@@ -252,7 +252,9 @@ def tls_error(reason: str) -> ssl.SSLError:
         (unverified(10), presented("a", days=-1), "expired on 2026-01-01", "was not renewed"),
         (unverified(10), presented("a"), "not the target's own", "old intermediate"),
         (unverified(10), None, "has expired", "was not renewed"),
-        (unverified(9), presented("a"), "not valid before 2025-12-03", "clock is behind"),
+        (unverified(9), presented("a", begin=1), "not valid before 2026-01-03", "clock is behind"),
+        (unverified(9), None, "certificate is not valid yet", "clock is behind"),
+        (unverified(9), presented("a"), "though the target's own is", "clock is behind"),
         (unverified(62), presented("b.example.com"), "is for b.example.com", "an alias"),
         (unverified(64), presented("*.example.com"), "is for *.example.com", "an alias"),
         (unverified(18), presented("a"), "issued by trustme", "private authority"),
@@ -281,6 +283,8 @@ def test_a_failed_handshake_means(
     assert says in finding.summary
     assert first_cause in finding.advice[0].cause
     assert finding.advice[0].hint
+    causes = " ".join(advice.cause for advice in finding.advice)
+    assert not ("not renewed" in causes and "not valid" in finding.summary)
 
 
 def test_a_name_of_azures_that_another_signs_for_is_intercepted_before_it_is_private() -> None:

@@ -53,6 +53,10 @@ def first(refusal: Refusal, text: str = "", challenge: str = "") -> str:
         ("Signature validation failed. No keys match.", "", "signature"),
         ("IDX10501: Signature validation failed", "", "signature"),
         ("no words of that kind", "", "something else than api://mine"),
+        ("", "Bearer", "something else than api://mine"),
+        ("", 'Basic realm="Grafana"', "wants Basic credentials and no token"),
+        ("", "Negotiate", "wants Negotiate credentials and no token"),
+        ("", 'Basic realm="a", Bearer', "something else than api://mine"),
     ],
 )  # fmt: skip
 def test_the_targets_own_words_come_first(text: str, challenge: str, says: str) -> None:
