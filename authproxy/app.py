@@ -159,6 +159,11 @@ def announce(loaded: Loaded) -> None:
     # Letter for letter what the retired proxy wrote.
     log.info("Configuration settings loaded:", extra={"fields": settings.effective()})
     tell_routes(settings)
+    for name, near in loaded.misspelt.items():
+        log.warning(
+            "A variable of the environment is probably misspelt",
+            extra={"fields": {"Variable": name, "Setting": near}},
+        )
     for file in open_secret_files(loaded):
         log.warning(
             "Every user of this machine can get at a secret: take the file's permissions "

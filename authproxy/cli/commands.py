@@ -192,17 +192,19 @@ def check(
     process: list[Step] = []
     checked: list[tuple[Route, list[Step]]] = []
     try:
-        settings = _load(options, serving=False).settings
+        loaded = _load(options, serving=False)
+        settings = loaded.settings
         chosen = _chosen(settings, only, path)
-        from authproxy.diagnose.check import check_listening, exit_status, run_check
+        from authproxy.diagnose import check as checking
 
-        process += check_listening(settings)
+        process += checking.check_environment(loaded.misspelt)
+        process += checking.check_listening(settings)
         for step in process:
             tell("\n".join(lines_of(step, style)))
         for route in chosen:
             if settings.has_routes:
                 tell(style.strong(f"Route {route.name}"))
-            steps = run_check(
+            steps = checking.run_check(
                 route.settings,
                 lambda step: tell("\n".join(lines_of(step, style))),
                 limit=timeout,
@@ -214,7 +216,7 @@ def check(
             click.echo(json.dumps(report_of_faults(error), indent=2))
         raise
     every = [*process, *(step for _, steps in checked for step in steps)]
-    status = exit_status(every)
+    status = checking.exit_status(every)
     if as_json:
         click.echo(json.dumps(report(process, checked, status), indent=2))
     tell(f"\n{ending(every, status, style)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import TypeVar
@@ -30,7 +30,7 @@ from authproxy.diagnose.steps import (
     within,
 )
 from authproxy.diagnose.tls import secure
-from authproxy.errors import TargetTimeout
+from authproxy.errors import Advice, TargetTimeout
 from authproxy.identity.credentials import TokenFetcher
 from authproxy.settings import Settings
 from authproxy.tls import client_context, forward_proxy
@@ -61,6 +61,19 @@ def check_listening(settings: Settings) -> list[Step]:
     """Return the step of the certificate that clients are shown, if there is one."""
     files = settings.tls_files
     return [] if files is None else [listening(files, _now())]
+
+
+def check_environment(misspelt: Mapping[str, str]) -> list[Step]:
+    """Return the step of the environment, if it has variables that resemble a setting."""
+    if not misspelt:
+        return []
+    summary = f"no setting has the name {' or '.join(misspelt)}"
+    advice = tuple(
+        Advice(f"{name} is probably misspelt", f"Name it {near} if that is meant")
+        for name, near in misspelt.items()
+    )
+    facts = {"misspelt": dict(misspelt)}
+    return [Step("environment", Finding(summary, Outcome.WARNING, facts, advice=advice))]
 
 
 def exit_status(steps: Sequence[Step]) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from authproxy.settings.declared import Declared
 from authproxy.settings.kinds import Pairs
 from authproxy.settings.match import Match
 from authproxy.settings.model import RouteKeys, Settings
+from authproxy.settings.spelling import unknown
 
 #: The variable that names the YAML file.
 CONFIG = "AUTHPROXY_CONFIG"
@@ -73,14 +73,6 @@ def read_file(path: str, model: type[Settings]) -> SettingsFile:
     if not isinstance(root, yaml.MappingNode):
         return _unusable(path, "it is YAML, but not a mapping")
     return _contents(root, model)
-
-
-def unknown(name: str, known: Iterable[str], place: str = "") -> Fault:
-    """Return the fault of a name that is none of those known, with the nearest one that is."""
-    name = name if name.isprintable() else ascii(name)
-    near = difflib.get_close_matches(name.lower(), [one.lower() for one in known], n=1)
-    hint = f"Did you mean {near[0]}?" if near else "Remove it."
-    return Fault(name, None, f"there is no such setting{place}", hint)
 
 
 def _contents(root: yaml.MappingNode, model: type[Settings]) -> SettingsFile:

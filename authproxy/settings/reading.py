@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from authproxy.errors import Fault, SettingsError
 from authproxy.settings.declaration import Derived
-from authproxy.settings.file import CONFIG, GivenRoute, SettingsFile, read_file, unknown
+from authproxy.settings.file import CONFIG, GivenRoute, SettingsFile, read_file
 from authproxy.settings.model import Route, Settings
 from authproxy.settings.rules import Draft, faults_between, from_elsewhere
+from authproxy.settings.spelling import misspelt, unknown
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Loaded:
     #: The YAML file, if there is one, and whether it holds the value of any secret.
     file: str | None = None
     file_holds_secrets: bool = False
+    #: Variables of the environment that are none, and those that they resemble.
+    misspelt: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_settings(
@@ -71,10 +74,14 @@ def load_settings(
         routes.append(route)
         found += of_route
     faults += [fault if fault.route else _with_origin(fault, origins) for fault in found]
+    other_names = {other for one in model.declared.values() for other in one.also}
+    wrong = misspelt(environ, known, other_names)
     if faults:
+        faults += [_misspelt(name, near) for name, near in wrong.items()]
         raise SettingsError(list(dict.fromkeys(faults)))
     origins |= _derived_origins(settings, given)
-    return Loaded(settings.with_routes(routes), origins, path, _holds_secrets(file, model))
+    holds_secrets = _holds_secrets(file, model)
+    return Loaded(settings.with_routes(routes), origins, path, holds_secrets, wrong)
 
 
 def _given(
@@ -101,6 +108,12 @@ def _given(
                 given[variable], origins[variable] = value, f"environment ({other})"
                 break
     return given, origins
+
+
+def _misspelt(name: str, near: str) -> Fault:
+    """Return the fault that such a variable is where there are others: it may be their cause."""
+    problem = "the environment has it, and no setting has that name"
+    return Fault(name, None, problem, f"Did you mean {near}?")
 
 
 def _derived_origins(settings: Settings, given: Collection[str]) -> dict[str, str]:

@@ -44,6 +44,8 @@ def lines(loaded: Loaded) -> Iterator[str]:
 
 
 def _warnings(loaded: Loaded) -> Iterator[str]:
+    for name, near in loaded.misspelt.items():
+        yield f"{name}: no setting has that name. Did you mean {near}?"
     for route in loaded.settings.routes:
         if unfit := route.settings.unfit_audience:
             yield f"route {route.name}: {unfit}" if route.name else unfit

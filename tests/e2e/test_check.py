@@ -592,6 +592,19 @@ def test_a_units_file_of_variables_is_read_as_systemd_does(
     assert check.report["target"] == f"https://{base_settings['TARGET_HOST']}"
 
 
+def test_variables_that_are_probably_misspelt_are_warned_of(
+    run: Run, target: Upstream, tmp_path: Path, base_settings: dict[str, str]
+) -> None:
+    target.respond(answer("200 OK"))
+    check = run(AAD_CLIENTID="1-1", UPSTREAM_TIMEOUT="5")
+    assert check.status == 0
+    assert check.outcomes["environment"] == "warning"
+    misspelt = check.step("environment")["facts"]["misspelt"]
+    assert misspelt["AAD_CLIENTID"] == "AAD_CLIENT_ID"
+    assert "Name it AAD_CLIENT_ID" in check.advice("environment")
+    assert "UPSTREAM_TIMEOUT" in misspelt
+
+
 def test_faults_of_a_file_of_variables_are_reported_to_scripts_as_well(tmp_path: Path) -> None:
     check = Check(tmp_path, {}, "--env-file", str(tmp_path / "none"))
     assert check.status == 2

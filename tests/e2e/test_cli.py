@@ -226,6 +226,20 @@ def test_serve_warns_at_start_of_an_audience_that_the_targets_host_does_not_take
     [line] = [line for line in done.stderr.splitlines() if "another audience" in line]
     assert "level=warning" in line
     assert "takes tokens for https://prometheus.monitor.azure.com only" in line
+    assert "misspelt" not in done.stderr
+
+
+def test_serve_and_settings_warn_of_variables_that_are_probably_misspelt(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environ = {**MINIMAL, "LISTENING_PORT": str(taken.getsockname()[1]), "TARGETHOST": "s3cret"}
+        done = run(tmp_path, "serve", **environ)
+    [line] = [line for line in done.stderr.splitlines() if "probably misspelt" in line]
+    assert "level=warning" in line
+    assert line.endswith(" Variable=TARGETHOST Setting=TARGET_HOST")
+    assert "s3cret" not in done.stderr
+    warning = "TARGETHOST: no setting has that name. Did you mean TARGET_HOST?"
+    printed = run(tmp_path, "settings", "--json", **environ).stdout
+    assert json.loads(printed)["warnings"] == [warning]
 
 
 def test_serve_logs_every_setting_at_start_as_the_retired_proxy_did(tmp_path):
