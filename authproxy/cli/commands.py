@@ -13,46 +13,24 @@ import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import get_completion_class
 
 from authproxy import __version__
+from authproxy.cli.failures import Commands
 from authproxy.cli.options import ENV_FILE, SettingsCommand
-from authproxy.errors import AuthProxyError, SettingsError
+from authproxy.errors import SettingsError
 
 if TYPE_CHECKING:
     from authproxy.diagnose.steps import Step
     from authproxy.settings import Loaded, Route, Settings
 
-#: Exit status for faults in the settings, the same as for a wrong option.
-BAD_SETTINGS = 2
-
-#: Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT.
-INTERRUPTED = 130
-
 _PORT = click.IntRange(0, 65535)
 _PROGRAM = "authproxy"
 _COMPLETION_VARIABLE = "_AUTHPROXY_COMPLETE"
 _SHELLS = ("bash", "zsh", "fish")
-
-
-class Commands(click.Group):
-    """A group whose commands report errors as a sentence and an exit status, not a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; faults in settings end it with 2, other errors on purpose with 1."""
-        try:
-            return super().invoke(ctx)
-        except SettingsError as error:
-            _tell(error)
-            ctx.exit(BAD_SETTINGS)
-        except AuthProxyError as error:
-            _complain(f"authproxy: {error}")
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
 
 
 def _load(options: dict[str, str | None], *, serving: bool) -> Loaded:
@@ -71,21 +49,6 @@ def _request_path(_: click.Context, __: click.Parameter, value: str | None) -> s
     if value is not None and not re.fullmatch(r"/[!-~]*", value):
         raise click.BadParameter("it has to begin with / and hold no blanks")
     return value
-
-
-def _tell(error: SettingsError) -> None:
-    count = len(error.faults)
-    _complain(
-        f"authproxy: {count} fault{'s' * (count > 1)} in the settings",
-        *(f"  {fault}" for fault in error.faults),
-        "Each setting is explained in docs/settings.md.",
-    )
-
-
-def _complain(*lines: str) -> None:
-    from authproxy.telemetry.logs import complain
-
-    complain(lines)
 
 
 @click.group(

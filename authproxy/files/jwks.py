@@ -84,11 +84,11 @@ class KeySource(Protocol):
         """Whether new keys are noticed: False where a bug has ended a thread of this source's."""
 
 
-class FileKeys:
-    """The keys of INBOUND_JWKS_FILE, read anew when it changes."""
+class FileKeys(WatchedFile["Keys"]):
+    """The keys of INBOUND_JWKS_FILE, read anew when it changes; a `KeySource`."""
 
     def __init__(self, path: str, clock: Clock | None = None) -> None:
-        self._file: WatchedFile[Keys] = WatchedFile(
+        super().__init__(
             "INBOUND_JWKS_FILE",
             path,
             parse_jwks,
@@ -97,19 +97,6 @@ class FileKeys:
             clock=clock,
         )
 
-    def current(self) -> Keys | None:
-        return self._file.current()
-
     def look_for(self, key_id: str) -> float | None:
-        self._file.renewed()
+        self.renewed()
         return None
-
-    def start(self) -> None:
-        self._file.start()
-
-    def stop(self) -> None:
-        self._file.stop()
-
-    @property
-    def alive(self) -> bool:
-        return self._file.alive

@@ -24,7 +24,7 @@ from azure.core.credentials import AccessTokenInfo
 from azure.identity import CredentialUnavailableError
 
 from authproxy.identity.bounded_fetch import RESPONSE_BYTES, Budget
-from authproxy.identity.http_transport import IdentitySession
+from authproxy.identity.http_transport import IdentitySession, SessionCredential
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions
@@ -92,19 +92,13 @@ AZD = Tool(
 )
 
 
-class CommandLineIdentity:
+class CommandLineIdentity(SessionCredential):
     """A credential: the user who has signed in to the tool. It keeps to the session's budget."""
 
     def __init__(self, tool: Tool, session: IdentitySession, tenant: str = "") -> None:
+        super().__init__(session)
         self._tool = tool
-        self._session = session
         self._tenant = tenant
-
-    def __enter__(self) -> CommandLineIdentity:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is kept open."""
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
@@ -126,15 +120,12 @@ class CommandLineIdentity:
             try:
                 return tool.read(json.loads(output))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                shown = _without_tokens(output)
-                raise CredentialUnavailableError(
-                    f"Unexpected output of {tool.name}: {shown}"
-                ) from error
+                problem = f"Unexpected output of {tool.name}: {_without_tokens(output)}"
+                raise CredentialUnavailableError(problem) from error
+        problem = _without_tokens(complaint) or f"{tool.name} ended with status {status}"
         if tool.signs_of_sign_out.search(complaint) and "AADSTS" not in complaint:
-            raise CredentialUnavailableError(tool.signed_out)
-        raise CredentialUnavailableError(
-            _without_tokens(complaint) or f"{tool.name} ended with status {status}"
-        )
+            problem = tool.signed_out
+        raise CredentialUnavailableError(problem)
 
 
 def _run(command: Sequence[str], budget: Budget) -> tuple[int, str, str]:

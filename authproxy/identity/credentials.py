@@ -17,7 +17,6 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,8 +38,6 @@ from authproxy.tls import TLSContextCache
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenRequestOptions
-
-    from authproxy.identity.identity_types import CredentialMaker
 
 # Both log each failure and raise it as well, and the caller logs it. Where logging is not
 # set up, Python would print their lines on standard error.
@@ -108,7 +105,6 @@ class TokenFetcher:
         self.clock_offset: float | None = None
         self.assertion: str | None = None
         self._contexts = contexts or TLSContextCache()
-        self._maker: CredentialMaker | None = None
         #: What the identity endpoint was sent at the latest fetch, and what it gave out: no
         #: error is to quote them.
         self._sent: list[str] = []
@@ -124,15 +120,12 @@ class TokenFetcher:
         endpoints take none, and may go on giving out a token from their own
         cache. Raises FetchError, whatever went wrong.
         """
-        paths = {variable: os.environ.get(variable) for variable in _OPENED_INSIDE}
-        _refuse_endless_files(
-            {**paths, "AAD_FEDERATED_TOKEN_FILE": self._settings.aad_federated_token_file}
-        )
+        settings = self._settings
+        _refuse_endless_files(settings)
         with _importing:
             from authproxy.identity.http_transport import IdentitySession, retry_after_seconds
-            from authproxy.identity.identity_types import CredentialMaker
+            from authproxy.identity.identity_types import credential_for
 
-        maker = self._maker = self._maker or CredentialMaker(self._settings, self._certificate)
         try:
             context = self._contexts.current()
         except SettingsError as error:
@@ -146,8 +139,8 @@ class TokenFetcher:
         if claims is not None:
             options["claims"] = claims
         try:
-            with session, maker.make(session) as credential:
-                info = credential.get_token_info(self._settings.scope, options=options)
+            with session, credential_for(settings, self._certificate, session) as credential:
+                info = credential.get_token_info(settings.scope, options=options)
             token = _sendable(info.token)
             self._given.append(token)
             return FetchedToken.of(
@@ -155,7 +148,7 @@ class TokenFetcher:
                 info.expires_on,
                 info.refresh_on,
                 self._clock.wall(),
-                Provenance.of(token, session.endpoint).compared_with(self._settings),
+                Provenance.of(token, session.endpoint).compared_with(settings),
             )
         except FetchError:
             raise
@@ -183,7 +176,7 @@ class TokenFetcher:
     def _explained(
         self, error: Exception, response: EndpointResponse | None, retry_after: float | None
     ) -> FetchError:
-        detail = self._masked(_one_line(str(error))) or type(error).__name__
+        detail = self._masked(" ".join(str(error).split())) or type(error).__name__
         texts = [detail]
         if response is not None and not (response.refuses or response.managed):
             response = None  # a step before the one that failed, such as Entra's discovery
@@ -199,18 +192,14 @@ class TokenFetcher:
             texts.append(self._masked(f"{type(cause).__name__}: {cause}"))
             cause = cause.__cause__ or cause.__context__
         explanation = of_federation(explain("\n".join(texts), response), self._settings)
-        return FetchError(_cut(detail), explanation, retry_after)
+        if len(detail) > _DETAIL_LIMIT:
+            detail = f"{detail[:_DETAIL_LIMIT]}..."
+        return FetchError(detail, explanation, retry_after)
 
     def _masked(self, text: str) -> str:
         """Return the beginning of `text` without anything secret."""
-        secret = self._maker.secret if self._maker else None
-        own = (secret, os.environ.get("IDENTITY_HEADER"))
-        return Redactor((*own, *self._sent, *self._given))(text[:_READ_LIMIT])
-
-
-def _cut(text: str) -> str:
-    """Return `text` at a length fit for a log line."""
-    return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}..."
+        secrets = (os.environ.get("IDENTITY_HEADER"), *self._sent, *self._given)
+        return Redactor(secrets)(text[:_READ_LIMIT])
 
 
 def _sendable(value: object) -> str:
@@ -220,11 +209,10 @@ def _sendable(value: object) -> str:
     return str(value)
 
 
-def _refuse_endless_files(paths: Mapping[str, str | None]) -> None:
-    """Raise FetchError where a fetch would wait for a pipe, or read a device for ever.
-
-    `paths` are by variable.
-    """
+def _refuse_endless_files(settings: Settings) -> None:
+    """Raise FetchError where a fetch would wait for a pipe, or read a device for ever."""
+    paths = {variable: os.environ.get(variable) for variable in _OPENED_INSIDE}
+    paths["AAD_FEDERATED_TOKEN_FILE"] = settings.aad_federated_token_file
     for variable, path in paths.items():
         try:
             if path:
@@ -233,7 +221,3 @@ def _refuse_endless_files(paths: Mapping[str, str | None]) -> None:
             # Other faults are reported better by azure-identity, where it needs the file.
             if not error.regular or error.too_large:
                 raise FetchError(f"{variable}={path}: {error}") from None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

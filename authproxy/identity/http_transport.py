@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from requests import PreparedRequest, Response, Session
@@ -23,6 +23,9 @@ from requests import PreparedRequest, Response, Session
 from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
 from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.tls import forward_proxy
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: What proves an identity: to Entra, and to managed identity endpoints.
 _SECRET_FORM_FIELDS = frozenset({"client_secret", "client_assertion", "assertion", "refresh_token"})
@@ -110,6 +113,19 @@ class DirectAdapter(BoundedAdapter):
         return super().send(request, *args, **kwargs)
 
 
+class SessionCredential:
+    """A credential of this package: it sends what it asks on a session that its maker closes."""
+
+    def __init__(self, session: IdentitySession) -> None:
+        self._session = session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is kept open."""
+
+
 def _form_of(request: PreparedRequest) -> dict[str, str]:
     """Return the fields of a request for a token, of whatever body it has."""
     sent = request.body or ""
@@ -121,14 +137,10 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
 
     None where there is none, or where it is neither seconds nor a date.
     """
-    if value is None:
-        return None
-    if value.strip().isascii() and value.strip().isdigit():
+    if value is not None and value.strip().isascii() and value.strip().isdigit():
         return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
+    ahead = date_ahead_of(value, now)
+    return None if ahead is None else max(0.0, ahead)
 
 
 def date_ahead_of(date: str | None, now: float) -> float | None:

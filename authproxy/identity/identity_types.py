@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -51,113 +50,105 @@ class Credential(AbstractContextManager["Credential"], Protocol):
     ) -> AccessTokenInfo: ...
 
 
-class CredentialMaker:
-    """Makes the credentials of one identity, a new one for each fetch.
+def credential_for(
+    settings: Settings, certificate: RotatingCertificate | None, session: IdentitySession
+) -> Credential:
+    """Return a new credential of the settings' identity, which sends its requests on this session.
 
-    `secret` is the client secret of the latest one, so that no error quotes it.
+    Raises CredentialError, and whatever the classes of azure-identity raise.
     """
+    match settings.identity_type:
+        case "systemassigned":
+            made: object = _managed_identity(session)
+        case "userassigned":
+            made = _managed_identity(session, **_user_assigned(settings))
+        case "aadapplication":
+            made = _application(settings, certificate, session)
+        case "workloadidentity":
+            made = _workload_identity(settings, session)
+        case "azurecli":
+            made = CommandLineIdentity(AZ, session, settings.aad_tenant_id or "")
+        case "default":
+            made = _default(settings, session)
+    return cast(Credential, made)
 
-    def __init__(self, settings: Settings, certificate: RotatingCertificate | None) -> None:
-        self._settings = settings
-        self._certificate = certificate
-        self.secret: str | None = None
-        self._makers: dict[str, Callable[[IdentitySession], object]] = {
-            "systemassigned": self._system_assigned,
-            "userassigned": self._user_assigned,
-            "aadapplication": self._application,
-            "workloadidentity": self._workload_identity,
-            "azurecli": self._azure_cli,
-            "default": self._default,
-        }
 
-    def make(self, session: IdentitySession) -> Credential:
-        """Return a credential that sends its requests on this session.
+def _user_assigned(settings: Settings) -> dict[str, Any]:
+    others = {"resource_id": settings.aad_resource_id, "object_id": settings.aad_object_id}
+    for name, given in others.items():
+        if given:
+            return {"identity_config": {name: given}}
+    return {"client_id": settings.aad_client_id}
 
-        Raises CredentialError, and whatever the classes of azure-identity raise.
-        """
-        return cast(Credential, self._makers[self._settings.identity_type](session))
 
-    def _authority(self, session: IdentitySession) -> dict[str, Any]:
-        """Return the options of what asks Entra itself.
+def _application(
+    settings: Settings, certificate: RotatingCertificate | None, session: IdentitySession
+) -> object:
+    who = {**_whom(settings), **_authority(settings, session)}
+    if which := settings.aad_federated_identity:
+        ids = {} if which == "systemassigned" else {"client_id": which}
+        proof = _managed_identity(session, **ids)
+        scope = exchange_scope(settings.aad_authority_host)
+        return ClientAssertionCredential(func=lambda: proof.get_token_info(scope).token, **who)
+    if certificate is None:
+        secret = settings.revealed(Settings.aad_client_secret) or ""
+        session.sent.append(secret)  # the class may quote it before it is sent
+        return ClientSecretCredential(client_secret=secret, **who)
+    return CertificateCredential(
+        certificate_data=certificate.current().data,
+        # x5c, for applications that trust a subject and issuer rather than a thumbprint.
+        send_certificate_chain=True,
+        **who,
+    )
 
-        The operator chooses the host. Instance discovery would ask the public cloud
-        about it first, which disconnected clouds and private endpoints cannot reach.
-        """
-        return {
-            **_common(session),
-            "authority": self._settings.aad_authority_host,
-            "disable_instance_discovery": True,
-        }
 
-    # One method for each identity type.
+def _workload_identity(settings: Settings, session: IdentitySession) -> object:
+    if proxy := TokenProxy.of(os.environ):
+        session.mount("https://", TokenProxyAdapter(session, proxy))
+    return WorkloadIdentityCredential(
+        token_file_path=settings.aad_federated_token_file,
+        **_whom(settings),
+        **_authority(settings, session),
+    )
 
-    def _system_assigned(self, session: IdentitySession) -> object:
-        return _managed_identity(session)
 
-    def _user_assigned(self, session: IdentitySession) -> object:
-        settings = self._settings
-        others = {"resource_id": settings.aad_resource_id, "object_id": settings.aad_object_id}
-        for name, given in others.items():
-            if given:
-                return _managed_identity(session, identity_config={name: given})
-        return _managed_identity(session, client_id=settings.aad_client_id)
+def _default(settings: Settings, session: IdentitySession) -> object:
+    given: dict[str, Any] = {}
+    # Absent is not None here: the class has defaults of its own from the environment.
+    if settings.aad_client_id:
+        given["managed_identity_client_id"] = settings.aad_client_id
+    if settings.aad_tenant_id:
+        given["workload_identity_tenant_id"] = settings.aad_tenant_id
+    # The chain that the retired proxy's SDK had: environment, workload identity, managed
+    # identity, az, azd. Nothing that opens a window or reads a desktop's caches.
+    chain = DefaultAzureCredential(
+        exclude_interactive_browser_credential=True,
+        exclude_shared_token_cache_credential=True,
+        exclude_visual_studio_code_credential=True,
+        exclude_powershell_credential=True,
+        exclude_broker_credential=True,
+        **given,
+        **_authority(settings, session),
+    )
+    chain.credentials = tuple(_bounded(each, session) for each in chain.credentials)
+    return chain
 
-    def _application(self, session: IdentitySession) -> object:
-        settings = self._settings
-        who: dict[str, Any] = {
-            "tenant_id": settings.aad_tenant_id,
-            "client_id": settings.aad_client_id,
-            **self._authority(session),
-        }
-        if settings.aad_federated_identity:
-            which = settings.aad_federated_identity
-            ids = {} if which == "systemassigned" else {"client_id": which}
-            proof = _managed_identity(session, **ids)
-            scope = exchange_scope(settings.aad_authority_host)
-            return ClientAssertionCredential(func=lambda: proof.get_token_info(scope).token, **who)
-        if self._certificate is None:
-            self.secret = settings.client_secret() or ""
-            return ClientSecretCredential(client_secret=self.secret, **who)
-        return CertificateCredential(
-            certificate_data=self._certificate.current().data,
-            # x5c, for applications that trust a subject and issuer rather than a thumbprint.
-            send_certificate_chain=True,
-            **who,
-        )
 
-    def _workload_identity(self, session: IdentitySession) -> object:
-        if proxy := TokenProxy.of(os.environ):
-            session.mount("https://", TokenProxyAdapter(session, proxy))
-        return WorkloadIdentityCredential(
-            token_file_path=self._settings.aad_federated_token_file,
-            tenant_id=self._settings.aad_tenant_id,
-            client_id=self._settings.aad_client_id,
-            **self._authority(session),
-        )
+def _whom(settings: Settings) -> dict[str, Any]:
+    return {"tenant_id": settings.aad_tenant_id, "client_id": settings.aad_client_id}
 
-    def _azure_cli(self, session: IdentitySession) -> object:
-        return CommandLineIdentity(AZ, session, self._settings.aad_tenant_id or "")
 
-    def _default(self, session: IdentitySession) -> object:
-        given: dict[str, Any] = {}
-        # Absent is not None here: the class has defaults of its own from the environment.
-        if self._settings.aad_client_id:
-            given["managed_identity_client_id"] = self._settings.aad_client_id
-        if self._settings.aad_tenant_id:
-            given["workload_identity_tenant_id"] = self._settings.aad_tenant_id
-        # The chain that the retired proxy's SDK had: environment, workload identity, managed
-        # identity, az, azd. Nothing that opens a window or reads a desktop's caches.
-        chain = DefaultAzureCredential(
-            exclude_interactive_browser_credential=True,
-            exclude_shared_token_cache_credential=True,
-            exclude_visual_studio_code_credential=True,
-            exclude_powershell_credential=True,
-            exclude_broker_credential=True,
-            **given,
-            **self._authority(session),
-        )
-        chain.credentials = tuple(_bounded(each, session) for each in chain.credentials)
-        return chain
+def _authority(settings: Settings, session: IdentitySession) -> dict[str, Any]:
+    """Return the options of what asks Entra itself.
+
+    The operator chooses the host. Instance discovery would ask the public cloud
+    about it first, which disconnected clouds and private endpoints cannot reach.
+    """
+    return {
+        **_common(session),
+        "authority": settings.aad_authority_host,
+        "disable_instance_discovery": True,
+    }
 
 
 def _managed_identity(session: IdentitySession, **which: Any) -> Credential:

@@ -17,7 +17,7 @@ from azure.core.credentials import AccessTokenInfo
 from azure.identity import CredentialUnavailableError
 from requests import PreparedRequest, Response
 
-from authproxy.identity.http_transport import DirectAdapter, IdentitySession
+from authproxy.identity.http_transport import DirectAdapter, IdentitySession, SessionCredential
 from authproxy.identity.provenance import SERVICE_FABRIC
 
 if TYPE_CHECKING:
@@ -29,22 +29,16 @@ _API_VERSION = "2019-07-01-preview"
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
 
 
-class ServiceFabricIdentity:
+class ServiceFabricIdentity(SessionCredential):
     """A credential: the identity that the cluster's configuration gives to the application.
 
     The endpoint is known by the thumbprint of its certificate, and by that alone.
     """
 
     def __init__(self, session: IdentitySession) -> None:
-        self._session = session
+        super().__init__(session)
         self._endpoint, self._secret, thumbprint = (os.environ[name] for name in SERVICE_FABRIC)
         self._thumbprint = re.sub(r"[\s:]", "", thumbprint)
-
-    def __enter__(self) -> ServiceFabricIdentity:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to close: the session is its maker's."""
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None

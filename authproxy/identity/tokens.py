@@ -18,8 +18,6 @@ from authproxy.identity.renewals import Renewal, Renewals
 from authproxy.identity.token_state import LastError, TokenState
 from authproxy.telemetry.events import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
 
-__all__ = ["Token", "TokenSource"]
-
 log = logging.getLogger(__name__)
 
 
@@ -80,21 +78,16 @@ class TokenSource:
         token = self._current
         if token is not None and token.seconds_valid(self._clock) > 0:
             return token
-        self._wake_if_due()
-        reason = (
-            self._last_error.summary if self._last_error else "the first one is still being fetched"
-        )
+        with self._changed:
+            due = not self._under_way and self._seconds_until_due() <= 0
+        if due:
+            self._refresher.wake()  # after a suspend it may not have noticed
+        error = self._last_error
+        reason = error.summary if error else "the first one is still being fetched"
         raise AuthenticationTokenNotFound(
             f"There is no valid token for the target: {reason}",
             retry_after=float(max(1, ceil(self._not_before - self._clock.monotonic()))),
         )
-
-    def _wake_if_due(self) -> None:
-        """Wake the refresher if a token is due: after a suspend it may not have noticed."""
-        with self._changed:
-            due = not self._under_way and self._seconds_until_due() <= 0
-        if due:
-            self._refresher.wake()
 
     def renew(self, rejected: Token, claims: str | None, timeout: float) -> Token | None:
         """Return a newer token after the target's 401 to `rejected`, or None.
@@ -110,9 +103,8 @@ class TokenSource:
         that the endpoint asked for (Retry-After), and where the rules of
         `Renewals` say so.
 
-        It follows that renewals shorten the back-off at most once in 30 s
-        (three times if the claims differ). Their failures count among the
-        others, so that the back-off grows all the same.
+        So they shorten the back-off at most once in 30 s, three times if the claims differ; and
+        as their failures count among the others, it grows all the same.
         """
         with self._changed:
             newer = self._other_than(rejected)
@@ -137,11 +129,7 @@ class TokenSource:
         return self._ended > 0
 
     def status(self) -> dict[str, str | float | None]:
-        """Return what a probe may show, without token or secret.
-
-        `expires_at` is RFC 3339, `next_attempt_seconds` the time until a new
-        token is fetched in any case.
-        """
+        """Return what a probe may show, without token or secret (`TokenState.brief`)."""
         return self._state().brief(self._clock.wall())
 
     def state(self) -> TokenState:
@@ -153,10 +141,8 @@ class TokenSource:
 
     def start(self) -> None:
         """Have the refresher keep it fresh from now on; harmless when repeated."""
-        with self._changed:
-            if self._stopped:
-                return
-        self._refresher.add(self)
+        if not self._stopped:
+            self._refresher.add(self)
 
     def stop(self) -> None:
         """End refreshes, without waiting for an attempt that is under way."""
@@ -191,37 +177,36 @@ class TokenSource:
             return self._attempt
 
     def conclude(
-        self,
-        outcome: FetchedToken | AuthProxyError,
-        refresh: Refresh,
-        *,
-        because_rejected: bool,
+        self, outcome: FetchedToken | AuthProxyError, refresh: Refresh, *, because_rejected: bool
     ) -> None:
         """Apply the outcome of an attempt."""
         with self._changed:
             self._attempt = self._wanted = None
-            checked = self._checked(outcome)
             if not self._stopped:
+                checked = self._checked(outcome)
                 self._apply(checked, because_rejected=because_rejected)
-                self._observe(refresh, checked)
+                next_refresh = self._clock.wall() + self._seconds_until_due()
+                if isinstance(checked, AuthProxyError):
+                    refresh.failed(str(checked), next_refresh)
+                else:
+                    refresh.succeeded((self._current or checked).expires_at, next_refresh)
             self._ended += 1
             self._changed.notify_all()
-
-    def _checked(self, outcome: FetchedToken | AuthProxyError) -> Token | AuthProxyError:
-        if isinstance(outcome, AuthProxyError):
-            return outcome
-        token = Token.acquired(outcome, self._percentage, self._clock)
-        if token.seconds_valid(self._clock) <= 0:
-            return CredentialError(
-                "Entra sent a token that has already expired: check this machine's clock"
-            )
-        return token
 
     # Below, the lock is held.
 
     @property
     def _under_way(self) -> bool:
         return self._attempt is not None and self._attempt.of_this_process
+
+    def _checked(self, outcome: FetchedToken | AuthProxyError) -> Token | AuthProxyError:
+        if isinstance(outcome, AuthProxyError):
+            return outcome
+        token = Token.acquired(outcome, self._percentage, self._clock)
+        if token.seconds_valid(self._clock) > 0:
+            return token
+        why = "Entra sent a token that has already expired: check this machine's clock"
+        return CredentialError(why)
 
     def _apply(self, outcome: Token | AuthProxyError, *, because_rejected: bool) -> None:
         """Apply the outcome of an attempt to the state, and log it."""
@@ -256,13 +241,6 @@ class TokenSource:
                 current, refresh_at=self._clock.wall() + wait, refresh_by=now + wait
             )
         self._report(logging.INFO, "Token not refreshed: no newer one was given")
-
-    def _observe(self, refresh: Refresh, outcome: Token | AuthProxyError) -> None:
-        next_refresh = self._clock.wall() + self._seconds_until_due()
-        if isinstance(outcome, AuthProxyError):
-            refresh.failed(str(outcome), next_refresh)
-        else:
-            refresh.succeeded((self._current or outcome).expires_at, next_refresh)
 
     def _request_renewal(self, claims: str | None) -> bool:
         """Request a fetch, by the rules of `renew`. Return whether to wait for it."""
@@ -308,11 +286,10 @@ class _TokenAttempt(Attempt[FetchedToken]):
 
     def __init__(self, source: TokenSource, wanted: Renewal | None) -> None:
         claims = wanted.claims if wanted else None
+        rejected = wanted is not None
         super().__init__(
             lambda: source._fetch(claims),
-            lambda outcome: source.conclude(
-                outcome, self._refresh, because_rejected=wanted is not None
-            ),
+            lambda outcome: source.conclude(outcome, self._refresh, because_rejected=rejected),
         )
         self._telemetry = source._telemetry
         self._refresh = Refresh()

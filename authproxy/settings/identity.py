@@ -75,6 +75,12 @@ def authority(text: str) -> str:
     return url.origin
 
 
+_ID = Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only.")
+
+#: Those that an application's registration, or a workload's, cannot do without.
+_REGISTERED = ("aadapplication", "workloadidentity")
+
+
 class IdentitySettings(TargetSettings, group=Group.IDENTITY):
     """Whose token to send, and how to get it."""
 
@@ -87,16 +93,12 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         "DefaultAzureCredential does). Case does not matter.",
     )
     aad_client_id = Setting(
-        Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
+        _ID,
         None,
         "Client id of the identity. For userassigned exactly one of it, AAD_RESOURCE_ID and "
         "AAD_OBJECT_ID.",
         also=("AZURE_CLIENT_ID",),
-        required=Required(
-            "Set it to the identity's client id",
-            where=identity_type,
-            values=("aadapplication", "workloadidentity"),
-        ),
+        required=Required("Set it to the identity's client id", identity_type, _REGISTERED),
     )
     aad_resource_id = Setting(
         Text(
@@ -108,7 +110,7 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         "For userassigned: the identity's resource id, which is known before the identity is made.",
     )
     aad_object_id = Setting(
-        Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
+        _ID,
         None,
         "For userassigned: the identity's object id, which the portal also calls principal id.",
     )
@@ -126,15 +128,11 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         ),
     )
     aad_tenant_id = Setting(
-        Text(identifier, "Copy it from the Azure portal: letters, digits, '-' and '.' only."),
+        _ID,
         None,
         "Tenant id of the identity.",
         also=("AZURE_TENANT_ID",),
-        required=Required(
-            "Set it to the identity's tenant id",
-            where=identity_type,
-            values=("aadapplication", "workloadidentity"),
-        ),
+        required=Required("Set it to the identity's tenant id", identity_type, _REGISTERED),
     )
     aad_client_certificate_path = Setting(
         FilePath(private=True),
@@ -215,13 +213,6 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         "Refresh a token when this share of its lifetime is left, in percent.",
     )
 
-    def client_secret(self) -> str | None:
-        """Return the client secret, from its file as it is now where one is named.
-
-        Raises CredentialError where the file cannot be used (any more).
-        """
-        return self.revealed(IdentitySettings.aad_client_secret)
-
     def client_certificate(self) -> ClientCertificate:
         """Return the certificate with its key, from their files as they are now.
 
@@ -241,7 +232,10 @@ class IdentitySettings(TargetSettings, group=Group.IDENTITY):
         return f"{error.setting}={self.effective()[error.setting]}: {error.sentences}"
 
     def revealed(self, one: Setting[Secret | None]) -> str | None:
-        """Return any secret; as `client_secret` does."""
+        """Return a secret, from its file as it is now where one is named.
+
+        Raises CredentialError where the file cannot be used (any more).
+        """
         secret, file = one.value(self), one.file
         path = None if file is None else file.value(self)
         if secret is not None or file is None or path is None:

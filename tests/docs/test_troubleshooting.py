@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from authproxy.cli.commands import INTERRUPTED, cli
+from authproxy.cli.commands import cli
+from authproxy.cli.failures import INTERRUPTED
 from authproxy.diagnose.steps import IDENTITY, SETTINGS, TARGET, WELL
 from authproxy.identity.entra_errors import explain
 from tests.support.source import MODULES, ROOT

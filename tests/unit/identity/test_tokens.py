@@ -16,9 +16,9 @@ from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthenticationTokenNotFound, CredentialError
 from authproxy.identity.credentials import FetchError
 from authproxy.identity.entra_errors import explain
-from authproxy.identity.lifetimes import FetchedToken
+from authproxy.identity.lifetimes import FetchedToken, Token
 from authproxy.identity.refresher import LONGEST_SLICE, Refresher
-from authproxy.identity.tokens import Token, TokenSource
+from authproxy.identity.tokens import TokenSource
 from tests.support.clock import FakeClock
 
 HOUR = 3600.0

@@ -161,7 +161,7 @@ def test_yaml_takes_numbers_booleans_and_mappings_in_names_of_either_case(tmp_pa
 @pytest.mark.parametrize("written", ["0123", "1e3", "yes", "2024-01-01", "0x1F", "1_000"])
 def test_yaml_does_not_change_a_secret_that_looks_like_something_else(tmp_path, written):
     environ = yaml_file(tmp_path, f"aad_client_secret: {written}")
-    assert load({**MINIMAL, **environ}).settings.client_secret() == written
+    assert load({**MINIMAL, **environ}).settings.revealed(Settings.aad_client_secret) == written
 
 
 # -- what is made of them ----------------------------------------------------
@@ -283,7 +283,7 @@ def test_the_mode_of_the_socket_is_octal():
 def test_blanks_around_a_value_do_not_count_except_in_a_secret():
     loaded = settings(LISTENING_HOST=" 127.0.0.1\n", AAD_CLIENT_SECRET=" s ")
     assert loaded.listening_host == "127.0.0.1"
-    assert loaded.client_secret() == " s "
+    assert loaded.revealed(Settings.aad_client_secret) == " s "
 
 
 def test_the_brackets_of_an_ipv6_address_are_not_part_of_it():
@@ -304,9 +304,9 @@ def test_a_secret_in_a_file_is_read_without_its_line_break_and_anew_each_time(tm
         AAD_CLIENT_SECRET_FILE=str(path), AAD_CLIENT_CERTIFICATE_PASSWORD_FILE=str(path)
     )
     password = Settings.aad_client_certificate_password
-    assert loaded.client_secret() == loaded.revealed(password) == "first"
+    assert loaded.revealed(Settings.aad_client_secret) == loaded.revealed(password) == "first"
     path.write_text("second\n")
-    assert loaded.client_secret() == "second"
+    assert loaded.revealed(Settings.aad_client_secret) == "second"
 
 
 def test_a_secret_file_that_goes_away_later_is_a_credential_error(tmp_path):
@@ -315,7 +315,7 @@ def test_a_secret_file_that_goes_away_later_is_a_credential_error(tmp_path):
     loaded = settings(AAD_CLIENT_SECRET_FILE=str(path))
     path.unlink()
     with pytest.raises(CredentialError, match=r"AAD_CLIENT_SECRET_FILE.*cannot be read"):
-        loaded.client_secret()
+        loaded.revealed(Settings.aad_client_secret)
 
 
 def test_no_form_of_the_settings_shows_a_secret():

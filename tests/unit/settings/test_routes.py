@@ -94,8 +94,8 @@ def test_one_way_to_prove_an_identity_displaces_the_other(tmp_path: Path) -> Non
             target_host: workspace.westeurope.prometheus.monitor.azure.com
         """
     first, second = load(tmp_path, text).settings.routes
-    assert first.settings.client_secret() == "kept~under~wraps"
-    assert second.settings.client_secret() == "outside"
+    assert first.settings.revealed(Settings.aad_client_secret) == "kept~under~wraps"
+    assert second.settings.revealed(Settings.aad_client_secret) == "outside"
 
 
 def test_without_routes_there_is_one_without_a_name(tmp_path: Path) -> None:
