@@ -10,17 +10,20 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from authproxy import __version__
+from authproxy.admin.status_state import reasons_of, state_of
+from authproxy.admin.status_targets import of_target
 from authproxy.app import Services
 from authproxy.clock import rfc3339
 from authproxy.files.expiry import Expiry
 from authproxy.identity.explanation import Explanation
 from authproxy.identity.token_state import TokenState
 from authproxy.proxy.route_set import ServedRoute
+from authproxy.telemetry import target_health
 from authproxy.telemetry.recent_requests import KINDS, MAX_FAILURES, MINUTES
 
 Data = dict[str, Any]
@@ -136,12 +139,20 @@ def together(
     """
     known = sorted(workers, key=lambda worker: (worker["started_at"], worker["pid"]))
     without_report = list(silent)
-    routes = _routes(known, now)
+    failures = _failures(known)
+    healths = target_health.together((worker["targets"] for worker in known), now)
+    routes = [
+        {**route, **of_target(route, healths.get(_authority(route)), failures)}
+        for route in _routes(known, now)
+    ]
     certificate = _first_to_expire(known)
+    reasons = reasons_of(known, without_report, routes, certificate)
     return {
         "time_at": now,
+        "host": platform.node(),
         "build": build(),
-        "state": _state(known, without_report, routes, certificate),
+        "state": state_of(known, reasons),
+        "reasons": reasons,
         "started_at": started_at,
         "uptime_seconds": round(now - started_at),
         "reload": _latest_reload(known, reload),
@@ -150,7 +161,7 @@ def together(
         "threads": sum(worker["threads"] for worker in known),
         "routes": routes,
         "requests": _requests(known, now),
-        "failures": _failures(known),
+        "failures": failures,
         "workers": [
             {
                 "pid": worker["pid"],
@@ -164,29 +175,15 @@ def together(
     }
 
 
+def _authority(route: Data) -> str:
+    """Return the host, with its port if it has one of its own, by which a target is counted."""
+    return str(route["target"]).partition("://")[2]
+
+
 def _first_to_expire(workers: Iterable[Data]) -> Data | None:
     """Return the certificate that clients are shown: workers notice a new one each by itself."""
     shown = [worker["certificate"] for worker in workers if worker["certificate"]]
     return min(shown, key=lambda each: float(each["expires_at"]), default=None)
-
-
-def _state(
-    workers: Sequence[Data],
-    silent: Sequence[object],
-    routes: Iterable[Data],
-    certificate: Data | None,
-) -> str:
-    """Return the state of the service, in a word or a few."""
-    if any(worker["draining"] for worker in workers):
-        return "draining"
-    if not any(worker["ready"] for worker in workers):
-        return "not ready"
-    well = all(worker["ready"] for worker in workers) and not silent
-    well &= certificate is None or certificate["state"] != "expired"
-    for route in routes:
-        well &= route["ready"]
-        well &= not any(token["error"] or token["mismatch"] for token in route["tokens"])
-    return "ready" if well else "ready, with trouble"
 
 
 def _latest_reload(workers: Iterable[Data], of_parent: Data | None) -> Data | None:

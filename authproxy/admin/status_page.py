@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from authproxy.admin.status_chart import NAMES, chart_of
 from authproxy.admin.status_data import Data, with_dates
+from authproxy.admin.status_state import headline
 from authproxy.clock import rfc3339
 from authproxy.errors import LocalResponse
 
@@ -41,7 +42,14 @@ class StatusPages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"clock": clock, "span": span, "rfc3339": rfc3339}
+        environment.filters |= {
+            "clock": clock,
+            "span": span,
+            "rfc3339": rfc3339,
+            "count": count,
+            "per_second": per_second,
+            "latency": latency,
+        }
         self._template = environment.get_template("status.html")
         style = _part("status.css")
         self._style = Markup(style)  # a file of the package
@@ -66,6 +74,8 @@ class StatusPages:
         data = self._gather()
         page = self._template.render(
             data,
+            headline=headline(data["state"], data["reasons"]),
+            rate=sum(route["traffic"]["rate"] for route in _first_of_each_target(data["routes"])),
             style=self._style,
             chart=chart_of(data["requests"]["minutes"]),
             names=NAMES,
@@ -102,3 +112,25 @@ def span(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def count(number: int) -> str:
+    """Return a number with commas between thousands."""
+    return f"{number:,}"
+
+
+def per_second(rate: float) -> str:
+    """Return a rate; below ten with one decimal."""
+    return f"{rate:,.{0 if rate >= 10 else 1}f}/s"
+
+
+def latency(milliseconds: float) -> str:
+    """Return a time that a response took in the unit that suits it."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms"
+    return f"{milliseconds / 1000:.1f} s"
+
+
+def _first_of_each_target(routes: Iterable[Data]) -> Iterable[Data]:
+    """Return routes so that each target that had requests counts once."""
+    return {route["target"]: route for route in routes if route["traffic"]}.values()

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 import authproxy
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION
 from authproxy.telemetry.recent_requests import KINDS
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
 from tests.support.identity import AUDIENCE, application_settings
+from tests.support.outcomes import REMOTE_WRITE
 from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import get
@@ -299,6 +301,54 @@ def test_a_failing_identity_is_explained_with_a_hint(
     assert "planted" not in get(port, "/status").body + get(port, "/status.json").body
 
 
+# -- targets -----------------------------------------------------------------------
+
+
+def test_a_target_that_refuses_every_write_makes_trouble_whatever_the_token_says(
+    launch: Launch, target: Upstream, entra: StandInEntra, tmp_path: Path, port: int
+) -> None:
+    settings = application_settings(entra, tmp_path) | {"AUDIENCE": METRICS_INGESTION}
+    proxy = launch(METRICS_PORT=str(port), WORKERS="2", **settings)
+    proxy.wait_for_tokens(2)
+    target.respond(actions.answer("403 Forbidden", body=b"no role"))
+    for _ in range(3):
+        assert proxy.ask(message("POST /api/v1/write", REMOTE_WRITE, body=b"x")).status == 503
+    status = settled_status(port)
+    why = "the target responds with 403 to every write"
+    assert (status["state"], status["reasons"]) == ("ready, with trouble", [why])
+    assert proxy.get("/ready").status == 200
+    (route,) = status["routes"]
+    (refusing,) = route["refusing"]
+    assert (refusing["requests"], refusing["status"], refusing["refusals"]) == ("write", 403, 3)
+    assert seconds(refusing["since_at"]) <= seconds(status["time_at"])
+    likeliest = refusing["causes"][0]
+    assert "Monitoring Metrics Publisher" in likeliest["cause"]
+    assert f"--assignee-object-id {route['tokens'][0]['oid']} " in likeliest["commands"][-1]
+    page = page_of(port)
+    for told in (f"ready, but {why}", likeliest["cause"], *likeliest["commands"]):
+        assert told in page.text
+    target.respond(actions.head("204 No Content"))
+    assert proxy.ask(message("POST /api/v1/write", REMOTE_WRITE, body=b"x")).status == 204
+    status = settled_status(port)
+    assert (status["state"], status["reasons"]) == ("ready", [])
+    assert status["routes"][0]["refusing"] == []
+
+
+def test_host_rate_and_latency_are_told(shared: tuple[ProxyProcess, int], target: Upstream) -> None:
+    proxy, port = shared
+    assert proxy.get("/x").status == 200
+    status = settled_status(port)
+    assert status["host"] == platform.node()
+    traffic = status["routes"][0]["traffic"]
+    assert traffic["requests"] >= 1
+    assert traffic["rate"] > 0
+    assert 0 < traffic["p50_ms"] <= traffic["p99_ms"]
+    page = page_of(port)
+    assert f"on {platform.node()} . As of" in page.text
+    assert re.search(r"Requests [\d.,]+/s in the last 5 minutes", page.text)
+    assert re.search(r"half below [\d.]+ m?s, 99 % below [\d.]+ m?s", page.text)
+
+
 # -- certificates ------------------------------------------------------------------
 
 
@@ -427,7 +477,7 @@ def test_every_worker_is_shown_whoever_is_asked(
         text = page_of(port).text
     finally:
         os.kill(first, signal.SIGCONT)
-    assert "ready, with trouble" in text
+    assert "ready, but a worker does not respond" in text
     assert "Workers 1 and 1 silent" in text
     assert f"{first} does not respond" in text
     os.kill(first, signal.SIGKILL)

@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.real("chromium"), pytest.mark.real("axe-core")]
 #: Colours and widths have nothing to do with each other: two of four are enough.
 SHAPES = [("light", 1200), ("dark", 320)]
 
+TITLE = "authproxy: ready, but there is no valid token (route /b)"
+
 MARKUP = "<script>document.title='run'</script><img/src=/planted/onerror=alert(2)>"
 
 #: What is wider than the window, so that somebody has to scroll sideways.
@@ -96,7 +98,7 @@ def test_the_page_stands_in_every_shape_without_a_script(
     tab.on("console", lambda line: said.append(line.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.goto(page_url, wait_until="load")
-    assert tab.title() == "authproxy: ready, with trouble"
+    assert tab.title() == TITLE
     assert tab.get_by_role("heading", level=1).inner_text() == "authproxy"
     assert tab.get_by_role("heading", name="/a", exact=True).is_visible()
     assert tab.get_by_text("AADSTS7000215").first.is_visible()
@@ -127,7 +129,7 @@ def test_axe_finds_nothing_in_the_way_of_anybody(
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     tab = context.new_page()
     tab.goto(page_url, wait_until="load")
-    assert tab.title() == "authproxy: ready, with trouble"  # markup ran nothing
+    assert tab.title() == TITLE  # markup ran nothing
     tab.evaluate(axe.read_text())
     found = tab.evaluate(AXE_RUN)
     assert found["violations"] == []

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from authproxy.admin.status_data import together, with_dates
+from authproxy.admin.status_page import count, latency, per_second
+from authproxy.admin.status_state import headline
 from authproxy.telemetry.recent_requests import MAX_FAILURES, MINUTES
+from authproxy.telemetry.target_health import TargetHealth
 
 NOW = 1_800_000_030.0
 MINUTE = int(NOW) // 60
@@ -21,6 +24,7 @@ def token(**changes: Any) -> dict[str, Any]:
         "expires_at": NOW + 2700,
         "last_attempt_at": NOW - 900,
         "next_attempt_at": NOW + 2340,
+        "oid": "object",
         "mismatch": None,
         "certificate": None,
         "error": None,
@@ -29,7 +33,14 @@ def token(**changes: Any) -> dict[str, Any]:
 
 
 def route(name: str = "", *, ready: bool = True, **of_token: Any) -> dict[str, Any]:
-    return {"name": name, "target": "https://t", "ready": ready, "token": token(**of_token)}
+    return {
+        "name": name,
+        "target": "https://t",
+        "audience": "https://monitor.azure.com/.default",
+        "identity": {"tenant_id": None},
+        "ready": ready,
+        "token": token(**of_token),
+    }
 
 
 def certificate(state: str, expires_at: float = NOW) -> dict[str, Any]:
@@ -56,6 +67,7 @@ def worker(pid: int, **changes: Any) -> dict[str, Any]:
         "routes": [route()],
         "minutes": [],
         "failures": [],
+        "targets": {},
         **changes,
     }
 
@@ -68,25 +80,98 @@ ERROR = {"summary": "x", "code": None, "cause": None, "hint": None, "detail": "x
 MISMATCH = {"code": "AnotherIdentity", "cause": "x", "hint": "x"}
 
 
+EXPIRED = "the certificate that clients are shown has expired"
+
+
+def refusing(*statuses: int, write: bool = True) -> dict[str, Any]:
+    """Return what a worker reports of a target that gave these responses."""
+    health = TargetHealth(NOW - 60)
+    for status in statuses:
+        health.ended(NOW - 1, 0.01, status, write=write)
+    return {"t": health.data(NOW)}
+
+
 @pytest.mark.parametrize(
-    ("workers", "silent", "state"),
+    ("workers", "silent", "reasons"),
     [
-        ([worker(1), worker(2)], (), "ready"),
-        ([worker(1)], (2,), "ready, with trouble"),
-        ([worker(1), worker(2, ready=False)], (), "ready, with trouble"),
-        ([worker(1, routes=[route(), route("b", ready=False)])], (), "ready, with trouble"),
-        ([worker(1, routes=[route(error=ERROR)])], (), "ready, with trouble"),
-        ([worker(1, routes=[route(mismatch=MISMATCH)])], (), "ready, with trouble"),
-        ([worker(1, certificate=certificate("expires soon"))], (), "ready"),
-        ([worker(1), worker(2, certificate=certificate("expired"))], (), "ready, with trouble"),
-        ([worker(1, ready=False)], (), "not ready"),
-        ([worker(1), worker(2, draining=True)], (), "draining"),
+        ([worker(1), worker(2)], (), []),
+        ([worker(1, certificate=certificate("expires soon"))], (), []),
+        ([worker(1, targets=refusing(204, 403, 403, 403, 204))], (), []),
+        ([worker(1)], (2,), ["a worker does not respond"]),
+        ([worker(1), worker(2, ready=False)], (), ["a worker is not ready"]),
+        (
+            [worker(1, routes=[route("a"), route("b", ready=False)])],
+            (),
+            ["a route is not ready (route b)"],
+        ),
+        (
+            [worker(1, routes=[route("a"), route("b", ready=False, valid=False, error=ERROR)])],
+            (),
+            ["there is no valid token (route b)"],
+        ),
+        ([worker(1, routes=[route(error=ERROR)])], (), ["the token is not refreshed"]),
+        ([worker(1, routes=[route(mismatch=MISMATCH)])], (), ["the token is of another identity"]),
+        ([worker(1), worker(2, certificate=certificate("expired"))], (), [EXPIRED]),
+        (
+            [worker(1, targets=refusing(403, 403)), worker(2, targets=refusing(403))],
+            (3,),
+            ["the target responds with 403 to every write", "a worker does not respond"],
+        ),
+        (
+            [worker(1, targets=refusing(401, 401, 401, write=False))],
+            (),
+            ["the target responds with 401 to every request"],
+        ),
     ],
 )
-def test_the_state_is_that_of_all(
-    workers: list[dict[str, Any]], silent: tuple[int, ...], state: str
+def test_what_is_amiss_is_told_and_makes_trouble_of_ready(
+    workers: list[dict[str, Any]], silent: tuple[int, ...], reasons: list[str]
 ) -> None:
-    assert told(*workers, silent=silent)["state"] == state
+    data = told(*workers, silent=silent)
+    assert data["reasons"] == reasons
+    assert data["state"] == ("ready, with trouble" if reasons else "ready")
+    assert headline(data["state"], data["reasons"]) == (
+        f"ready, but {'; '.join(reasons)}" if reasons else "ready"
+    )
+
+
+@pytest.mark.parametrize(
+    ("workers", "state"),
+    [
+        ([worker(1, ready=False)], "not ready"),
+        ([worker(1), worker(2, draining=True)], "draining"),
+    ],
+)
+def test_a_state_of_all_needs_no_reason(workers: list[dict[str, Any]], state: str) -> None:
+    data = told(*workers)
+    assert data["state"] == headline(data["state"], data["reasons"]) == state
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "command"),
+    [
+        ("no role", "lacks the role", "--assignee-object-id object "),
+        ("public network access is disabled", "private endpoints only", ""),
+    ],
+)
+def test_a_refusal_is_explained_by_what_the_target_said(
+    text: str, cause: str, command: str
+) -> None:
+    code = "TargetRefusedIdentity"
+    refused = failure("/w", NOW) | {"status": 403, "code": code, "text": f"ours\n{text}"}
+    first = worker(1, targets=refusing(403, 403, 403), failures=[refused])
+    (told_refusal,) = told(first)["routes"][0]["refusing"]
+    likeliest = told_refusal["causes"][0]
+    assert cause in likeliest["cause"]
+    assert command in " ".join(likeliest["commands"])
+
+
+def test_the_traffic_of_a_target_is_that_of_all_workers() -> None:
+    workers = [worker(number, targets=refusing(204, 204, 204)) for number in (1, 2)]
+    traffic = told(*workers)["routes"][0]["traffic"]
+    assert (traffic["requests"], traffic["rate"]) == (6, pytest.approx(0.1))
+    assert 9 < traffic["p50_ms"] <= traffic["p99_ms"] < 12
+    assert told(worker(1))["routes"][0]["traffic"] is None
 
 
 def test_workers_that_have_the_same_route_have_their_tokens_there() -> None:
@@ -171,3 +256,11 @@ def test_scripts_get_times_as_text() -> None:
         "list": [{"b_at": moment}],
         "left": 0.5,
     }
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [count(each) for each in (0, 999, 1000, 1234567)] == ["0", "999", "1,000", "1,234,567"]
+    assert [per_second(each) for each in (0, 9.96, 1234.5)] == ["0.0/s", "10.0/s", "1,234/s"]
+    assert [latency(each) for each in (0.4, 9.5, 140.4, 1500)] == [
+        "0.4 ms", "9.5 ms", "140 ms", "1.5 s",
+    ]  # fmt: skip
