@@ -155,7 +155,7 @@ def test_bodies_wait_on_disk_in_a_directory_of_the_units_own() -> None:
 @pytest.mark.parametrize("heading", HEADINGS)
 def test_the_pages_commands_are_shell(heading: str) -> None:
     scripts = re.findall(r"```sh\n(.*?)```", section(PAGE, heading), re.S)
-    if "```console" in section(PAGE, heading):
+    if "```bash" in section(PAGE, heading):
         scripts.append(commands(PAGE, heading))
     for script in scripts:
         subprocess.run(["bash", "-n", "-c", script], check=True)
@@ -176,4 +176,4 @@ def test_the_files_that_the_page_installs_are_there() -> None:
 
 
 def _commands(heading: str) -> str:
-    return commands(PAGE, heading) if "```console" in section(PAGE, heading) else ""
+    return commands(PAGE, heading) if "```bash" in section(PAGE, heading) else ""

@@ -14,7 +14,7 @@ import yaml
 
 from authproxy.cli.commands import cli
 from authproxy.settings import Settings
-from tests.docs.shell import Command, assigns_only, commands, functions, typed
+from tests.docs.shell import Command, assigns_only, commands, functions
 from tests.support.pages import Block
 from tests.support.source import ROOT
 
@@ -39,30 +39,44 @@ RUNNERS = frozenset({"kubectl", "runuser", "systemd-run"})
 VARIABLES = set(Settings.declared) | {"AUTHPROXY_CONFIG"}
 
 
-def judge_console(block: Block) -> None:
-    """A block with prompts: what is typed is a script."""
-    script = typed(block.code)
-    assert script.strip(), f"{block}: nothing is typed"
-    _judge(block, script)
+#: What keeps the terminal until it is ended: the rest of a pasted block would be lost on it.
+STAYING = re.compile(
+    r"^(editor|waitress-serve|authproxy (serve|demo)|kubectl port-forward)\b| (--follow|-f)\b(?! )"
+)
 
 
 def judge_script(block: Block) -> None:
-    """A block to paste."""
-    _judge(block, block.code)
-
-
-def _judge(block: Block, script: str) -> None:
+    """A block to paste whole."""
+    script = block.code
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, ""), block
     # A placeholder would be a redirection, and an ellipsis an argument.
     assert not re.search(r"<[\w -]+>", script), block
     found = commands(script)
     assert found or assigns_only(script), f"{block}: no command"
+    _judge_pasting(block)
     # Blocks of a page are pasted into one shell, one after the other.
     defined = functions(block.page.read_text()) if block.page.exists() else set()
     for command in found:
         if command.program not in defined:
             _judge_command(command)
+
+
+def _judge_pasting(block: Block) -> None:
+    """Each line is a command to the shell, and none takes those after it for its input."""
+    lines = block.code.splitlines()
+    programs = {*PROGRAMS, *OTHERS, *RUNNERS}
+    for line in lines:
+        prompt, _, words = line.partition(" ")
+        assert prompt not in ("$", ">"), f"{block}: a prompt in {line!r}"
+        # A prompt of root's is a comment: nothing would be run, with status 0.
+        root = prompt == "#" and words.partition(" ")[0].rpartition("/")[2] in programs
+        assert not root, f"{block}: a prompt in {line!r}"
+        if line.startswith("apt-get install"):
+            assert "--yes" in line, f"{block}: {line!r} asks, and reads what follows"
+    for line in lines[:-1]:
+        stays = STAYING.search(line) and not line.endswith("&")
+        assert not stays, f"{block}: nothing comes after {line!r}"
 
 
 def _judge_command(command: Command) -> None:

@@ -10,7 +10,6 @@ import tree_sitter
 import tree_sitter_bash
 
 _PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
-_PROMPT = re.compile(r"^[$#] (.*)", re.MULTILINE)
 #: Nodes that are one word of a command, whole or in pieces.
 _WORDS = frozenset({"word", "string", "raw_string", "concatenation", "number", "simple_expansion"})
 
@@ -28,17 +27,6 @@ class Command:
 
     def __str__(self) -> str:
         return " ".join(self.words)
-
-
-def typed(console: str) -> str:
-    """Return what a console block has after its prompts, without the programs' output."""
-    lines: list[str] = []
-    for line in console.splitlines():
-        if prompted := _PROMPT.fullmatch(line):
-            lines.append(prompted[1])
-        elif lines and lines[-1].endswith("\\"):
-            lines.append(line)
-    return "\n".join(lines) + "\n"
 
 
 def commands(script: str) -> list[Command]:

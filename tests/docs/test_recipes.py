@@ -17,7 +17,6 @@ import pytest
 import yaml
 
 from authproxy.demo.stand_ins.remote_write import Sample, encode
-from tests.docs.shell import typed
 from tests.support.pages import blocks
 from tests.support.process import ProxyProcess, free_port
 from tests.support.programs import LIMIT
@@ -27,7 +26,7 @@ from tests.support.upstream import Recorded, Upstream
 from tests.support.wire import message
 
 PAGE = ROOT / "docs" / "recipes.md"
-CURL = [block.code for block in blocks(PAGE, "console") if block.heading == "curl"]
+CURL = [block.code for block in blocks(PAGE, "bash") if block.heading == "curl"]
 FORM = "Content-Type: application/x-www-form-urlencoded"
 GO = "Go-http-client/1.1"
 
@@ -159,8 +158,8 @@ def test_every_client_of_the_page_is_tried() -> None:
 
 
 def test_curl_asks_as_the_page_says(proxy: ProxyProcess, target: Upstream) -> None:
-    [console] = CURL
-    script = typed(console).replace("127.0.0.1:8082", f"127.0.0.1:{proxy.port}")
+    [script] = CURL
+    script = script.replace("127.0.0.1:8082", f"127.0.0.1:{proxy.port}")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=LIMIT
     )

@@ -16,13 +16,7 @@ def section(page: str, heading: str) -> str:
 
 
 def commands(page: str, heading: str) -> str:
-    """Return the commands of a section's console blocks, without prompts and output."""
-    lines: list[str] = []
-    for block in re.findall(r"```console\n(.*?)```", section(page, heading), re.S):
-        for line in block.splitlines():
-            if prompted := re.match(r"[#$] (.*)", line):
-                lines.append(prompted[1])
-            elif lines and lines[-1].endswith("\\"):
-                lines.append(line)
-    assert lines, f"{heading} of {page} has no commands"
-    return "\n".join(lines)
+    """Return the commands of a section's `bash` blocks, in their order."""
+    blocks = re.findall(r"^```bash\n(.*?)\n```$", section(page, heading), re.M | re.S)
+    assert blocks, f"{heading} of {page} has no commands"
+    return "\n".join(blocks)
