@@ -49,7 +49,7 @@ class Site:
 
 @contextmanager
 def served(code: str, folder: Path, environment: dict[str, str]) -> Iterator[Site]:
-    [command] = re.findall(r"^\$ waitress-serve (.*)$", PAGE.read_text(), re.M)
+    [command] = re.findall(r"^waitress-serve (.*)$", PAGE.read_text(), re.M)
     port = free_port()
     arguments = command.replace(":8080", f":{port}").split()
     module, _, name = arguments[-1].partition(":")
