@@ -98,7 +98,9 @@ def forwardable(
     at the end of X-Forwarded-For. Connection can name away only what came
     from the client, never what is added here or by the sender of the request.
     """
-    left_out = _ENDS_HERE.union(dropped, map(str.lower, overrides))
+    left_out = _ENDS_HERE
+    if dropped or overrides:
+        left_out = left_out.union(dropped, map(str.lower, overrides))
     if named := [m for name, value in fields if name == "Connection" for m in list_members(value)]:
         left_out = left_out.union(named)
     kept = [field for field in fields if field[0].lower() not in left_out]
@@ -118,15 +120,13 @@ def returnable(fields: Iterable[Field]) -> list[Field]:
     Left out are hop-by-hop fields and those that Connection names.
     """
     fields = list(fields)
+    names = [name.lower() for name, _ in fields]
     left_out: frozenset[str] = HOP_BY_HOP
-    if named := [
-        member
-        for name, value in fields
-        if name.lower() == "connection"
-        for member in list_members(value)
-    ]:
-        left_out = left_out.union(named)
-    return [field for field in fields if field[0].lower() not in left_out]
+    if "connection" in names:
+        for name, (_, value) in zip(names, fields, strict=True):
+            if name == "connection":
+                left_out = left_out.union(list_members(value))
+    return [field for name, field in zip(names, fields, strict=True) if name not in left_out]
 
 
 _WRITE_VERSIONS = frozenset(

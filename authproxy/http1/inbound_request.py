@@ -24,9 +24,12 @@ REQUEST_KEY = "authproxy.request"
 HEAD_CHECK_KEY = "authproxy.head_check"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)  # not frozen: that is twenty times slower to make
 class InboundRequest:
-    """What routes, admission, forwarding, telemetry and the access log know of a request."""
+    """What routes, admission, forwarding, telemetry and the access log know of a request.
+
+    Nothing changes it.
+    """
 
     method: str
 
@@ -36,8 +39,8 @@ class InboundRequest:
     _target: str
     malformed: str
 
-    #: By canonical names.
-    fields: Mapping[str, str]
+    #: By canonical names; the client's credentials are among them.
+    fields: Mapping[str, str] = field(repr=False)
 
     #: The client's IP address, None behind a Unix socket; `http` or `https`.
     client: str | None

@@ -26,6 +26,10 @@ _STATUS_LINE = re.compile(
 _FIELD_LINE = re.compile(rb"(%b)[ \t]*:([^\x00-\x08\x0a-\x1f\x7f]*)" % TOKEN.encode())
 _HEAD_END = re.compile(rb"\n\r?\n")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
+_BLANKS = (b" ", b"\t")
+
+#: The fields that say how a body ends, and whether the connection does.
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 class MalformedResponse(HTTPException):
@@ -50,19 +54,26 @@ def parse_field_lines(lines: list[bytes]) -> list[Field]:
     Obsolete line folding becomes a space, blanks before the colon go (both
     section 5.1 and 5.2 ask of proxies). Raises MalformedResponse.
     """
-    unfolded: list[bytes] = []
-    for line in lines:
-        if line[:1] in (b" ", b"\t") and unfolded:
-            unfolded[-1] += b" " + line.strip(b" \t")
-        else:
-            unfolded.append(line)
+    if any([line[:1] in _BLANKS for line in lines]):  # noqa: C419  # quicker than a generator
+        lines = _unfolded(lines)
     fields = []
-    for line in unfolded:
+    for line in lines:
         match = _FIELD_LINE.fullmatch(line)
         if not match:
             raise MalformedResponse("the response has a malformed header line")
-        fields.append((match[1].decode("ascii"), match[2].strip(b" \t").decode("latin-1")))
+        name, value = match.groups()
+        fields.append((name.decode("ascii"), value.strip(b" \t").decode("latin-1")))
     return fields
+
+
+def _unfolded(lines: list[bytes]) -> list[bytes]:
+    unfolded: list[bytes] = []
+    for line in lines:
+        if line[:1] in _BLANKS and unfolded:
+            unfolded[-1] += b" " + line.strip(b" \t")
+        else:
+            unfolded.append(line)
+    return unfolded
 
 
 def _values(fields: list[Field], name: str) -> list[str]:
@@ -116,7 +127,7 @@ def is_persistent(minor_version: int, fields: list[Field]) -> bool:
     return minor_version >= 1 or "keep-alive" in options
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Head:
     """A response's head: what it says, and how its body ends.
 
@@ -151,19 +162,21 @@ def parse_head(head: bytes, method: str) -> Head:
     Decides where the body ends by RFC 9112 section 6.3. Raises
     MalformedResponse.
     """
-    lines = [line[:-1] if line.endswith(b"\r") else line for line in head.split(b"\n")]
+    lines = head.removesuffix(b"\r").replace(b"\r\n", b"\n").split(b"\n")
     minor, status, reason = parse_status_line(lines[0])
     fields = parse_field_lines(lines[1:])
-    persistent = is_persistent(minor, fields)
-    coding = transfer_coding(fields)
+    framing = [field for field in fields if field[0].lower() in _FRAMING]
+    persistent = is_persistent(minor, framing)
+    coding = transfer_coding(framing)
     chunked = coding == "chunked"
     if coding == "identity":
         persistent = False  # whatever stands between may read no end, or another one
-    length = content_length(fields)
+    length = content_length(framing)
     if chunked and (length is not None or minor == 0):  # one of them lies: the chunks count
         length = None
         persistent = False  # RFC 9112 section 6.1
-    fields = with_length(fields, length)
+    if with_length(framing, length) is not framing:
+        fields = with_length(fields, length)
     if method == "HEAD" or status < 200 or status in (204, 304):
         chunked, length = False, 0
     elif length is None and not chunked:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from authproxy.server.application_task import ApplicationTask
 from authproxy.server.client_progress import ClientProgress
 from authproxy.server.client_socket import ClientSocket, HandshakeFailed
-from authproxy.server.exchange import CONTINUE, Address, ApplicationTask, Exchange, Site
+from authproxy.server.exchange import CONTINUE, Address, Exchange, Site
 from authproxy.server.head_checks import HeadChecks
 from authproxy.server.hooks import Hooks
 from authproxy.server.limits import Timeouts

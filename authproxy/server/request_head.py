@@ -1,4 +1,4 @@
-"""Reading the head of a request: waitress's parser, made as strict as RFC 9112 asks.
+"""Reading the head of a request, as strictly as RFC 9112 asks.
 
 What the parser accepts is framed anew for the target, so nothing can be smuggled by
 copying. The strictness has client, server and any proxy between them agree on where a
@@ -13,40 +13,19 @@ from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from waitress.adjustments import Adjustments
-from waitress.parser import (
-    HTTPRequestParser,
-    ParsingError,
-    TransferEncodingNotImplemented,
-    get_header_lines,
-)
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 
 from authproxy import errors
 from authproxy.http1 import urls
-from authproxy.http1.headers import is_token
-from authproxy.http1.request_line import REQUEST_LINE, no_request_line, other_protocol
-from authproxy.server.refusals import (
-    CODING_NOT_IMPLEMENTED,
-    HEADER_TOO_LARGE,
-    Refusal,
-    malformed,
-)
+from authproxy.http1.grammar import TOKEN
+from authproxy.http1.request_line import REQUEST_LINE, no_request_line
+from authproxy.server.head_buffer import CONTROL, CONTROL_CHARACTER
+from authproxy.server.refusals import CODING_NOT_IMPLEMENTED, Refusal, malformed
 from authproxy.server.request_body import RequestBody
 
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
-
-#: What a method can begin with.
-_TOKEN_BYTES = frozenset(byte for byte in range(256) if is_token(chr(byte)))
-
-#: Empty lines may come before a request (RFC 9112 section 2.2), and nothing else.
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+_FIELD = re.compile(rf"({TOKEN}):(.*)", re.DOTALL)
+_DIGITS = re.compile(r"[0-9]+")
 _FOLD = re.compile(rb"(?:\A|\r\n)[ \t]")
-
-#: Names that waitress drops: in WSGI's environment they would shadow those with a hyphen.
-_UNDERSCORED = re.compile(rb"\r\n([^:\r\n]*_[^:\r\n]*):")
-
-#: The blanks before a field's value, as many as they may be.
-_LEADING_BLANKS = re.compile(rb"(\r\n[^:\r\n]*:)[ \t]+")
 
 #: uri-host and port of RFC 9110 section 7.2; empty is allowed.
 _HOST = re.compile(
@@ -61,76 +40,6 @@ MAX_FIELDS = 1000
 KEPT_FIELDS = 64
 
 _TOO_MANY_FIELDS = errors.RequestHeaderTooLarge(f"The header has more than {MAX_FIELDS} fields.")
-_NO_METHOD = "The request does not begin with a method."
-_CONTROL_CHARACTER = "The header holds a control character."
-_BARE_LINE_FEED = "A line of the header ends with a bare line feed; it has to end with CR LF."
-
-
-class HeadBuffer(bytearray):
-    """Bytes of a client that wait to be read as requests, the first of which is found here."""
-
-    def __init__(self, limit: int) -> None:
-        """`limit` is the most bytes that a head may have."""
-        super().__init__()
-        self._limit = limit
-        #: Where the end of the first head may begin; what is before has been looked at.
-        self._searched = 0
-        self._line_checked = False
-
-    def take(self, count: int) -> bytes:
-        """Remove `count` bytes, and return them."""
-        taken = bytes(self[:count])
-        self.drop(count)
-        return taken
-
-    def drop(self, count: int) -> None:
-        del self[:count]
-        self._searched = 0
-        self._line_checked = False
-
-    def skip_empty_lines(self) -> bool:
-        """Drop the empty lines before a request; return whether one has begun."""
-        at = _EMPTY_LINES.match(self).end()  # type: ignore[union-attr]  # it matches anything
-        if at:
-            self.drop(at)
-        return bytes(self[:2]) not in (b"", b"\r")
-
-    def next_head(self) -> bytes | Refusal | None:
-        """Return the next head with the empty line that ends it; None where it is not whole yet.
-
-        Each byte is looked at a few times, however they arrive. What cannot become a head
-        is refused at once: its client may wait for a response before it sends more.
-        """
-        if not self or (self[0] not in _TOKEN_BYTES and not self.skip_empty_lines()):
-            return None
-        # waitress would drop any blank there, a line feed or a whole line of
-        # blanks, and so find a request where other parsers find none.
-        if self[0] not in _TOKEN_BYTES:
-            return malformed(other_protocol(bytes(self[:16])) or _NO_METHOD)
-        end = self.find(b"\r\n\r\n", self._searched)
-        if (end + 4 if end >= 0 else len(self)) > self._limit:
-            return HEADER_TOO_LARGE
-        if end < 0:
-            problem = self._problem()
-            self._searched = max(0, len(self) - 3)
-            return None if problem is None else malformed(problem)
-        return self.take(end + 4)
-
-    def _problem(self) -> str | None:
-        """Return why what has come can be no part of a head, if so; `Request` has all rules."""
-        if not self._line_checked and (line_end := self.find(b"\r\n", self._searched)) >= 0:
-            line = bytes(self[:line_end])
-            if not REQUEST_LINE.fullmatch(line):
-                return no_request_line(line)
-            self._line_checked = True
-        # What `_searched` has passed was looked at, up to a CR that another byte may follow.
-        new = bytes(self[self._searched :]).removesuffix(b"\r")
-        if self._searched:
-            new = new.removeprefix(b"\n")
-        stray = _CONTROL.search(new.replace(b"\r\n", b""))
-        if stray is None:
-            return None
-        return _BARE_LINE_FEED if stray[0] == b"\n" else _CONTROL_CHARACTER
 
 
 class Request(HTTPRequestParser):
@@ -149,6 +58,7 @@ class Request(HTTPRequestParser):
     admitted: Mapping[str, object] = {}
 
     # waitress's own.
+    chunked: bool = False
     command: str = ""  # empty where the request line cannot be read
     request_uri: str = ""
     headers: dict[str, str]
@@ -171,6 +81,9 @@ class Request(HTTPRequestParser):
             self.refusal = errors.RequestBodyTooLarge(body_limit)
         elif self.has_body and len(self.headers) > KEPT_FIELDS:
             self._head = head
+
+    #: Whether Transfer-Encoding is `chunked`, and nothing else.
+    _chunked_once = False
 
     #: Its bytes, if it has many fields and waits for a body.
     _head: bytes | None = None
@@ -234,30 +147,23 @@ class Request(HTTPRequestParser):
         # For the log, however the fields turn out.
         self.command, self.version = line["method"].decode(), line["version"][5:].decode()
         self.request_uri = line["target"].decode("latin-1")
-        # Also keeps waitress's regular expression for fields from quadratic
-        # time: with blanks before a control character it backtracks.
-        if _CONTROL.search(fields.replace(b"\r\n", b"")):
-            _refuse(_CONTROL_CHARACTER)
+        if self.command != self.command.upper():  # none is defined that is not
+            raise ParsingError
+        if CONTROL.search(fields.replace(b"\r\n", b"")):
+            _refuse(CONTROL_CHARACTER)
         if _FOLD.search(fields):  # RFC 9112 section 5.2 lets a server refuse it
             _refuse("A header line is folded, which HTTP/1.1 has given up.")
         if fields.count(b"\r\n") > MAX_FIELDS + 1:
             raise _TooManyFields
-        # Blanks before a value take that pattern quadratic time as well.
-        if b"  " in fields or b"\t" in fields:
-            fields = _LEADING_BLANKS.sub(rb"\1", b"\r\n" + fields)[2:]
-        # waitress gets a harmless target: its urlsplit refuses bytes beyond
-        # ASCII, and raises an error that nothing catches for `http://[`.
-        try:
-            super().parse_header(b"%b / %b\r\n%b" % (line["method"], line["version"], fields))
-        except ValueError:  # a Content-Length of more digits than int() reads
-            _refuse("Content-Length is not a number that makes sense.")
-        finally:
-            self.request_uri = line["target"].decode("latin-1")
         self._split_target()
-        if b"_" in fields:
-            self.dropped = tuple(name.decode() for name in _UNDERSCORED.findall(b"\r\n" + fields))
-        self._check_fields(b"\r\n" + fields.lower())
-        self._join_cookies(fields)
+        hosts, codings = self._read_fields(fields.decode("latin-1"))
+        self._frame()
+        if hosts > 1 or (hosts == 0 and self.version == "1.1"):  # RFC 9112 section 3.2
+            _refuse("HTTP/1.1 needs exactly one Host field.")
+        if not _HOST.fullmatch(self.headers.get("HOST", "")):
+            _refuse("The Host field is not a host and a port.")
+        if codings:
+            self._check_coding(codings)
 
     def _split_target(self) -> None:
         try:
@@ -267,28 +173,66 @@ class Request(HTTPRequestParser):
         path, _, self.query = origin_form.partition("?")
         self.path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
 
-    def _check_fields(self, lowered: bytes) -> None:
-        hosts = lowered.count(b"\r\nhost:")
-        if hosts > 1 or (hosts == 0 and self.version == "1.1"):  # RFC 9112 section 3.2
-            _refuse("HTTP/1.1 needs exactly one Host field.")
-        if not _HOST.fullmatch(self.headers.get("HOST", "")):
-            _refuse("The Host field is not a host and a port.")
-        encodings = lowered.count(b"\r\ntransfer-encoding:")
-        if not encodings:
-            return
+    def _read_fields(self, fields: str) -> tuple[int, int]:
+        """Read the fields as WSGI has them: repeated ones joined, names with underscores left out.
+
+        Returns how many Host and Transfer-Encoding fields there are.
+        """
+        headers, dropped = self.headers, []
+        hosts = codings = 0
+        for line in fields.split("\r\n"):
+            if not line:  # behind the last field
+                continue
+            field = _FIELD.fullmatch(line)
+            if field is None:
+                raise ParsingError
+            name, value = field.groups()
+            if "_" in name:  # in WSGI's environment it would shadow one with a hyphen
+                dropped.append(name)
+                continue
+            key, value = name.upper().replace("-", "_"), value.strip(" \t")
+            if key in headers:
+                # RFC 9113 section 8.2.3 and RFC 9110 section 5.3
+                value = f"{headers[key]}{'; ' if key == 'COOKIE' else ', '}{value}"
+            headers[key] = value
+            if key == "HOST":
+                hosts += 1
+            elif key == "TRANSFER_ENCODING":
+                codings += 1
+        if dropped:
+            self.dropped = tuple(dropped)
+        return hosts, codings
+
+    def _frame(self) -> None:
+        """Find out where the body ends."""
+        headers = self.headers
+        if self.version == "1.1":
+            # Whoever reads the body does so without chunks: the field is for this hop alone.
+            codings = headers.pop("TRANSFER_ENCODING", "")
+            self._chunked_once = codings.lower() == "chunked"
+            for coding in codings.split(",") if codings else ():
+                if coding and coding.strip(" \t").lower() != "chunked":
+                    raise TransferEncodingNotImplemented
+                if coding:
+                    self.chunked = True
+            self.expect_continue = headers.get("EXPECT", "").lower() == "100-continue"
+        length = headers.get("CONTENT_LENGTH")
+        if length is not None and not self.chunked:
+            if not _DIGITS.fullmatch(length):
+                raise ParsingError
+            try:
+                self.content_length = int(length)
+            except ValueError:  # more digits than int() reads
+                _refuse("Content-Length is not a number that makes sense.")
+
+    def _check_coding(self, codings: int) -> None:
+        """Refuse what others may frame in another way; there are so many Transfer-Encodings."""
         if self.version == "1.0":  # RFC 9112 section 6.1
             _refuse("HTTP/1.0 knows no Transfer-Encoding.")
         if "CONTENT_LENGTH" in self.headers:
             _refuse("Content-Length and Transfer-Encoding exclude each other.")
-        if encodings > 1 or not _CHUNKED.search(lowered):
+        if codings > 1 or not self._chunked_once:
             _refuse("Transfer-Encoding is not chunked, once.")
-
-    def _join_cookies(self, fields: bytes) -> None:
-        """Join several Cookie fields with `; ` (RFC 9113 section 8.2.3), not a comma."""
-        if ", " in self.headers.get("COOKIE", ""):
-            lines = [line for line in get_header_lines(fields) if line[:7].lower() == b"cookie:"]
-            values = [line[7:].strip(b" \t").decode("latin-1") for line in lines]
-            self.headers["COOKIE"] = "; ".join(values)
 
 
 def _refuse(problem: str) -> NoReturn:

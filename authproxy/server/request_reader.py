@@ -10,10 +10,11 @@ from waitress.adjustments import Adjustments
 
 from authproxy.server.budget import Account, Budget, no_callback
 from authproxy.server.client_socket import CleartextRequest, ClientSocket
+from authproxy.server.head_buffer import HeadBuffer
 from authproxy.server.progress import Pace
 from authproxy.server.refusals import HTTPS_EXPECTED, Refusal
 from authproxy.server.request_body import BodyStore, RequestBody
-from authproxy.server.request_head import KEPT_FIELDS, HeadBuffer, Request
+from authproxy.server.request_head import KEPT_FIELDS, Request
 
 #: Read at a time while no body is expected, and so much is kept of what comes behind a
 #: request while that is served. Beyond that nothing is read.

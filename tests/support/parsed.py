@@ -8,9 +8,10 @@ from waitress.adjustments import Adjustments
 
 from authproxy.http1.memory_body import BodyMemory
 from authproxy.server.budget import Budget
+from authproxy.server.head_buffer import HeadBuffer
 from authproxy.server.refusals import Refusal
 from authproxy.server.request_body import BodyStore, RequestBody
-from authproxy.server.request_head import HeadBuffer, Request
+from authproxy.server.request_head import Request
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -263,6 +264,61 @@ def test_a_value_that_cannot_be_sent_splits_nothing(value: str) -> None:
         response = server.get("/")
         assert response.status == 500
         assert response.one("X") is None
+
+
+@pytest.mark.parametrize("status", ["200 OK\r\nX: b", "200 OK\nX: b"])
+def test_a_status_that_cannot_be_sent_splits_nothing(status: str) -> None:
+    with Serving(answering(status, [])) as server:
+        response = server.get("/")
+        assert response.status == 500
+        assert response.one("X") is None
+
+
+def test_an_application_may_take_back_a_head_that_is_not_sent() -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("X-First", "1"), ("Content-Length", "100")])
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("404 Not Found", [("X-Second", "2")], sys.exc_info())
+        return [b"gone"]
+
+    with Serving(application) as server, server.connect() as client:
+        for _ in range(2):
+            response = client.ask(message("GET /"))
+            assert (response.status, response.body) == (404, b"gone")
+            assert (response.one("X-First"), response.one("X-Second")) == (None, "2")
+
+
+def test_an_application_cannot_take_back_a_head_that_is_sent() -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "9")])(b"some")
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("404 Not Found", [], sys.exc_info())
+        return []
+
+    with Serving(application) as server, server.connect() as client:
+        client.send(message("GET /"))
+        with pytest.raises(Truncated):
+            client.receive()
+
+
+def twice(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [])
+    start_response("200 OK", [])
+    return []
+
+
+def never(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    return [b"x"]
+
+
+@pytest.mark.parametrize("application", [twice, never])
+def test_an_application_starts_a_response_once(application: WSGIApplication) -> None:
+    with Serving(application) as server:
+        assert server.get("/").status == 500
 
 
 def test_the_body_is_closed_when_the_client_goes_away() -> None:

@@ -16,7 +16,8 @@ from waitress.adjustments import Adjustments
 from waitress.parser import HTTPRequestParser
 from waitress.task import Task, WSGITask
 
-from authproxy.server.exchange import ApplicationTask, Exchange, Site
+from authproxy.server.application_task import ApplicationTask
+from authproxy.server.exchange import Exchange, Site
 from authproxy.server.request_body import RequestBody
 from authproxy.server.request_head import Request
 
@@ -25,20 +26,20 @@ HEAD = b"POST /a?b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-conti
 #: What the subclasses override.
 OVERRIDDEN = {
     ApplicationTask: {
-        *("build_response_header", "content_length", "get_environment", "has_body", "logger"),
-        *("service", "set_close_on_finish", "write", "wrote_header"),
+        *("complete", "content_length", "execute", "get_environment", "has_body", "logger"),
+        *("service", "write", "wrote_header"),
     },
-    Request: {"__init__", "command", "parse_header", "request_uri"},
+    Request: {"__init__", "chunked", "command", "parse_header", "request_uri"},
 }
 
 #: What they inherit, and use by its name.
 READ = {
     ApplicationTask: {
-        *("channel", "chunked_response", "close_on_finish", "content_bytes_written", "execute"),
-        *("finish", "request", "response_headers", "start", "start_time", "status", "version"),
+        *("channel", "chunked_response", "close_on_finish", "content_bytes_written", "finish"),
+        *("request", "response_headers", "start", "start_time", "status", "version"),
     },
     Request: {
-        *("body_rcv", "chunked", "content_length", "expect_continue", "headers", "path"),
+        *("body_rcv", "content_length", "expect_continue", "headers", "path"),
         *("query", "version"),
     },
 }
