@@ -25,7 +25,7 @@ from authproxy.proxy.probes import is_probe
 from authproxy.proxy.refusal_log import RefusalLog
 from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
 from authproxy.server.hooks import Hooks
-from authproxy.server.limits import Limits, Timeouts, forbid_core_dumps
+from authproxy.server.limits import Limits, Timeouts, forbid_core_dumps, share_heaps
 from authproxy.server.listening import (
     ListenError,
     address_of,
@@ -59,6 +59,7 @@ def serve(settings: Settings, reread: Reread) -> int:
     On SIGHUP `reread` returns the settings as they are then. Raises what `create_app` raises.
     """
     forbid_core_dumps()
+    share_heaps()
     manager = ServiceManager.of(
         os.environ,
         drain=settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _SPARE_SECONDS,

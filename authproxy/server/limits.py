@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import resource
 from dataclasses import dataclass
 
@@ -15,6 +18,11 @@ _MAX_DESCRIPTORS = 65536
 #: Without room there, responses go to temporary files, and heads wait.
 RESPONSE_MEMORY_BYTES = 16 * MIB
 HEAD_MEMORY_BYTES = 16 * MIB
+
+#: The parameter of mallopt(3), the variable that stands for it, and what it is set to.
+_M_ARENA_MAX = -8
+_ARENAS_VARIABLE = "MALLOC_ARENA_MAX"
+_HEAPS = 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,17 @@ def forbid_core_dumps() -> None:
     """Disable core dumps, which would hold tokens and secrets."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def share_heaps() -> None:
+    """Have all threads share two heaps, where the C library is glibc.
+
+    It would keep one for nearly each thread, and each would grow to its own peak. What
+    MALLOC_ARENA_MAX says counts more. Harmless when repeated.
+    """
+    if _ARENAS_VARIABLE not in os.environ:
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 def connection_limit(limits: Limits) -> int:

@@ -77,7 +77,6 @@ class Proxies:
             "LISTENING_PORT": str(self.port),
             "METRICS_PORT": str(self.metrics_port),
             "WORKERS": "2",
-            "MALLOC_ARENA_MAX": "2",  # as the image and the unit have it
             "TARGET_CONNECT_TIMEOUT_SECONDS": "2",
             "TARGET_READ_TIMEOUT_SECONDS": "3",
             "SHUTDOWN_GRACE_SECONDS": "5",

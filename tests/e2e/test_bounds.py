@@ -306,7 +306,7 @@ def confined(settings: dict[str, str], limit: int) -> Iterator[tuple[ProxyProces
                 within = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group)]
                 super()._run([*within, *command], environment)  # type: ignore[arg-type]
 
-        with Confined({**settings, "MALLOC_ARENA_MAX": "2"}) as proxy:
+        with Confined(settings) as proxy:
             yield proxy, group
     finally:
         wait_until("the group is empty", lambda: not (group / "cgroup.procs").read_text())
