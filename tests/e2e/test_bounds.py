@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import platform
 import re
 import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -431,3 +434,35 @@ def test_an_id_comes_back_by_the_same_rule_from_whoever_responds(
         ):
             assert 400 <= response.status < 500
             assert response.one("X-Request-ID") == expected
+
+
+# -- nor do threads, however many ----------------------------------------------------------------
+
+#: What the C library reserves for a heap that is not the first (glibc's HEAP_MAX_SIZE).
+HEAP_BYTES = 64 * 1024 * 1024
+
+
+def further_heaps(proxy: ProxyProcess) -> int:
+    """Return how many heaps the process has besides its first."""
+    regions = []
+    for line in Path(f"/proc/{proxy.pid}/maps").read_text().splitlines():
+        span, permissions, *_ = line.split()
+        start, end = (int(bound, 16) for bound in span.split("-"))
+        regions.append((start, end, permissions))
+    return sum(
+        start % HEAP_BYTES == 0 and (used, rest) == ("rw-p", "---p") and until == start + HEAP_BYTES
+        for (start, _, used), (_, until, rest) in itertools.pairwise(regions)
+    )
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library has no such heaps")
+@pytest.mark.parametrize(("set_by_hand", "most"), [(None, 1), ("1", 0)])
+def test_the_threads_share_two_heaps_however_it_is_started(
+    launch: Launch, target: Upstream, set_by_hand: str | None, most: int
+) -> None:
+    environment = {} if set_by_hand is None else {"MALLOC_ARENA_MAX": set_by_hand}
+    proxy = launch(THREADS="32", **environment)
+    with ThreadPoolExecutor(16) as clients:
+        responses = list(clients.map(lambda _: proxy.get("/").status, range(64)))
+    assert set(responses) == {200}
+    assert further_heaps(proxy) <= most
