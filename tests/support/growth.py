@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-#: Bytes of input; the larger size is half of what a head may have (MAX_REQUEST_HEADER_BYTES).
-SIZES = (8_192, 32_768)
+#: Bytes of input; the larger size is a quarter of what a head may have (MAX_REQUEST_HEADER_BYTES).
+SIZES = (4_096, 16_384)
 
 #: The larger may take this many times as long: two and a half times for each doubling.
 MOST = 2.5**2

@@ -287,7 +287,7 @@ def test_what_grows_with_the_square_is_found() -> None:
     before, part, behind = TEXTS["deep encoding"]
     found = growth(
         decoded_again_and_again,
-        lambda size: before + part * (size // 4 // len(part)) + behind,
-        tries=5,
+        lambda size: before + part * (size // len(part)) + behind,
+        tries=3,
     )
     assert found > MOST

@@ -32,7 +32,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    bound_fetches(monkeypatch, seconds=1.0)
+    bound_fetches(monkeypatch, seconds=0.3)
 
 
 # Endpoints.

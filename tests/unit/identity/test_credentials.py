@@ -17,6 +17,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from authproxy.clock import SystemClock
 from authproxy.demo.stand_ins.loopback import Response
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.identity.credentials import TokenFetcher
@@ -194,12 +195,20 @@ def test_the_certificates_chain_is_sent_for_applications_that_trust_its_issuer(
     assert fetch(None).value == entra.issued[-1].value
 
 
+@pytest.fixture(scope="module")
+def cluster() -> ServiceAccountIssuer:
+    """One for all: to make its key takes longer than most tests."""
+    return ServiceAccountIssuer()
+
+
 @pytest.fixture
 def workload(
-    entra: StandInEntra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    entra: StandInEntra,
+    cluster: ServiceAccountIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> dict[str, Any]:
     """A pod as the webhook leaves it: a service account's token and where it lies."""
-    cluster = ServiceAccountIssuer()
     subject = "system:serviceaccount:monitoring:authproxy"
     names = application(entra, federated=(FederatedCredential(cluster, subject),))
     path = tmp_path / "service-account-token"
@@ -376,7 +385,6 @@ class Rotation:
             aad_client_certificate_path=str(path),
             **application(entra, certificates=registered),
         )
-        self.fetch(None)
 
     def certificate_used(self) -> str:
         """Fetch; return the leaf of the chain that the assertion carried."""
@@ -411,47 +419,54 @@ def test_a_rotated_certificate_is_used_from_the_next_fetch_on_and_logged(
     assert fields["ExpiresOn"] == f"{not_after:%Y-%m-%dT%H:%M:%SZ}"
 
 
-BROKEN: dict[str, Callable[[Rotation, ClientAuthority], bytes | None]] = {
-    "missing": lambda rotation, issuer: None,
-    "empty": lambda rotation, issuer: b"",
-    "half written": lambda rotation, issuer: rotation.new.pem()[:900],
-    "without a key": lambda rotation, issuer: rotation.new.certificates_pem(),
-    "encrypted, without a password": lambda rotation, issuer: rotation.new.pem(b"other"),
-    "key and certificate of two": lambda rotation, issuer: (
-        rotation.new.pem().split(b"-----BEGIN CERTIFICATE")[0] + rotation.old.certificates_pem()
+BROKEN: dict[str, Callable[[ClientCertificate, ClientCertificate], bytes | None]] = {
+    "missing": lambda old, new: None,
+    "empty": lambda old, new: b"",
+    "half written": lambda old, new: new.pem()[:900],
+    "without a key": lambda old, new: new.certificates_pem(),
+    "encrypted, without a password": lambda old, new: new.pem(b"other"),
+    "key and certificate of two": lambda old, new: (
+        new.pem().split(b"-----BEGIN CERTIFICATE")[0] + old.certificates_pem()
     ),
-    "expired": lambda rotation, issuer: issuer.issue("late.example.com", days=-0.5).pem(),
-    "not valid yet": lambda rotation, issuer: issuer.issue(
-        "early.example.com", starts_in_days=1
-    ).pem(),
+    "expired": lambda old, new: client_authority().issue("late.example.com", days=-0.5).pem(),
+    "not valid yet": lambda old, new: (
+        client_authority().issue("early.example.com", starts_in_days=1).pem()
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_new_certificate_keeps_the_old_one_and_says_so_once(
-    rotation: Rotation, issuer: ClientAuthority, fault: str, caplog: pytest.LogCaptureFixture
+    issuer: ClientAuthority, tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = BROKEN[fault](rotation, issuer)
+    old, new = issuer.issue("old.example.com"), issuer.issue("new.example.com")
+    path = tmp_path / "client.pem"
+    path.write_bytes(old.pem())
+    settings = settings_for("aadapplication", aad_client_certificate_path=str(path))
+    rotating = RotatingCertificate(settings, SystemClock())
+    first = rotating.current()
+    data = BROKEN[fault](old, new)
     if data is None:
-        rotation.path.unlink()
+        path.unlink()
     else:
-        replace_file(rotation.path, data)
+        replace_file(path, data)
     for _ in range(3):
-        assert rotation.certificate_used() == leaf(rotation.old)
+        assert rotating.current() is first
     (record,) = [r for r in caplog.records if r.name == "authproxy.identity.rotation"]
     assert record.levelno == logging.ERROR
     assert "previous one stays in use" in record.getMessage()
-    assert record.__dict__["fields"]["Path"] == str(rotation.path)
-    replace_file(rotation.path, rotation.new.pem())
-    assert rotation.certificate_used() == leaf(rotation.new)
+    assert record.__dict__["fields"]["Path"] == str(path)
+    replace_file(path, new.pem())
+    assert rotating.current().subject.startswith("CN=new.example.com")
 
 
 def test_a_second_broken_file_is_told_again(
     rotation: Rotation, caplog: pytest.LogCaptureFixture
 ) -> None:
+    rotation.certificate_used()
     for data in (b"nonsense", b""):
         replace_file(rotation.path, data)
-        rotation.certificate_used()
+        assert rotation.certificate_used() == leaf(rotation.old)
         rotation.certificate_used()
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 2
 
