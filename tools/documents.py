@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from authproxy.settings import Settings
-from tools import chart_files, man_page, settings_page
+from tools import chart_files, man_page, settings_page, settings_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ def made(root: Path = ROOT, model: type[Settings] = Settings) -> dict[Path, str]
     """Return every file that is made, with what it has to hold."""
     return {
         path: text
-        for part in (settings_page, man_page, chart_files)
+        for part in (settings_page, settings_schema, man_page, chart_files)
         for path, text in part.made(root, model).items()
     }
 

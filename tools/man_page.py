@@ -56,8 +56,7 @@ EXIT_STATUS = {
 
 TAIL = """\
 .SH SEE ALSO
-The documentation that comes with authproxy: docs/command-line.md, docs/settings.md,
-docs/troubleshooting.md.
+The documentation of authproxy has a page on the command line, on settings and on troubleshooting.
 """
 
 

@@ -64,8 +64,8 @@ def cli() -> None:
       authproxy serve     forward requests
       authproxy demo      see it work, without a cloud
 
-    Each command explains itself with --help. More: docs/settings.md,
-    docs/command-line.md, docs/troubleshooting.md.
+    Each command explains itself and its settings with --help. The man page,
+    authproxy(1), has all of that, and what more the environment decides.
     """
 
 

@@ -37,7 +37,7 @@ def _faults(error: SettingsError) -> list[str]:
     return [
         f"authproxy: {count} fault{'s' * (count > 1)} in the settings",
         *(f"  {fault}" for fault in error.faults),
-        "Each setting is explained in docs/settings.md.",
+        "Each setting is explained by `authproxy serve --help`.",
     ]
 
 

@@ -23,8 +23,7 @@ _CONFIG = "AUTHPROXY_CONFIG"
 ENV_FILE = "ENV_FILE"
 _EPILOG = (
     "Each option is also an environment variable (TARGET_HOST for --target-host) and a key of the "
-    "YAML file. Secrets have no option: give them in the environment or in files. "
-    "See docs/settings.md."
+    "YAML file. Secrets have no option: give them in the environment or in files."
 )
 
 

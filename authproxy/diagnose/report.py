@@ -111,7 +111,7 @@ def ending(steps: Sequence[Step], exit_status: int, style: Style) -> str:
     """Return the last lines."""
     text, outcome = _ENDINGS[exit_status], Outcome.OK
     if exit_status != WELL:
-        text = f"{text} Exit status {exit_status}; more in docs/troubleshooting.md."
+        text = f"{text} Exit status {exit_status}, as `authproxy check --help` explains."
         outcome = Outcome.FAILED
     elif any(step.outcome is Outcome.WARNING for step in steps):
         text, outcome = "All is well, with a warning.", Outcome.WARNING

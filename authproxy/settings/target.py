@@ -154,7 +154,7 @@ class TargetSettings(ServingSettings, group=Group.TARGET):
         derived(destination, lambda url: audiences.scope_for_host(host_of(url)), "by target"),
         "Scope or resource to get tokens for. `/.default` is added where it is missing. Unset, it "
         "is derived from the target's host where that tells it, as those of most services of Azure "
-        "do (docs/settings.md lists them); any other target needs it.",
+        "do; any other target needs it.",
         also=("INGESTION_AAD_AUDIENCE",),
     )
 

@@ -25,6 +25,7 @@ from tests.support.source import ROOT
 Document = dict[str, Any]
 
 VARIABLES = set(Settings.declared)
+SETTINGS_SCHEMA = json.loads((ROOT / "docs" / "settings.schema.json").read_text())
 #: What a Prometheus configuration of the pages may hold.
 PROMETHEUS = frozenset({"global", "remote_write", "rule_files", "scrape_configs"})
 #: What an example's files and groups are not on this machine.
@@ -244,6 +245,7 @@ def _read_by_authproxy(document: Document) -> None:
         path = Path(folder, "authproxy.yaml")
         path.write_text(yaml.safe_dump(document))
         # Also where the webhook of workload identity has been at the pod.
+        jsonschema.validate(document, SETTINGS_SCHEMA)
         webhook = webhook_variables(Path(folder), "11111111-1111-1111-1111-111111111111")
         _load({}, {**webhook, "AUTHPROXY_CONFIG": str(path)})
 

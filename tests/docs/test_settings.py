@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import textwrap
 
+import jsonschema
+import pytest
 import yaml
 
 from authproxy.settings import Settings, load_settings
+from tests.docs.configuration import SETTINGS_SCHEMA
 from tests.support.source import ROOT
 from tools import settings_page
 
@@ -50,3 +53,27 @@ def test_the_declaration_that_contributors_are_shown_is_one():
     )
     source = (ROOT / "authproxy" / "settings" / "target.py").read_text()
     assert textwrap.indent(block, "    ") in source
+
+
+@pytest.mark.parametrize("path", ["deploy/apache/authproxy/authproxy.yaml"])
+def test_an_example_names_the_schema_and_is_valid_by_it(path: str) -> None:
+    text = (ROOT / path).read_text()
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+    assert named is not None
+    schema = ((ROOT / path).parent / named[1]).resolve()
+    assert schema == ROOT / "docs" / "settings.schema.json"
+    jsonschema.validate(yaml.safe_load(text), SETTINGS_SCHEMA)
+
+
+def test_the_schema_takes_each_setting_and_refuses_what_is_none() -> None:
+    jsonschema.Draft7Validator.check_schema(SETTINGS_SCHEMA)
+    judge = jsonschema.Draft7Validator(SETTINGS_SCHEMA)
+    for variable, one in Settings.declared.items():
+        for given in (one.literal or None, yaml.safe_load(one.literal or "null")):
+            assert judge.is_valid({variable.lower(): given, variable: given}), (variable, given)
+            assert judge.is_valid({"routes": [{"path": "/a", variable.lower(): given}]}) is (
+                one.per_route
+            )
+    wrong = [{"target_hots": "a"}, {"workers": 1000}, {"routes": []}, {"routes": [{"pth": "/"}]}]
+    wrong += [{"log_query": 5}, {"threads": []}]
+    assert [document for document in wrong if judge.is_valid(document)] == []

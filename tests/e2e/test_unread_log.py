@@ -220,7 +220,7 @@ def test_a_reader_gets_all_lines_of_a_process_that_ends_at_once(tmp_path: Path) 
         SERVE, env=clean_environment(str(tmp_path)), capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "Each setting is explained in docs/settings.md."
+    assert done.stderr.splitlines()[-1] == "Each setting is explained by `authproxy serve --help`."
 
 
 def test_no_socket_takes_the_place_of_a_standard_error_that_is_closed(

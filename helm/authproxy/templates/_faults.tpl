@@ -8,7 +8,7 @@
 {{- end }}
 {{- end }}
 {{- with compact $faults }}
-{{- printf "\n\n%d fault%s in the values of the chart:\n  %s\n\nhelm/authproxy/README.md explains each value.\n" (len .) (ternary "" "s" (eq (len .) 1)) (join "\n  " .) | fail }}
+{{- printf "\n\n%d fault%s in the values of the chart:\n  %s\n\n`helm show readme` of the chart explains each value.\n" (len .) (ternary "" "s" (eq (len .) 1)) (join "\n  " .) | fail }}
 {{- end }}
 {{- end }}
 
@@ -52,9 +52,20 @@
 {{- $root := index . 0 }}
 {{- $plain := regexReplaceAll "[^a-z0-9]" (lower (index . 1)) "" }}
 {{- $hint := "Remove it, or correct its name." }}
+{{- /* Dice's coefficient: pairs of letters in common. Templates can compute no edit distance. */}}
+{{- $most := 0.5 }}
 {{- range index . 2 }}
 {{- $near := lower . }}
-{{- if or (eq $plain $near) (and (gt (len $plain) 4) (or (hasPrefix $plain $near) (hasPrefix $near $plain))) }}
+{{- $common := 0 }}
+{{- range until (len $plain | int) }}
+{{- $pair := substr . (int (add . 2)) $plain }}
+{{- if and (eq (len $pair) 2) (contains $pair $near) }}
+{{- $common = add $common 1 }}
+{{- end }}
+{{- end }}
+{{- $alike := divf (mul 2 $common) (max 1 (add (len $plain) (len $near) -2)) }}
+{{- if gt $alike $most }}
+{{- $most = $alike }}
 {{- $hint = printf "Did you mean %s?" . }}
 {{- end }}
 {{- end }}

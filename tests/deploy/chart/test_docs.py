@@ -35,8 +35,8 @@ def copy(tmp_path: Path) -> Path:
     shutil.copytree(CHART, tmp_path / "helm" / "authproxy")
     (tmp_path / "docs" / "telemetry").mkdir(parents=True)
     (tmp_path / "authproxy").mkdir()
-    for name in ("docs/telemetry/alerts.yaml", "docs/settings.md.in", "docs/settings.md"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("telemetry/alerts.yaml", "settings.md.in", "settings.md", "settings.schema.json"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs" / name)
     shutil.copy(ROOT / "authproxy" / "authproxy.1", tmp_path / "authproxy")
     return tmp_path
 

@@ -29,7 +29,14 @@ TABLE = {
         "ingestionUrl='https://x.example.com/api/v1/write': it is set besides targetHost",
         "Keep ingestionUrl for remote write alone",
     ),
-    "an unknown value": (["tragetHost='x'"], "tragetHost: there is no such value", "Remove it"),
+    "an unknown value": (["wxyz='x'"], "wxyz: there is no such value", "Remove it"),
+    "letters in another order": (
+        ["tragetHost='x'"],
+        "tragetHost: there is no such value",
+        "Did you mean targetHost?",
+    ),
+    "a letter too few": (["autoscalng.enabled=true"], "autoscalng:", "Did you mean autoscaling?"),
+    "a word too few": (["maxBodyBytes=1"], "maxBodyBytes:", "Did you mean maxRequestBodyBytes?"),
     "a plural": (["targetHosts='x'"], "targetHosts: there is no", "Did you mean targetHost?"),
     "a variable": (["LOG_LEVEL='debug'"], "LOG_LEVEL: there is no", "Did you mean logLevel?"),
     "a secret as a value": (
