@@ -13,6 +13,7 @@ from authproxy.server.lingering import Lingering
 from authproxy.server.outbox import Outbox
 from authproxy.server.progress import Pace, Stage, is_overdue
 from authproxy.server.request_reader import RequestReader
+from authproxy.server.serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,17 @@ class ClientProgress:
     """The progress of one connection's client. Used by the main loop's thread, except `note`."""
 
     def __init__(
-        self, sock: ClientSocket, reader: RequestReader, outbox: Outbox, timeouts: Timeouts
+        self,
+        sock: ClientSocket,
+        reader: RequestReader,
+        outbox: Outbox,
+        serving: Serving,
+        timeouts: Timeouts,
     ) -> None:
         self._socket = sock
         self._reader = reader
         self._outbox = outbox
+        self._serving = serving
         self._timeouts = timeouts
         self._noted_at = self.made_at = time.monotonic()
         self._reading: ReadingPace | None = None
@@ -58,6 +65,23 @@ class ClientProgress:
         self.half_closed: HalfClosed | None = None
         #: Set once its last response is sent.
         self.lingering: Lingering | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """What is awaited of the connection."""
+        if self.lingering:
+            return Stage.LINGERING
+        if self._outbox.pending or self._outbox.awaited:
+            return Stage.WRITING
+        if not self._serving.takes_request:
+            return Stage.SERVED
+        if not self._socket.established:
+            return Stage.HANDSHAKE
+        if self._reader.waits_for_room():
+            return Stage.ROOM
+        if self._reader.in_body:
+            return Stage.BODY
+        return Stage.HEAD if self._reader.buffered else Stage.IDLE
 
     @property
     def at(self) -> float:
@@ -98,8 +122,9 @@ class ClientProgress:
             served, self._outbox.taken_at, now, patience
         )
 
-    def has_timed_out(self, stage: Stage, client: str, now: float) -> bool:
+    def has_timed_out(self, client: str, now: float) -> bool:
         """Tell whether it has, and log it; called about once a second. `client` is its address."""
+        stage = self.stage
         if stage is Stage.WRITING:
             self.measure_reading().look(now)
         if not is_overdue(stage, now - self.at, self.pace.seconds(now), self._timeouts):

@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
-from authproxy.server.application_task import ApplicationTask
 from authproxy.server.client_progress import ClientProgress
 from authproxy.server.client_socket import ClientSocket, HandshakeFailed
-from authproxy.server.exchange import CONTINUE, Address, Exchange, Site
+from authproxy.server.exchange import Address, Site
 from authproxy.server.head_checks import HeadChecks
-from authproxy.server.hooks import Hooks
-from authproxy.server.limits import Timeouts
 from authproxy.server.lingering import Lingering
-from authproxy.server.outbox import Disconnected, Outbox, OutboxStore
-from authproxy.server.poller import READ, WRITE, Poller
+from authproxy.server.outbox import Disconnected, Outbox
+from authproxy.server.poller import READ, WRITE
 from authproxy.server.progress import Stage
+from authproxy.server.reception import Reception
 from authproxy.server.refusals import Refusal
 from authproxy.server.request_head import Request
-from authproxy.server.request_reader import HEAD_READ_BYTES, Ended, Intake, RequestReader
-from authproxy.server.threads import Dispatcher
+from authproxy.server.request_reader import HEAD_READ_BYTES, Ended, RequestReader
+from authproxy.server.serving import Serving
+from authproxy.server.shared import Shared
 from authproxy.server.tunnel import Tunnel
-from authproxy.server.tunnels import Tunnels
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all connections of a server share."""
-
-    timeouts: Timeouts
-    hooks: Hooks
-    poller: Poller
-    intake: Intake
-    outboxes: OutboxStore
-    dispatcher: Dispatcher
-    tunnels: Tunnels
-    #: Has `receive` called when it is the connection's turn.
-    receive_later: Callable[[Connection], None]
-    #: Removes a closed connection from those that are open.
-    forget: Callable[[Connection], None]
 
 
 class Connection:
@@ -59,31 +39,27 @@ class Connection:
 
     interest = 0
 
-    def __init__(
-        self,
-        sock: ClientSocket,
-        client: Address,
-        site: Site,
-        shared: Shared,
-    ) -> None:
+    def __init__(self, sock: ClientSocket, client: Address, site: Site, shared: Shared) -> None:
         self._socket = sock
-        self._client = client
-        self._site = site
+        self._client = client[0]
         self._shared = shared
-        self._checks = HeadChecks(shared.hooks, sock, client[0])
+        self._checks = HeadChecks(shared.hooks, sock, self._client)
         self._reader = RequestReader(sock, shared.intake, self._notify)
         self._outbox = Outbox(sock, shared.outboxes, self._notify)
-        self.progress = ClientProgress(sock, self._reader, self._outbox, shared.timeouts)
-        #: The request that is received or served, and its exchange while a thread serves it.
-        self._request: Request | None = None
-        self._served: Exchange | None = None
-        #: What it becomes behind its last response; the exchange lasts as long.
-        self._tunnel: Tunnel | None = None
-        #: To be closed once all is sent: in order or, if the response is truncated, with a reset.
-        self._closing = self._cut = False
+        self._serving = Serving(site, client, self._outbox, shared.dispatcher)
+        self._reception = Reception(
+            self._reader,
+            self._checks,
+            self._outbox,
+            self._serving,
+            whole=self._hand_over,
+            refused=self._refuse,
+            queue=partial(shared.receive_later, self),
+        )
+        self.progress = ClientProgress(
+            sock, self._reader, self._outbox, self._serving, shared.timeouts
+        )
         self.closed = False
-        #: Whether it is queued to receive.
-        self._due = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -97,19 +73,7 @@ class Connection:
     @property
     def stage(self) -> Stage:
         """What is awaited of it."""
-        if self.progress.lingering:
-            return Stage.LINGERING
-        if self._outbox.pending or self._outbox.awaited:
-            return Stage.WRITING
-        if self._served or self._closing:
-            return Stage.SERVED
-        if not self._socket.established:
-            return Stage.HANDSHAKE
-        if self._reader.waits_for_room():
-            return Stage.ROOM
-        if self._reader.in_body:
-            return Stage.BODY
-        return Stage.HEAD if self._reader.buffered else Stage.IDLE
+        return self.progress.stage
 
     @property
     def holds_room(self) -> bool:
@@ -141,7 +105,7 @@ class Connection:
 
     def _wanted(self) -> int:
         """Return what it would do: read, write, or neither."""
-        if self.closed or (self._tunnel is not None and self._tunnel.begun):
+        if self.closed or self._serving.running_tunnel:
             return 0
         if self.progress.lingering is not None:
             return self.progress.lingering.wanted
@@ -149,9 +113,9 @@ class Connection:
             return WRITE
         if self.progress.half_closed is not None:
             return 0
-        if self._served is not None:
+        if self._serving.exchange is not None:
             return READ if self._reader.buffered < HEAD_READ_BYTES else 0
-        return 0 if self._closing or self._reader.waits_for_room() else READ
+        return 0 if self._serving.closing or self._reader.waits_for_room() else READ
 
     def on_events(self, events: int) -> None:
         """Read and write what the socket allows."""
@@ -169,9 +133,9 @@ class Connection:
             if events & READ:
                 self._read()
         except HandshakeFailed as error:
-            fields = {"Client": self._client[0], "Problem": str(error)}
+            fields = {"Client": self._client, "Problem": str(error)}
             log.info("A TLS handshake failed.", extra={"fields": fields})
-            self._closing = True
+            self._serving.closing = True
             self._linger()  # an alert is on its way, which a reset would destroy
         except OSError:
             self.close()
@@ -182,7 +146,7 @@ class Connection:
             if self._outbox.pending or self._outbox.awaited:
                 self.progress.measure_reading()
             elif self._reader.in_body:
-                self._receive_later()
+                self._reception.receive_later()
             elif self._reader.waits_for_room():
                 self._reader.take_head_room()
             else:
@@ -196,17 +160,18 @@ class Connection:
 
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
-        if self._tunnel is not None and not (self._outbox.pending or self._tunnel.begun):
-            self._tunnel.prepare(self._socket, self._reader.take(), self._tunnel_ended)
-            self._shared.tunnels.begin(self._tunnel)
+        serving, pending = self._serving, self._outbox.pending
+        if serving.tunnel is not None and not (pending or serving.tunnel.begun):
+            serving.tunnel.prepare(self._socket, self._reader.take(), self._tunnel_ended)
+            self._shared.tunnels.begin(serving.tunnel)
         lingering = self.progress.lingering is not None
-        if self._outbox.pending or self._served or lingering or self._reader.in_body:
+        if pending or serving.exchange or lingering or self._reader.in_body:
             return
-        if not self._closing:
+        if not serving.closing:
             self._reader.turn()
-            self._advance(behind=True)
+            self._reception.advance(behind=True)
             self._close_if_done()
-        elif self._cut:
+        elif serving.cut:
             self.cut()
         else:
             self._linger()
@@ -215,7 +180,7 @@ class Connection:
 
     def _read(self) -> None:
         if self._reader.in_body:
-            self._receive_later()
+            self._reception.receive_later()
         elif not (self.closed or self.progress.lingering):
             try:
                 self._reader.read_head()
@@ -224,112 +189,44 @@ class Connection:
                 return
             # Looked at behind that: the thread that ends a response looks for input
             # behind its end, so that one of the two sees the other.
-            self._advance()
+            self._reception.advance()
 
     def _client_ended(self) -> None:
         """Serve what has come before the end, unless the client has left altogether."""
         if self._socket.has_hung_up():
             self.close()
             return
-        # Set before `_served` is looked at: as above, one of the two sees the other.
+        # Set before the exchange is looked at: as above, one of the two sees the other.
         self.progress.has_ended()
         self._go_on()
 
     def _close_if_done(self) -> None:
         """Close where the client has ended its side and every request has its response."""
-        busy = self._request or self._served or self._outbox.pending or self._due or self._closing
-        if self.progress.half_closed and not busy:
+        idle = self._serving.idle and not self._outbox.pending and not self._reception.due
+        if self.progress.half_closed and idle:
             self.close()
-
-    def _advance(self, *, behind: bool = False, at_length: bool = False) -> None:
-        """Begin with the next request, if the one before is done and its head is whole.
-
-        `behind`: it may have come with the one before it. `at_length`: heads that take long
-        to parse may be parsed now.
-        """
-        while not (self._served or self._closing or self.closed or self._outbox.pending):
-            if self._request is not None:
-                return
-            request = self._reader.next_request(at_length=at_length)
-            if request is None:
-                if self._reader.is_costly:
-                    self._receive_later()
-                return
-            if isinstance(request, Refusal):
-                self._refuse(request)
-                return
-            self._request = request
-            if problem := self._checks.problem(request):
-                self._refuse(problem)
-            elif not request.has_body:
-                self._hand_over(request)
-            elif behind and self._reader.has_whole_body(request):
-                # A refusal would close the connection: it is the application's to refuse.
-                self._begin_body(request)
-            elif problem := self._checks.admit(request):
-                self._refuse(problem, reported=True)
-            else:
-                self._begin_body(request)
-
-    def _begin_body(self, request: Request) -> None:
-        self._reader.begin_body(request)
-        if request.awaits_100:
-            self._outbox.write(CONTINUE, wait=False)
-        self._receive_later()  # some of it may be there already
-
-    def _receive_later(self) -> None:
-        if not self._due:
-            self._due = True
-            self._shared.receive_later(self)
 
     def receive(self) -> None:
         """Read what has come; called when it is this connection's turn."""
-        self._due = False
         try:
-            if self._reader.in_body:
-                self._receive_body()
-            else:
-                self._advance(at_length=True)
+            self._reception.receive()
+            if not self._reader.in_body:
                 self._close_if_done()
         except OSError:
             self.close()
-
-    def _receive_body(self) -> None:
-        request, outcome = self._request, self._reader.receive_body()
-        if request is None:
-            return
-        if isinstance(outcome, Refusal):
-            self._refuse(outcome)
-        elif outcome:
-            request.body_received()
-            self._hand_over(request)
 
     # Requests that are whole, or refused.
 
     def _hand_over(self, request: Request) -> None:
         """Have a thread serve the request, whose body is there."""
-        threads = self._shared.dispatcher.threads_for(request.command, request.request_uri)
-        if isinstance(threads, Refusal):
-            self._refuse(threads)
-            return
-        self._served = Exchange(
-            self._site,
-            self._client,
-            self._outbox,
-            self._finished,
-            may_wait=threads.may_wait,
-            takes_interim=request.version == "1.1",
-        )
-        threads.add_task(ApplicationTask(self._served, request))
+        if problem := self._serving.begin(request, self._finished):
+            self._refuse(problem)
 
     def _finished(self, *, close: bool, cut: bool, tunnel: Tunnel | None = None) -> None:
         """The response is written. Called by the thread that did so."""
-        self._closing, self._cut, self._tunnel = close, cut, tunnel
         self._reader.release_head()
         self.progress.note()
-        self._request = None
-        if tunnel is None:
-            self._served = None  # from here on it is the main loop's
+        self._serving.end(close=close, cut=cut, tunnel=tunnel)
         if self.closed:
             self._reader.close()
             if tunnel is not None:
@@ -341,14 +238,13 @@ class Connection:
         """The connection is the main loop's again. Called by the tunnels' thread."""
         self._finished(close=True, cut=cut)
 
-    def _refuse(self, refusal: Refusal, *, reported: bool = False) -> None:
+    def _refuse(self, refusal: Refusal, reported: bool = False) -> None:
         """Send a refusal and close; `reported`: the hook has reported it already."""
-        request, self._request = self._request, None
+        request = self._serving.take_request()
         response = self._checks.refuse(refusal, request, reported=reported)
         if request is not None:
             request.close()
         self._reader.close()
-        self._closing = True
         try:
             self._outbox.write(response, wait=False)
             self._go_on()
@@ -362,13 +258,13 @@ class Connection:
 
         Called about once a second: a socket whose client does not read never becomes writable.
         """
-        stage, served = self.stage, self._served
-        if self._tunnel is not None and stage is Stage.SERVED:
+        stage, served = self.progress.stage, self._serving.exchange
+        if self._serving.tunnel is not None and stage is Stage.SERVED:
             return  # its thread notices a client that has left
         if self.progress.half_closed and served is not None and stage is Stage.SERVED:
             if self.progress.has_left(served, now):
                 self.close()
-        elif self.progress.has_timed_out(stage, self._client[0], now):
+        elif self.progress.has_timed_out(self._client, now):
             if stage is Stage.WRITING:
                 self.cut()
             else:
@@ -400,21 +296,14 @@ class Connection:
         """Close the socket, and cancel what is done for the client."""
         if self.closed:
             return
-        if self._tunnel is not None and self._tunnel.begun:
-            self._shared.tunnels.end(self._tunnel)  # its thread has the socket, and gives it back
+        if tunnel := self._serving.running_tunnel:
+            self._shared.tunnels.end(tunnel)  # its thread has the socket, and gives it back
             return
         in_order = self.stage is Stage.IDLE
         self.closed = True
         self._shared.poller.remove(self)
         self._outbox.close()
-        served = self._served
-        if served is not None:  # its thread gives back what the request takes
-            served.cancellation.cancel()
-            if self._tunnel is not None:
-                self._tunnel.abandon()
-        else:
+        if not self._serving.abandon():  # else its thread gives back what the request takes
             self._reader.close()
-            if self._request is not None:
-                self._request.close()
         self._socket.close(in_order=in_order)
         self._shared.forget(self)

@@ -16,7 +16,7 @@ from authproxy.http1.memory_body import BodyMemory
 from authproxy.server.balance import Share
 from authproxy.server.budget import Budget, Pool
 from authproxy.server.client_socket import ClientSocket
-from authproxy.server.connection import Connection, Shared
+from authproxy.server.connection import Connection
 from authproxy.server.connections import Connections
 from authproxy.server.exchange import Address, Site
 from authproxy.server.hooks import Hooks
@@ -34,6 +34,7 @@ from authproxy.server.poller import Poller
 from authproxy.server.progress import Stage
 from authproxy.server.request_body import BodyStore
 from authproxy.server.request_reader import Intake
+from authproxy.server.shared import Shared
 from authproxy.server.threads import Dispatcher, OverloadLog
 from authproxy.server.tls_socket import ContextSource, TLSSocket
 from authproxy.server.tunnels import Tunnels
