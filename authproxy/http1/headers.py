@@ -120,13 +120,16 @@ def returnable(fields: Iterable[Field]) -> list[Field]:
     Left out are hop-by-hop fields and those that Connection names.
     """
     fields = list(fields)
-    names = [name.lower() for name, _ in fields]
-    left_out: frozenset[str] = HOP_BY_HOP
-    if "connection" in names:
-        for name, (_, value) in zip(names, fields, strict=True):
-            if name == "connection":
-                left_out = left_out.union(list_members(value))
-    return [field for name, field in zip(names, fields, strict=True) if name not in left_out]
+    kept = [field for field in fields if field[0].lower() not in HOP_BY_HOP]
+    if len(kept) == len(fields):
+        return kept
+    named = {
+        member
+        for name, value in fields
+        if name.lower() == "connection"
+        for member in list_members(value)
+    }
+    return kept if named <= HOP_BY_HOP else [f for f in kept if f[0].lower() not in named]
 
 
 _WRITE_VERSIONS = frozenset(

@@ -54,13 +54,14 @@ def parse_field_lines(lines: list[bytes]) -> list[Field]:
     Obsolete line folding becomes a space, blanks before the colon go (both
     section 5.1 and 5.2 ask of proxies). Raises MalformedResponse.
     """
-    if any([line[:1] in _BLANKS for line in lines]):  # noqa: C419  # quicker than a generator
-        lines = _unfolded(lines)
     fields = []
     for line in lines:
         match = _FIELD_LINE.fullmatch(line)
         if not match:
-            raise MalformedResponse("the response has a malformed header line")
+            unfolded = _unfolded(lines)
+            if len(unfolded) == len(lines):
+                raise MalformedResponse("the response has a malformed header line")
+            return parse_field_lines(unfolded)
         name, value = match.groups()
         fields.append((name.decode("ascii"), value.strip(b" \t").decode("latin-1")))
     return fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv6Address
 from urllib.parse import unquote, urlsplit
 
@@ -71,13 +72,13 @@ class TargetURL:
         scheme = parts.scheme if allow_http else "https"
         return cls(scheme, parts.hostname, port or DEFAULT_PORTS[scheme], parts.path, parts.query)
 
-    @property
+    @cached_property
     def authority(self) -> str:
         """The value of Host: the port only where it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """Scheme and authority, without a trailing slash."""
         return f"{self.scheme}://{self.authority}"
