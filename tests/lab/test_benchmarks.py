@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ import pytest
 
 from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from lab.benchmarks import table
+from lab.benchmarks.bytecodes import by_package
 from lab.benchmarks.load import SMALL_GET, FailedRequests, run
 from lab.benchmarks.open_loop import send
 from lab.benchmarks.processes import Program, choose_cores, free_port
@@ -50,6 +52,23 @@ def test_the_table_has_each_proxy_in_words_in_figures_and_as_a_picture(tmp_path:
     assert row["ratios"]["nginx"]["median"] == 1
     assert row["ratios"]["authproxy"]["median"] > 1
     ElementTree.parse(tmp_path / "table.svg")
+
+
+@pytest.mark.slow
+@pytest.mark.real("nginx")
+def test_the_bytecodes_of_a_request_are_nearly_the_same_in_each_run() -> None:
+    needs("nginx")
+    said = [measured("bytecodes", "post-1k", "--top=5") for _ in range(2)]
+    assert all("authproxy/server" in each for each in said)
+    one, other = (int(each.rpartition(" bytecodes each")[0].rpartition(" ")[2]) for each in said)
+    assert one == pytest.approx(other, rel=0.1)
+
+
+def test_bytecodes_count_for_packages() -> None:
+    counts = Counter(
+        {"a (authproxy/server/x.py)": 2, "b (authproxy/server/y.py)": 3, "c (ssl.py)": 1}
+    )
+    assert by_package(counts) == {"authproxy/server": 5, "ssl.py": 1}
 
 
 @pytest.mark.real("wrk")
