@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from math import ceil
 from typing import ClassVar
@@ -37,9 +37,6 @@ class Fault:
     hint: str
     route: str | None = None
 
-    def of_route(self, name: str) -> Fault:
-        return replace(self, route=name)
-
     @property
     def place(self) -> str:
         """What stands in front of the setting's name."""
@@ -58,6 +55,22 @@ class Advice:
     hint: str = ""
     commands: tuple[str, ...] = ()
     when: object = field(default=True, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An error explained: a code to look up, what is wrong, a hint, and commands that help.
+
+    In commands names with $ are settings, words in capitals are for the operator to fill in.
+    """
+
+    code: str
+    cause: str
+    hint: str
+    commands: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.cause} ({self.code}). {self.hint}."
 
 
 class SettingsError(AuthProxyError):

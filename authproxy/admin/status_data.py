@@ -19,8 +19,8 @@ from authproxy.admin.status_state import reasons_of, state_of
 from authproxy.admin.status_targets import of_target
 from authproxy.app import Services
 from authproxy.clock import rfc3339
+from authproxy.errors import Explanation
 from authproxy.files.expiry import Expiry
-from authproxy.identity.explanation import Explanation
 from authproxy.identity.token_state import TokenState
 from authproxy.proxy.route_set import ServedRoute
 from authproxy.telemetry import target_health

@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import FrameType
 
 from authproxy.app import ReloadRefused, Services, tell_routes
@@ -44,11 +44,6 @@ class ReloadRequests:
     def wait(self) -> None:
         """Wait for a request; several that came meanwhile are one."""
         self._signals.get()
-        try:
-            while True:
-                self._signals.get_nowait()
-        except Empty:
-            return
 
 
 def reload_on_request(requests: ReloadRequests, reread: Reread, services: Services) -> None:

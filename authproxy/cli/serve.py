@@ -142,7 +142,6 @@ def serve_process(
     sockets, `siblings` gathers their reports. With a `certificate` the sockets speak TLS.
     """
     services: Services = app.extensions["authproxy"]
-    lifecycle = _Lifecycle(services, supervisor)
     if share is not None:
         share.defer_until(lambda: services.routes.tried)
     refusals = RefusalLog()
@@ -152,10 +151,21 @@ def serve_process(
         refusals.refused(request)
         services.telemetry.refused(request)
 
+    def report() -> None:
+        sources = {served.route.name: served.tokens for served in services.routes.routes}
+        supervisor.report(health_of(sources, services.vital_threads.ended))
+
+    def begin_drain() -> None:
+        supervisor.stopping()
+        services.begin_drain()
+
+    def certificate_expiry() -> Expiry | None:
+        return None if certificate is None else certificate.current.expiry
+
     if os.getpid() == 1:
         periodic.append(OrphanReaper().look)
     if supervisor.listens:
-        periodic.append(lifecycle.report)
+        periodic.append(report)
     server = Server(
         app,
         sockets,
@@ -167,23 +177,19 @@ def serve_process(
             on_refused=on_refused,
             on_dropped=DroppedFields().dropped,
             is_probe=is_probe,
-            begin_drain=lifecycle.begin_drain,
+            begin_drain=begin_drain,
             refuse=services.refuse,
             periodic=tuple(periodic),
         ),
         share=share,
         tls=None if certificate is None else certificate.context,
     )
-
-    def certificate_expiry() -> Expiry | None:
-        return None if certificate is None else certificate.current.expiry
-
     services.vital_threads.watch("tunnels", lambda: server.tunnels_alive)
     if certificate is not None:
         services.vital_threads.start("TLS certificate", certificate.run)
     services.start()
     if supervisor.listens:
-        lifecycle.report()
+        report()
     try:
         with serving(services, metrics, siblings, certificate_expiry):
             server.run()
@@ -203,23 +209,6 @@ def _limits(settings: Settings) -> Limits:
         shutdown_delay=settings.shutdown_delay_seconds,
         shutdown_grace=settings.shutdown_grace_seconds,
     )
-
-
-class _Lifecycle:
-    """Reports the server's health and drain to its supervisor and the application."""
-
-    def __init__(self, services: Services, supervisor: Supervisor) -> None:
-        self._services = services
-        self._supervisor = supervisor
-
-    def report(self) -> None:
-        routes = self._services.routes.routes
-        sources = {served.route.name: served.tokens for served in routes}
-        self._supervisor.report(health_of(sources, self._services.vital_threads.ended))
-
-    def begin_drain(self) -> None:
-        self._supervisor.stopping()
-        self._services.begin_drain()
 
 
 def _certificate(settings: Settings) -> RotatingServerCertificate | None:

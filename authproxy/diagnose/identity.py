@@ -22,10 +22,9 @@ from authproxy.diagnose.token_claims import (
     text_of,
     utc,
 )
-from authproxy.errors import Advice, CredentialError, Unusable
+from authproxy.errors import Advice, CredentialError, Explanation, Unusable
 from authproxy.identity.credentials import FetchError, TokenFetcher
 from authproxy.identity.entra_errors import FEDERATION_CODES, commands_for, explain
-from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.provenance import claims_of, identifier
 from authproxy.identity.rotation import EXPIRY_NOTICE

@@ -21,13 +21,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from authproxy.clock import Clock, SystemClock
-from authproxy.errors import CredentialError, SettingsError
+from authproxy.errors import CredentialError, Explanation, SettingsError
 from authproxy.files.expiry import Expiry
 from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
 from authproxy.identity.bounded_fetch import Budget
 from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.identity.entra_errors import explain
-from authproxy.identity.explanation import Explanation
 from authproxy.identity.federation import of_federation
 from authproxy.identity.lifetimes import FetchedToken
 from authproxy.identity.provenance import Provenance

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from authproxy.identity.explanation import Explanation, cut
+from authproxy.errors import Explanation
 
 #: Characters of what an endpoint says that a cause quotes.
 _QUOTED = 200
@@ -272,3 +272,9 @@ def explain_response(text: str, response: EndpointResponse | None) -> Explanatio
         return found
     quoted = cut(str(response), _QUOTED)
     return Explanation(found.code, found.cause.replace("{}", quoted), found.hint, found.commands)
+
+
+def cut(text: str, length: int) -> str:
+    """Return `text` without the full stop at its end, and not much longer than `length`."""
+    text = text.strip().rstrip(".")
+    return text if len(text) <= length else f"{text[:length]}..."

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-from authproxy.identity.endpoint_errors import EndpointResponse, explain_response
-from authproxy.identity.explanation import Explanation, cut
+from authproxy.errors import Explanation
+from authproxy.identity.endpoint_errors import EndpointResponse, cut, explain_response
 
 _CLOCK = "Set this machine's clock (chronyc tracking, timedatectl); Entra allows five minutes"
 _SIGN_IN = "Run 'az login' again, as the user that authproxy runs as"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from authproxy.errors import Explanation
 from authproxy.identity.entra_errors import FEDERATION_CODES
-from authproxy.identity.explanation import Explanation
 from authproxy.settings import Settings
 from authproxy.settings.token_proxy import TOKEN_PROXY
 

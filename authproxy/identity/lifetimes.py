@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from authproxy.clock import Clock
-from authproxy.identity.explanation import Explanation
+from authproxy.errors import Explanation
 from authproxy.identity.provenance import Provenance
 
 #: Entra's longest: tokens for continuous access evaluation live for 28 hours at most.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from authproxy.identity.explanation import Explanation
+from authproxy.errors import Explanation
 from authproxy.settings import Settings
 
 #: Where Entra gives tokens, by whichever host; managed identity endpoints have other paths.

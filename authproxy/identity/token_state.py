@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from authproxy.clock import rfc3339
-from authproxy.errors import AuthProxyError
+from authproxy.errors import AuthProxyError, Explanation
 from authproxy.files.expiry import Expiry
 from authproxy.identity.credentials import FetchError
-from authproxy.identity.explanation import Explanation
 from authproxy.identity.lifetimes import Token
 
 

@@ -34,6 +34,7 @@ from authproxy.redaction import Redactor
 from authproxy.settings import Route, Settings
 from authproxy.settings.audiences import kind_of
 from authproxy.settings.azure_services import Kind
+from authproxy.settings.declaration import Group
 from authproxy.telemetry.events import Telemetry
 from authproxy.tls import TLSContextCache, forward_proxy
 from authproxy.upstream.refused_identity import Refusal, told
@@ -79,7 +80,7 @@ class Resources:
 
     def admission(self, settings: Settings, held: ExitStack) -> Admission | None:
         """Return what admits the requests under these settings, held likewise."""
-        key = settings.admission_key
+        key = settings.values_of(Group.ADMISSION)
         return held.enter_context(
             self._admissions.hold(key, lambda: admission_for(settings, self.refresher))
         )

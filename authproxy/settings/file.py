@@ -149,7 +149,7 @@ def _route(
     for fault in wrong:
         problem = f"{fault.problem} (in the route at line {line} of the settings file)"
         own.append(replace(fault, setting=fault.setting.lower(), problem=problem))
-    faults += [fault.of_route(name) for fault in own]
+    faults += [replace(fault, route=name) for fault in own]
     return GivenRoute(name, keys.match, _values(nodes, model)) if matched else None
 
 
@@ -161,7 +161,7 @@ def _clashes(
     other = taken.get(_requests_of(route))
     if other is not None:
         problem = f"the requests of this route are those of route {other} already"
-        yield Fault("path", route.match.path, problem, hint).of_route(route.name)
+        yield Fault("path", route.match.path, problem, hint, route.name)
     elif route.name in names:
         yield Fault("name", route.name, "two routes have this name", hint)
 

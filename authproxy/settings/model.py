@@ -61,11 +61,6 @@ class Settings(
         )
         return tuple(path for path in paths if path is not None)
 
-    @property
-    def admission_key(self) -> object:
-        """The same for settings that let in the same requests."""
-        return self.values_of(Group.ADMISSION)
-
     def within(self, process: Settings) -> Settings:
         """Return these settings, with what is fixed as it is in `process`."""
         fixed = self.fixed_variables()

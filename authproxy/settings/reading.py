@@ -160,7 +160,7 @@ def _route(
     faults = [
         fault
         if fault.setting in given and fault.setting not in each.values
-        else fault.of_route(each.name)
+        else replace(fault, route=each.name)
         for fault in _in_order(model, field_faults + faults_between(own_draft, of_routes=True))
     ]
     return Route(each.name, each.match, settings), faults
