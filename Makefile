@@ -17,7 +17,7 @@ PYTEST_JOBS ?= 3
 
 .PHONY: help
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(VENV)/.installed ## Make .venv with .venv/bin/authproxy, from the locked dependencies
@@ -126,6 +126,32 @@ pyz: install ## Make dist/authproxy.pyz: one file to run, or to install from wit
 	    --requirement requirements/runtime.txt --dest build/pyz
 	$(BIN)/pex entra-auth-proxy --pre-resolved-dists build/pyz --pex-root build/pex --venv \
 	    --include-tools --console-script authproxy --output-file dist/authproxy.pyz
+
+# A release, of what is committed: docs/releasing.md. The image is skipped, loudly, where ENGINE does
+# not work; with CI=true that is an error.
+RELEASE := $(BIN)/python -m tools.release
+ASKED := $(if $(filter command,$(firstword $(origin VERSION))),$(VERSION))
+
+.PHONY: bump
+bump: install ## Write the next version into all files that name it: make bump VERSION=1.2.3
+	@$(RELEASE) bump "$(ASKED)"
+	@$(BIN)/python -m tools.documents
+
+.PHONY: release
+release: install ## Make all files of a release in dist/: make release VERSION=1.2.3
+	@$(RELEASE) check "$(ASKED)"
+	rm -rf dist build/release
+	$(RELEASE) files $(VERSION)
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python -m tools.sbom dist/authproxy-$(VERSION).cdx.json
+	$(MAKE) --no-print-directory image-archive
+	$(RELEASE) sums $(VERSION)
+
+ARCHIVE = dist/authproxy-$(VERSION)-image.tar
+
+.PHONY: image-archive
+image-archive: ## Make dist/authproxy-VERSION-image.tar, the image for this machine as an OCI archive
+	@mkdir -p dist
+	@bash scripts/image-archive "$(ENGINE)" $(ARCHIVE) $(MAKE) --no-print-directory image IMAGE=authproxy:$(VERSION)
 
 .PHONY: vm-test
 vm-test: install ## Install and run the unit under a real systemd in a container (Debian, as root)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import authproxy
 from tests.support import tutorial
 from tests.support.logfmt import parse_line
 from tests.support.manifests import MANIFESTS, Manifest, check_object
@@ -76,7 +77,7 @@ def test_what_is_applied_is_the_manifest_with_ones_own_values(
     applied = Manifest(shell.read(name))
     for document in applied.objects:
         check_object(document)
-    assert applied.proxy["image"] == "myregistry.azurecr.io/authproxy:0.1.0"
+    assert applied.proxy["image"] == f"myregistry.azurecr.io/authproxy:{authproxy.__version__}"
     environment = applied.environment
     if name == "routes.yaml":
         settings_file = yaml.safe_load(applied.one("ConfigMap")["data"]["authproxy.yaml"])

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -204,6 +205,32 @@ def test_the_same_sources_make_the_same_files(images: Images) -> None:
         assert len(one) > 5000
         assert {path for path in one if one[path] != other[path]} == set()
         assert {path for path in one if one[path].mtime != images.epoch} == set()
+
+
+def test_the_archive_of_a_release_has_the_image_under_its_name(
+    images: Images, tmp_path: Path
+) -> None:
+    """What `make release` adds to the files of a release."""
+    archive = tmp_path / "image.tar"
+    # As if `make image` had just built it.
+    command = ["bash", "scripts/image-archive", "buildah", str(archive), "true"]
+    made = subprocess.run([*command, f"IMAGE={images.first}"], cwd=ROOT, capture_output=True)
+    assert made.returncode == 0, made.stderr
+    with tarfile.open(archive) as tar:
+        index = json.loads(_member(tar, "index.json"))
+        [described] = index["manifests"]
+        assert images.first in described["annotations"]["org.opencontainers.image.ref.name"]
+        manifest = json.loads(_member(tar, described["digest"]))
+        config = json.loads(_member(tar, manifest["config"]["digest"]))
+    assert config["config"]["Entrypoint"] == ["authproxy"]
+    assert config["config"]["Labels"]["org.opencontainers.image.version"] == authproxy.__version__
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    """Return a file of an OCI layout, or a blob by its digest."""
+    file = tar.extractfile(name if "." in name else f"blobs/{name.replace(':', '/')}")
+    assert file is not None
+    return file.read()
 
 
 def test_it_is_small(images: Images, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""What makes a release of this project: docs/releasing.md. `make release` runs it."""
