@@ -120,8 +120,11 @@
 
 {{- define "authproxy.faults.target" -}}
 {{- $given := include "authproxy.given" . | fromJson }}
+{{- $image := "Build docker/Dockerfile, push it to a registry that the cluster reads, and name it here. In an Azure Container Registry, `az acr run --registry NAME --file docker/acr-task.yaml .` does both (docs/container.md)." }}
 {{- if not .Values.image.repository }}
-image.repository: it is required: there is no image in a public place. Build docker/Dockerfile, push it to a registry that the cluster reads, and name it here.
+image.repository: it is required: there is no image in a public place. {{ $image }}
+{{- else if regexMatch "^mcr[.]microsoft[.]com/azuremonitor/(auth-proxy|prometheus)(/|$)" (lower .Values.image.repository) }}
+image.repository={{ quote .Values.image.repository }}: it is the image of a retired proxy, as --reuse-values carries it over. {{ $image }}
 {{- end }}
 {{- if .Values.routes }}
 {{- range $variable, $value := dict "TARGET_HOST" "targetHost" "INGESTION_URL" "ingestionUrl" }}

@@ -14,6 +14,9 @@ pytestmark = pytest.mark.real("helm")
 VALUES = Path(__file__).parent / "values"
 LEAST = VALUES / "default-identity.yaml"
 SECRET = "s3cr3t~value"
+RETIRED_IMAGE = (
+    "mcr.microsoft.com/azuremonitor/auth-proxy/prod/aad-auth-proxy/images/aad-auth-proxy"
+)
 
 
 def sets(*assignments: str) -> list[str]:
@@ -23,6 +26,16 @@ def sets(*assignments: str) -> list[str]:
 #: Values that are set besides the least, and what helm has to say of them.
 TABLE = {
     "no image": (["image.repository=''"], "image.repository: it is required", "Build docker/"),
+    "no image, in a registry of Azure's": (
+        ["image.repository=''"],
+        "docs/container.md",
+        "`az acr run --registry NAME --file docker/acr-task.yaml .`",
+    ),
+    "the retired proxy's image": (
+        [f"image.repository='{RETIRED_IMAGE}'"],
+        f"image.repository='{RETIRED_IMAGE}': it is the image of a retired proxy",
+        "as --reuse-values carries it over. Build docker/Dockerfile",
+    ),
     "no target": (["targetHost=''"], "targetHost: it is required", "or ingestionUrl to"),
     "two targets": (
         ["ingestionUrl='https://x.example.com/api/v1/write'"],

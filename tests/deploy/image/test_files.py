@@ -37,6 +37,30 @@ def test_the_version_of_the_image_is_that_of_the_package() -> None:
     assert f"\nARG VERSION={authproxy.__version__}\n" in DOCKERFILE
 
 
+def test_a_registry_of_azures_builds_the_same_image() -> None:
+    text = (ROOT / "docker" / "acr-task.yaml").read_text()
+    task = yaml.safe_load(text)
+    build, push = task["steps"]
+    image = f"$Registry/authproxy:{authproxy.__version__}"
+    assert build["build"] == f"--tag {image} --file docker/Dockerfile ."
+    assert push == {"push": [image]}
+    # The alias for the registry is known from this version on.
+    assert task["version"] == "v1.1.0"
+    # Mounts need it, and BuildKit is what `az acr build` lacks.
+    assert "RUN --mount" in DOCKERFILE
+    assert build["env"] == ["DOCKER_BUILDKIT=1"]
+    command = "az acr run --registry myregistry --file docker/acr-task.yaml ."
+    assert all(command in each for each in (text, PAGE, (ROOT / "docs/kubernetes.md").read_text()))
+
+
+def test_the_dockerfile_asks_for_nothing_newer_than_mounts() -> None:
+    """BuildKit of Docker 20.10 knows them, and no other option of an instruction."""
+    options = set(re.findall(r"^(?:RUN|COPY|ADD|FROM) (--\S+?)=", DOCKERFILE, re.M))
+    assert options == {"--mount", "--from"}
+    assert "<<" not in DOCKERFILE
+    assert not DOCKERFILE.startswith("# syntax=")  # It would be fetched from Docker Hub.
+
+
 def test_each_compose_service_is_hardened_and_outlives_its_own_drain() -> None:
     assert set(SERVICES) == {"ingestion", "query"}
     for service in SERVICES.values():
