@@ -253,3 +253,37 @@ def test_a_release_has_all_its_files(repository: Path, tmp_path: Path) -> None:
     del environment["PYTHONPATH"]
     shown = completed([sys.executable, str(dist / programs[0]), "--version"], environment)
     assert (shown.returncode, shown.stdout) == (0, f"authproxy, version {NEXT}\n"), shown.stderr
+
+
+# -- the image -----------------------------------------------------------------------------
+
+
+def test_docker_is_asked_for_an_archive_of_every_platform(tmp_path: Path) -> None:
+    """What it is asked for, as no docker runs here; `make image-test` makes one with Buildah."""
+    called = tmp_path / "called"
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$*" >> {called}\n')
+    docker.chmod(0o755)
+    platforms = "--platform linux/amd64,linux/arm64"
+    made = make(
+        *(ROOT, "image-archive", f"IMAGE_ARGS={platforms}", f"ARCHIVE={tmp_path}/image.tar"),
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        SOURCE_DATE_EPOCH=str(EPOCH),
+    )
+    assert made.returncode == 0, made.stdout
+    info, build = called.read_text().splitlines()
+    assert info == "info"
+    assert build.startswith("buildx build --file docker/Dockerfile ")
+    for argument in (
+        f"--tag authproxy:{authproxy.__version__}",
+        f"--build-arg SOURCE_DATE_EPOCH={EPOCH}",
+        f"{platforms} --output type=oci,dest={tmp_path}/image.tar,rewrite-timestamp=true",
+    ):
+        assert f" {argument} " in f"{build} "
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 2)])
+def test_a_release_without_an_image_is_loud_and_under_ci_a_failure(ci: str, status: int) -> None:
+    made = make(ROOT, "image-archive", "ENGINE=no-such-engine", CI=ci)
+    assert made.returncode == status, made.stdout
+    assert "THE IMAGE IS NOT MADE: no-such-engine does not work here." in made.stdout
