@@ -41,7 +41,7 @@ anything but what the row expects; or if they are not all served again without h
 **How to read it.**
 
 - *Clients see*: what they got in place of the target's response, as status and
-  [code](../README.md#when-something-is-wrong). "nothing" means that every request was served.
+  [code](troubleshooting.md#codes-of-the-proxys-own). "nothing" means that every request was served.
   What is in flight when a connection breaks is the client's to send again: the proxy does so
   itself only where [that is safe](architecture.md).
 - *How long*: the fault itself + the time from its end until every client was served again. Where

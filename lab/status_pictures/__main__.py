@@ -12,13 +12,15 @@ from lab.status_pictures.story import MINUTES, quarter_of_an_hour
 from tests.support.browser import chromium
 
 WIDTHS = {"wide": 1000, "narrow": 380}
+#: The shape of which the first screen is a picture of its own.
+FIRST = ("light", "wide")
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--minutes", type=float, default=MINUTES, help="How many minutes the page shows.")
 def main(folder: Path, minutes: float) -> None:
-    """Draw the page, light and dark, wide and narrow, to FOLDER (PNG)."""
+    """Draw the page, light and dark, wide and narrow, and its first screen, to FOLDER (PNG)."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="authproxy-picture-") as name,
@@ -40,14 +42,17 @@ def picture(page: str, folder: Path) -> None:
                 )
                 tab = context.new_page()
                 tab.set_content(page)
-                drawn = tab.screenshot(full_page=True)
+                _write(file, tab.screenshot(full_page=True))
+                if (scheme, name) == FIRST:
+                    _write(folder / "status.png", tab.screenshot())
                 context.close()
-                # Sixty-four colours are enough, and a third of the bytes.
-                small = subprocess.run(
-                    ["pngquant", "64", "-"], input=drawn, capture_output=True, check=True
-                )
-                file.write_bytes(small.stdout)
-                click.echo(f"{file}: {file.stat().st_size // 1024} KiB")
+
+
+def _write(file: Path, drawn: bytes) -> None:
+    """Write a picture with sixty-four colours, which are enough, in a third of the bytes."""
+    small = subprocess.run(["pngquant", "64", "-"], input=drawn, capture_output=True, check=True)
+    file.write_bytes(small.stdout)
+    click.echo(f"{file}: {file.stat().st_size // 1024} KiB")
 
 
 if __name__ == "__main__":

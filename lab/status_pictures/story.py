@@ -1,4 +1,7 @@
-"""What the pictures of /status show: a quarter of an hour with its troubles."""
+"""What the pictures of /status show: a quarter of an hour with its troubles.
+
+At its end a target refuses every write, and a secret has expired.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,8 @@ def live_through(
         part = turn / turns
         if turn % 60 == 0:
             say(f"{round(100 * part)} %")
-        forbidden = 0.3 < part < 0.36
+        # The role is taken away at the end.
+        forbidden = 0.3 < part < 0.33 or part > 0.9
         answer = (
             actions.answer("403 Forbidden", body=FORBIDDEN)
             if forbidden

@@ -162,10 +162,10 @@ def test_the_pages_commands_are_shell(heading: str) -> None:
 
 
 def test_the_readme_installs_as_the_page_does() -> None:
-    text = commands("README.md", "On a VM")
-    subprocess.run(["bash", "-n", "-c", text], check=True)
-    page = commands(PAGE, "Install") + "\n" + commands(PAGE, "Set up")
-    assert set(text.replace(" && ", "\n").splitlines()) <= set(page.splitlines())
+    """Those of the page are run by `make vm-test`."""
+    text = commands("README.md", "On a VM").splitlines()
+    page = [*commands(PAGE, "Install").splitlines(), *commands(PAGE, "Set up").splitlines()]
+    assert text == [line for line in page if line in text]
 
 
 def test_the_files_that_the_page_installs_are_there() -> None:

@@ -9,6 +9,7 @@ import pytest
 from authproxy.settings import Settings
 from tests.deploy.apache.differences import COVERED, DIFFERENCES, EXPRESS, NOT_COVERED
 from tests.support.apache import DEPLOY, ApacheProcess
+from tests.support.commands import commands
 from tests.support.source import ROOT
 
 PAGE = (ROOT / "docs" / "apache.md").read_text()
@@ -32,6 +33,12 @@ def test_each_deployed_file_is_named() -> None:
     assert files
     for file in files:
         assert file.name in PAGE, file
+
+
+def test_the_readme_installs_as_the_page_does() -> None:
+    page = commands("docs/apache.md", "Install, on Debian or Ubuntu").splitlines()
+    text = commands("README.md", "Under Apache").splitlines()
+    assert text == [line for line in page if line in text]
 
 
 def test_the_settings_without_effect_are_named() -> None:

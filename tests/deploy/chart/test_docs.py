@@ -109,8 +109,9 @@ def test_values_that_the_readme_names_exist() -> None:
 
 
 @pytest.mark.real("helm")
-def test_the_installation_of_the_readme_renders(helm: Helm) -> None:
-    command = re.search(r"\$ helm upgrade --install.*?```", README, re.S)
+@pytest.mark.parametrize("page", [CHART / "README.md", ROOT / "README.md"], ids=["chart", "first"])
+def test_the_installation_of_the_readme_renders(helm: Helm, page: Path) -> None:
+    command = re.search(r"^helm upgrade --install.*?```", page.read_text(), re.S | re.M)
     assert command
     pairs = re.findall(r"--(set|set-string) ('[^']+'|[^\s']+='[^']+'|\S+)", command[0])
     arguments = [part for option, pair in pairs for part in (f"--{option}", pair.replace("'", ""))]
