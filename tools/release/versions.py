@@ -18,7 +18,7 @@ PLACES = (
     ("docker/Dockerfile", r"^ARG VERSION=(.+)$"),
     ("helm/authproxy/Chart.yaml", r"^(?:version|appVersion): (.+)$"),
     *(
-        (files, r"\bauthproxy:(\d+\.\d+\.\d+)\b")
+        (files, r"\b(?:authproxy:|image\.tag=)(\d+\.\d+\.\d+)\b")
         for files in ("deploy/**/*", "docker/*.yaml", "docs/**/*.md", "helm/*/examples/*", "*.md")
     ),
 )
