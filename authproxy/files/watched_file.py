@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from authproxy.clock import Clock, SystemClock
 from authproxy.files.regular_file import UnreadableFile, read_regular_file
+from authproxy.files.state import FileState, state_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class WatchedFile(Generic[Content]):
         #: Since when the file has not been still, if it has not.
         self._restless_since: float | None = None
         #: Which file the last look saw, and when the look began that has not ended.
-        self._seen: object = None
+        self._seen: FileState | None = None
         self._look_began: float | None = None
         #: Guards the rest: looks that were requested, and how many of them are done.
         self._changed = threading.Condition()
@@ -100,7 +101,7 @@ class WatchedFile(Generic[Content]):
             return False  # the thread waits for the file system: requests must not
         # Read within the last second, this comes from the kernel's memory, also where the
         # file system is another machine's.
-        if _identity(self._path) == self._seen:
+        if state_of((self._path,)) == self._seen:
             return False
         with self._changed:
             if self._pid != os.getpid():
@@ -149,7 +150,7 @@ class WatchedFile(Generic[Content]):
     def look(self) -> None:
         """Read the file, and put in force what is new there; for one thread at a time."""
         now = self._look_began = self._clock.monotonic()
-        seen = _identity(self._path)  # before it is read: a change since then is another one
+        seen = state_of((self._path,))  # before it is read: a change since then is another one
         data = b""
         try:
             data = read_regular_file(self._path)
@@ -197,18 +198,3 @@ class WatchedFile(Generic[Content]):
             log.error(f"New {self._what} cannot be used, {still}", extra={"fields": fields})
         elif before is not None:
             log.info(f"New {self._what} in use", extra={"fields": fields})
-
-
-def _identity(path: str) -> object:
-    """Return what differs where a file is another one, or another content; None without a file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )

@@ -79,11 +79,14 @@ class Budget:
 class BoundedAdapter(ContextAdapter):
     """Sends the requests of one fetch, and reads their responses whole, within its budget.
 
-    Without a TLS context it is for http alone.
+    Without a TLS context it is for http alone. `options` are urllib3's, of its pools.
     """
 
-    def __init__(self, budget: Budget, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, budget: Budget, context: ssl.SSLContext | None = None, **options: Any
+    ) -> None:
         self._budget = budget
+        self._options = options
         self._pools = {
             "http": _pool_class(HTTPConnectionPool, HTTPConnection, budget),
             "https": _pool_class(HTTPSConnectionPool, HTTPSConnection, budget),
@@ -91,7 +94,7 @@ class BoundedAdapter(ContextAdapter):
         super().__init__(context)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs, **self._options)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:

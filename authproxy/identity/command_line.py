@@ -14,11 +14,11 @@ import selectors
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from azure.core.credentials import AccessTokenInfo
 from azure.identity import CredentialUnavailableError
@@ -35,97 +35,91 @@ _WORKING_FOLDER = "/"
 _TOKENS_IN_OUTPUT = re.compile(r'("(?:accessToken|token)":\s*")[^"]*("|$)')
 
 
-@dataclass(frozen=True)
-class Tool:
-    """A command that prints tokens: how it is asked, and how its output is read."""
-
-    name: str
-    arguments: Callable[[str, str], Sequence[str]]
-    read: Callable[[Mapping[str, Any]], AccessTokenInfo]
-    #: The error where there is no such command, and where nobody has signed in.
-    missing: str
-    signed_out: str
-    #: What the tool's own error has then.
-    signs_of_sign_out: re.Pattern[str]
-
-
-def _az_arguments(scope: str, tenant: str) -> list[str]:
-    resource = scope.removesuffix("/.default")
-    arguments = ["account", "get-access-token", "--output", "json", "--resource", resource]
-    return [*arguments, "--tenant", tenant] if tenant else arguments
-
-
-def _az_token(output: Mapping[str, Any]) -> AccessTokenInfo:
-    if "expires_on" in output:
-        return AccessTokenInfo(output["accessToken"], int(output["expires_on"]))
-    # Before 2.54 there is only a local time.
-    expires_on = datetime.strptime(output["expiresOn"], "%Y-%m-%d %H:%M:%S.%f")
-    return AccessTokenInfo(output["accessToken"], int(expires_on.timestamp()))
-
-
-def _azd_arguments(scope: str, tenant: str) -> list[str]:
-    arguments = ["auth", "token", "--output", "json", "--no-prompt", "--scope", scope]
-    return [*arguments, "--tenant-id", tenant] if tenant else arguments
-
-
-def _azd_token(output: Mapping[str, Any]) -> AccessTokenInfo:
-    expires_on = datetime.strptime(output["expiresOn"], "%Y-%m-%dT%H:%M:%SZ")
-    in_utc = expires_on.replace(tzinfo=timezone.utc)
-    return AccessTokenInfo(output["token"], int(in_utc.timestamp()))
-
-
-AZ = Tool(
-    "az",
-    _az_arguments,
-    _az_token,
-    missing="Azure CLI not found on path",
-    signed_out="Please run 'az login' to set up an account",
-    signs_of_sign_out=re.compile("az login|az account set"),
-)
-AZD = Tool(
-    "azd",
-    _azd_arguments,
-    _azd_token,
-    missing="Azure Developer CLI not found on path",
-    signed_out="Please run 'azd auth login'",
-    signs_of_sign_out=re.compile("azd auth login"),
-)
-
-
 class CommandLineIdentity(SessionCredential):
-    """A credential: the user who has signed in to the tool. It keeps to the session's budget."""
+    """A credential: the user who has signed in to a tool. It keeps to the session's budget."""
 
-    def __init__(self, tool: Tool, session: IdentitySession, tenant: str = "") -> None:
+    tool: ClassVar[str]
+    #: The error where there is no such command, and where nobody has signed in.
+    missing: ClassVar[str]
+    signed_out: ClassVar[str]
+    #: What the tool's own error has then.
+    signs_of_sign_out: ClassVar[str]
+
+    def __init__(self, session: IdentitySession, tenant: str = "") -> None:
         super().__init__(session)
-        self._tool = tool
         self._tenant = tenant
+
+    @abstractmethod
+    def _arguments(self, scope: str) -> list[str]:
+        """Return how the tool is asked for a token."""
+
+    @abstractmethod
+    def _token(self, output: Mapping[str, Any]) -> AccessTokenInfo:
+        """Return the token in its output. Raises ValueError, KeyError and the like."""
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
     ) -> AccessTokenInfo:
         """Return a token. Raises CredentialUnavailableError, which says why there is none."""
-        tool = self._tool
         if options and options.get("claims"):
             raise CredentialUnavailableError(
-                f"{tool.name} cannot satisfy a claims challenge: sign in to it again"
+                f"{self.tool} cannot satisfy a claims challenge: sign in to it again"
             )
-        command = shutil.which(tool.name)
+        command = shutil.which(self.tool)
         if command is None:
-            raise CredentialUnavailableError(tool.missing)
+            raise CredentialUnavailableError(self.missing)
         status, output, complaint = _run(
-            [command, *tool.arguments(scopes[0], self._tenant)], self._session.budget
+            [command, *self._arguments(scopes[0])], self.session.budget
         )
         if status == 0:
-            self._session.endpoint = command
+            self.session.endpoint = command
             try:
-                return tool.read(json.loads(output))
+                return self._token(json.loads(output))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                problem = f"Unexpected output of {tool.name}: {_without_tokens(output)}"
+                problem = f"Unexpected output of {self.tool}: {_without_tokens(output)}"
                 raise CredentialUnavailableError(problem) from error
-        problem = _without_tokens(complaint) or f"{tool.name} ended with status {status}"
-        if tool.signs_of_sign_out.search(complaint) and "AADSTS" not in complaint:
-            problem = tool.signed_out
+        problem = _without_tokens(complaint) or f"{self.tool} ended with status {status}"
+        if re.search(self.signs_of_sign_out, complaint) and "AADSTS" not in complaint:
+            problem = self.signed_out
         raise CredentialUnavailableError(problem)
+
+
+class AzureCLI(CommandLineIdentity):
+    """The user of `az login`."""
+
+    tool = "az"
+    missing = "Azure CLI not found on path"
+    signed_out = "Please run 'az login' to set up an account"
+    signs_of_sign_out = "az login|az account set"
+
+    def _arguments(self, scope: str) -> list[str]:
+        resource = scope.removesuffix("/.default")
+        arguments = ["account", "get-access-token", "--output", "json", "--resource", resource]
+        return [*arguments, "--tenant", self._tenant] if self._tenant else arguments
+
+    def _token(self, output: Mapping[str, Any]) -> AccessTokenInfo:
+        if "expires_on" in output:
+            return AccessTokenInfo(output["accessToken"], int(output["expires_on"]))
+        # Before 2.54 there is only a local time.
+        expires_on = datetime.strptime(output["expiresOn"], "%Y-%m-%d %H:%M:%S.%f")
+        return AccessTokenInfo(output["accessToken"], int(expires_on.timestamp()))
+
+
+class AzureDeveloperCLI(CommandLineIdentity):
+    """The user of `azd auth login`."""
+
+    tool = "azd"
+    missing = "Azure Developer CLI not found on path"
+    signed_out = "Please run 'azd auth login'"
+    signs_of_sign_out = "azd auth login"
+
+    def _arguments(self, scope: str) -> list[str]:
+        return ["auth", "token", "--output", "json", "--no-prompt", "--scope", scope]
+
+    def _token(self, output: Mapping[str, Any]) -> AccessTokenInfo:
+        expires_on = datetime.strptime(output["expiresOn"], "%Y-%m-%dT%H:%M:%SZ")
+        in_utc = expires_on.replace(tzinfo=timezone.utc)
+        return AccessTokenInfo(output["token"], int(in_utc.timestamp()))
 
 
 def _run(command: Sequence[str], budget: Budget) -> tuple[int, str, str]:

@@ -15,17 +15,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from azure.core.credentials import SupportsTokenInfo
 from requests import PreparedRequest, Response, Session
 
 from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
 from authproxy.identity.endpoint_errors import EndpointResponse
 from authproxy.tls import forward_proxy
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 #: What proves an identity: to Entra, and to managed identity endpoints.
 _SECRET_FORM_FIELDS = frozenset({"client_secret", "client_assertion", "assertion", "refresh_token"})
@@ -113,17 +111,17 @@ class DirectAdapter(BoundedAdapter):
         return super().send(request, *args, **kwargs)
 
 
-class SessionCredential:
+class SessionCredential(SupportsTokenInfo):
     """A credential of this package: it sends what it asks on a session that its maker closes."""
 
     def __init__(self, session: IdentitySession) -> None:
-        self._session = session
+        self.session = session
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> None:
+        """Nothing is kept open."""
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is kept open."""
+        self.close()
 
 
 def _form_of(request: PreparedRequest) -> dict[str, str]:

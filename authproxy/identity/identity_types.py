@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any
 
+from azure.core.credentials import SupportsTokenInfo
 from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import (
     AzureCliCredential,
@@ -25,7 +25,7 @@ from azure.identity import (
 
 from authproxy.errors import CredentialError
 from authproxy.identity.bounded_fetch import FETCH_SECONDS
-from authproxy.identity.command_line import AZ, AZD, CommandLineIdentity
+from authproxy.identity.command_line import AzureCLI, AzureDeveloperCLI
 from authproxy.identity.federation import exchange_scope
 from authproxy.identity.http_transport import IdentitySession
 from authproxy.identity.provenance import on_service_fabric
@@ -35,42 +35,30 @@ from authproxy.identity.token_proxy import TokenProxyAdapter
 from authproxy.settings import Settings
 from authproxy.settings.token_proxy import TokenProxy
 
-if TYPE_CHECKING:
-    from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
-
 #: Seconds for a connection. Entra takes one within a tenth; the rest is the budget's.
 CONNECT_SECONDS = 10
 
 
-class Credential(AbstractContextManager["Credential"], Protocol):
-    """What is needed of a credential of azure-identity."""
-
-    def get_token_info(
-        self, *scopes: str, options: TokenRequestOptions | None = None
-    ) -> AccessTokenInfo: ...
-
-
 def credential_for(
     settings: Settings, certificate: RotatingCertificate | None, session: IdentitySession
-) -> Credential:
+) -> SupportsTokenInfo:
     """Return a new credential of the settings' identity, which sends its requests on this session.
 
     Raises CredentialError, and whatever the classes of azure-identity raise.
     """
     match settings.identity_type:
         case "systemassigned":
-            made: object = _managed_identity(session)
+            return _managed_identity(session)
         case "userassigned":
-            made = _managed_identity(session, **_user_assigned(settings))
+            return _managed_identity(session, **_user_assigned(settings))
         case "aadapplication":
-            made = _application(settings, certificate, session)
+            return _application(settings, certificate, session)
         case "workloadidentity":
-            made = _workload_identity(settings, session)
+            return _workload_identity(settings, session)
         case "azurecli":
-            made = CommandLineIdentity(AZ, session, settings.aad_tenant_id or "")
+            return AzureCLI(session, settings.aad_tenant_id or "")
         case "default":
-            made = _default(settings, session)
-    return cast(Credential, made)
+            return _default(settings, session)
 
 
 def _user_assigned(settings: Settings) -> dict[str, Any]:
@@ -83,7 +71,7 @@ def _user_assigned(settings: Settings) -> dict[str, Any]:
 
 def _application(
     settings: Settings, certificate: RotatingCertificate | None, session: IdentitySession
-) -> object:
+) -> SupportsTokenInfo:
     who = {**_whom(settings), **_authority(settings, session)}
     if which := settings.aad_federated_identity:
         ids = {} if which == "systemassigned" else {"client_id": which}
@@ -102,7 +90,7 @@ def _application(
     )
 
 
-def _workload_identity(settings: Settings, session: IdentitySession) -> object:
+def _workload_identity(settings: Settings, session: IdentitySession) -> SupportsTokenInfo:
     if proxy := TokenProxy.of(os.environ):
         session.mount("https://", TokenProxyAdapter(session, proxy))
     return WorkloadIdentityCredential(
@@ -112,7 +100,7 @@ def _workload_identity(settings: Settings, session: IdentitySession) -> object:
     )
 
 
-def _default(settings: Settings, session: IdentitySession) -> object:
+def _default(settings: Settings, session: IdentitySession) -> SupportsTokenInfo:
     given: dict[str, Any] = {}
     # Absent is not None here: the class has defaults of its own from the environment.
     if settings.aad_client_id:
@@ -151,18 +139,15 @@ def _authority(settings: Settings, session: IdentitySession) -> dict[str, Any]:
     }
 
 
-def _managed_identity(session: IdentitySession, **which: Any) -> Credential:
+def _managed_identity(session: IdentitySession, **which: Any) -> SupportsTokenInfo:
     """Return the credential of the machine's identity, or of `which` user-assigned one.
 
     Without the last option the class becomes the service account's federated identity where
     the variables of the workload identity webhook are set (seen with azure-identity 1.27).
     """
     if not on_service_fabric():
-        return cast(
-            Credential,
-            ManagedIdentityCredential(
-                **which, **_common(session), _exclude_workload_identity_credential=True
-            ),
+        return ManagedIdentityCredential(
+            **which, **_common(session), _exclude_workload_identity_credential=True
         )
     if which:
         raise CredentialError(
@@ -190,9 +175,9 @@ def _common(session: IdentitySession) -> dict[str, Any]:
 def _bounded(credential: Any, session: IdentitySession) -> Any:
     """Return what keeps to the budget, in place of a credential that does not."""
     if isinstance(credential, AzureCliCredential):
-        return CommandLineIdentity(AZ, session)
+        return AzureCLI(session)
     if isinstance(credential, AzureDeveloperCliCredential):
-        return CommandLineIdentity(AZD, session)
+        return AzureDeveloperCLI(session)
     if isinstance(credential, ManagedIdentityCredential) and on_service_fabric():
         return ServiceFabricIdentity(session)
     return credential

@@ -48,8 +48,8 @@ class ServiceFabricIdentity(SessionCredential):
             raise CredentialUnavailableError("IDENTITY_SERVER_THUMBPRINT is no SHA-1 thumbprint")
         if not self._endpoint.startswith("https://"):
             raise CredentialUnavailableError("IDENTITY_ENDPOINT of Service Fabric is not https")
-        self._session.mount(self._endpoint, _PinnedAdapter(self._session, self._thumbprint))
-        response = self._session.get(
+        self.session.mount(self._endpoint, _PinnedAdapter(self.session, self._thumbprint))
+        response = self.session.get(
             self._endpoint,
             params={"api-version": _API_VERSION, "resource": scopes[0].removesuffix("/.default")},
             headers={"Secret": self._secret},
@@ -68,11 +68,7 @@ class _PinnedAdapter(DirectAdapter):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        self._thumbprint = thumbprint
-        super().__init__(session.budget, context)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, assert_fingerprint=self._thumbprint)
+        super().__init__(session.budget, context, assert_fingerprint=thumbprint)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         kwargs["verify"] = False  # by authorities; the thumbprint is verified all the same

@@ -22,7 +22,6 @@ class TokenProxyAdapter(DirectAdapter):
 
     def __init__(self, session: IdentitySession, proxy: TokenProxy) -> None:
         self._url = proxy.url.rstrip("/")
-        self._server_name = proxy.server_name
         try:
             # With authorities given, no others are trusted.
             context = ssl.create_default_context(cadata=proxy.authorities)
@@ -30,12 +29,8 @@ class TokenProxyAdapter(DirectAdapter):
             raise CredentialError(
                 f"The authorities of AZURE_KUBERNETES_TOKEN_PROXY cannot be used: {error}"
             ) from error
-        super().__init__(session.budget, context)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._server_name:
-            kwargs["server_hostname"] = self._server_name
-        super().init_poolmanager(*args, **kwargs)
+        named = {"server_hostname": proxy.server_name} if proxy.server_name else {}
+        super().__init__(session.budget, context, **named)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send a request for Entra to the proxy, and return the response."""
