@@ -28,10 +28,12 @@ $(VENV)/.installed: requirements/dev.txt setup.cfg setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo "authproxy needs Python 3.10 or later, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
 	         "Name another one: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "Making $(VENV) from the locked dependencies: this takes a minute or two, once."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes \
+	    -r requirements/dev.txt | scripts/install-progress requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
 
 .PHONY: demo
 demo: install ## See it work: a stand-in Entra and metrics store, the real proxy between

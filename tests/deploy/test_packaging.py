@@ -207,3 +207,22 @@ def test_advice_that_names_an_index_would_be_noticed(advice: str) -> None:
 )
 def test_advice_that_names_a_file_is_none_of_an_index(advice: str) -> None:
     assert fetched(advice) == []
+
+
+def test_the_installation_says_how_far_it_is(tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text("".join(f"package{n}==1 \\\n    --hash=sha256:00\n" for n in range(50)))
+    said = [
+        *(f"Collecting package{n}==1 (from -r lock.txt)" for n in range(47)),
+        *(f"Ignoring package{n}: markers do not match" for n in range(47, 50)),
+        "Installing collected packages: package0, package1",
+    ]
+    done = subprocess.run(
+        [ROOT / "scripts" / "install-progress", lock],
+        input="".join(f"{line}\n" for line in said), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "  20 of 50 packages",
+        "  40 of 50 packages",
+        "  All are here; installing them.",
+    ]

@@ -13,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pages import blocks_of
 from tests.support.source import ROOT
 from tools.docs_site import linked, pages
+
+#: What is wider than its place, so that it is cut off or has to be scrolled.
+CUT_OFF = """[...document.querySelectorAll("pre > code")]
+    .filter(code => code.scrollWidth > code.clientWidth + 1)
+    .map(code => code.textContent)"""
+COPIED = """addEventListener("copy", () => window.copied = document.activeElement.value, true)"""
 
 #: Which attribute makes a browser fetch something, by element. A link of <a> is followed by people.
 FETCHED = {
@@ -72,7 +79,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_broken_link_or_an_unlisted_page_fails(tmp_path: Path) -> None:
     source = tmp_path / "repository"
     wanted = {*pages(), *(file for page in pages() for file in linked(page))}
-    for file in {*wanted, ROOT / "mkdocs.yml", ROOT / "tools" / "docs_site.py"}:
+    wanted |= {
+        ROOT / "mkdocs.yml",
+        ROOT / "tools/docs_site.py",
+        *(ROOT / "tools/site_theme").iterdir(),
+    }
+    for file in wanted:
         copy = source / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
@@ -88,8 +100,9 @@ def test_a_broken_link_or_an_unlisted_page_fails(tmp_path: Path) -> None:
 
 def built(site: Path, page: Path) -> Path:
     name = page.relative_to(ROOT)
-    folder = name.parent if name.stem == "README" else name.with_suffix("")
-    return site / folder / "index.html"
+    return site / (
+        name.with_name("index.html") if name.stem == "README" else name.with_suffix(".html")
+    )
 
 
 def rendered(site: Path) -> Iterator[tuple[Path, str]]:
@@ -129,3 +142,39 @@ def test_tables_and_lists_come_out_as_in_the_repositorys_view(site: Path) -> Non
         html = built(site, page).read_text()
         assert Page(html).tables == len(re.findall(r"^\|(?:[ :]*-+[ :]*\|)+$", source, re.M)), page
         assert re.findall(r"<p>[^<]*\n(?:[-*|] |\d+\. )[^<]*", html) == [], page
+
+
+def test_the_front_page_has_the_picture_and_leads_to_the_three_homes(site: Path) -> None:
+    html = built(site, ROOT / "README.md").read_text()
+    assert 'src="docs/status/status.png"' in html
+    homes = re.findall(r'<th><a href="#([\w-]+)">', html)
+    assert homes == ["on-kubernetes", "under-apache", "on-a-vm"]
+    for home in homes:
+        assert f'id="{home}"' in html
+
+
+@pytest.mark.real("chromium")
+def test_from_a_folder_commands_are_seen_and_copied_whole_and_found(site: Path) -> None:
+    """In a narrow window of a real browser, which takes the pages from files."""
+    support = pytest.importorskip("tests.support.browser", exc_type=ImportError)
+    with support.chromium() as browser:
+        tab = browser.new_context(viewport={"width": 360, "height": 800}).new_page()
+        said: list[str] = []
+        tab.on("console", lambda line: said.append(line.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        for name in ("README.md", "docs/kubernetes.md", "docs/systemd.md"):
+            page = ROOT / name
+            tab.goto(built(site, page).as_uri(), wait_until="load")
+            assert tab.evaluate(CUT_OFF) == [], name
+            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+            code = [block.code for block in blocks_of(page)]
+            tab.evaluate(COPIED)
+            for number, button in enumerate(tab.locator(".highlight").get_by_role("button").all()):
+                button.evaluate("button => button.click()")
+                assert tab.evaluate("copied") == code[number].rstrip(), name
+        tab.locator("label.md-header__button[for=__search]").click()
+        tab.get_by_text("Type to start searching").wait_for(state="attached")
+        tab.keyboard.type("federated")
+        tab.locator(".md-search-result__item a").first.click()
+        tab.wait_for_url(re.compile(r"^file://.*\.html\?h=federated"))
+        assert said == []
