@@ -133,6 +133,7 @@ def test_no_block_is_overlooked() -> None:
         ("bash", "$ make test\n"),
         ("bash", "# make test\n"),
         ("bash", "make test\n# systemctl daemon-reload\n"),
+        ("bash", "make test    # all of them\n"),
         ("bash", "editor /etc/authproxy/authproxy.env\nmake test\n"),
         ("bash", "authproxy serve\ncurl http://127.0.0.1:8081/\n"),
         ("bash", "apt-get install apache2\n"),

@@ -488,7 +488,7 @@ def test_every_worker_is_shown_whoever_is_asked(
 # -- the documentation -------------------------------------------------------------
 
 FILTERS = re.findall(
-    r"^curl -s \S+/status\.json \| jq (?:-r )?(?:'([^']+)'|(\S+))(?: +#.*)?$",
+    r"^curl -s \S+/status\.json \| jq (?:-r )?(?:'([^']+)'|(\S+))$",
     (ROOT / "docs" / "status.md").read_text(),
     re.M,
 )
