@@ -53,7 +53,8 @@ VARIABLES = set(Settings.declared) | {"AUTHPROXY_CONFIG"}
 
 #: What keeps the terminal until it is ended: the rest of a pasted block would be lost on it.
 STAYING = re.compile(
-    r"^(editor|waitress-serve|authproxy (serve|demo)|kubectl port-forward)\b| (--follow|-f)\b(?! )"
+    r"^(editor|waitress-serve|authproxy (serve|demo)|make demo|kubectl port-forward)\b"
+    r"| (--follow|-f)\b(?! )"
 )
 
 

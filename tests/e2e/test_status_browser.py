@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.authority import Authority
 from tests.support.identity import application_settings
+from tests.support.outcomes import REMOTE_WRITE
 from tests.support.process import free_port
 from tests.support.routes import to, write_routes
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.status import settled_status
 from tests.support.upstream import Upstream
+from tests.support.wire import message
 
 browser_support = pytest.importorskip("tests.support.browser", exc_type=ImportError)
 
@@ -24,7 +28,10 @@ pytestmark = [pytest.mark.real("chromium"), pytest.mark.real("axe-core")]
 #: Colours and widths have nothing to do with each other: two of four are enough.
 SHAPES = [("light", 1200), ("dark", 320)]
 
-TITLE = "authproxy: ready, but there is no valid token (route /b)"
+TITLE = (
+    "authproxy: ready, but the target responds with 403 to every write (route /a); "
+    "there is no valid token (route /b)"
+)
 
 MARKUP = "<script>document.title='run'</script><img/src=/planted/onerror=alert(2)>"
 
@@ -51,16 +58,23 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page_url(
-    launch_for_module: Launch, shared_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+    launch_for_module: Launch,
+    shared_upstream: Upstream,
+    authority: Authority,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """The page of a proxy that has everything to tell: routes, a failing identity, failures."""
+    """The page of a proxy that has everything to tell.
+
+    Routes, a target that refuses every write, a failing identity, failures.
+    """
     folder, port = tmp_path_factory.mktemp("s"), free_port()
     shared_upstream.reset()
-    with StandInEntra() as entra:
+    other = Upstream(authority.context())
+    with StandInEntra() as entra, closing(other):
         application = application_settings(entra, folder)
         failing = {name.lower(): value for name, value in application.items() if "AAD" in name}
         failing |= {"identity_type": "aadapplication", "aad_client_secret": "not-the-secret"}
-        routes = [to(shared_upstream, path="/a"), to(shared_upstream, path="/b", **failing)]
+        routes = [to(shared_upstream, path="/a"), to(other, path="/b", **failing)]
         config = write_routes(folder / "authproxy.yaml", routes)
         proxy = launch_for_module(
             without=("TARGET_HOST",),
@@ -78,6 +92,10 @@ def page_url(
         assert proxy.get(f"/{wide}").status == 404
         assert proxy.get("/b").status == 503
         assert proxy.get(f"/a/{MARKUP}").status == 200
+        shared_upstream.respond(actions.answer("403 Forbidden", body=b"no role"))
+        for _ in range(3):
+            write = message("POST /a/api/v1/write", REMOTE_WRITE, body=b"x")
+            assert proxy.ask(write).status == 503
         settled_status(port)
         yield f"http://127.0.0.1:{port}/status"
 
@@ -102,6 +120,7 @@ def test_the_page_stands_in_every_shape_without_a_script(
     assert tab.get_by_role("heading", level=1).inner_text() == "authproxy"
     assert tab.get_by_role("heading", name="/a", exact=True).is_visible()
     assert tab.get_by_text("AADSTS7000215").first.is_visible()
+    assert tab.get_by_text("The target responds with 403 to every write").is_visible()
     assert tab.get_by_text(MARKUP).first.is_visible()
     tab.get_by_text("The numbers").click()
     assert tab.get_by_role("columnheader", name="2xx of the target").is_visible()
