@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -31,9 +31,9 @@ Encoder = Callable[[Collector], bytes]
 
 
 class Pages:
-    """A WSGI application of one page for each path."""
+    """A WSGI application of one page for each path; other methods than GET go by path, too."""
 
-    def __init__(self, pages: dict[str, Page]) -> None:
+    def __init__(self, pages: Mapping[str, tuple[Page, tuple[str, ...]]]) -> None:
         self._pages = pages
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -50,11 +50,11 @@ class Pages:
 
     def _page(self, request: InboundRequest) -> Page:
         """Return what makes the response. Raises a RequestError where nothing does."""
-        page = self._pages.get(request.path)
-        if page is None:
+        if request.path not in self._pages:
             raise NoRoute(f"here are {', '.join(self._pages)} alone")
-        if request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed("only GET and HEAD are served")
+        page, methods = self._pages[request.path]
+        if request.method not in methods:
+            raise MethodNotAllowed(f"only {' and '.join(methods)} are served")
         return page
 
 

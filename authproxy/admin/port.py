@@ -77,6 +77,7 @@ def serving(
         yield
         return
     # Here and not above: loaded only where METRICS_PORT is set.
+    from authproxy.admin.debug import DebugPages
     from authproxy.admin.metrics_page import Pages, metrics_page
     from authproxy.admin.shared_metrics import SharedMetrics
     from authproxy.admin.shared_status import SharedStatus
@@ -86,10 +87,13 @@ def serving(
         collector = SharedMetrics(collector, siblings)
     status = SharedStatus(services, port.opened, siblings, certificate_expiry)
     status_pages = StatusPages(status.gather)
+    debug = DebugPages(services.settings.debug_token_file, siblings)
+    reading = ("GET", "HEAD")
     pages = {
-        "/metrics": metrics_page(collector),
-        "/status": status_pages.html,
-        "/status.json": status_pages.json,
+        "/metrics": (metrics_page(collector), reading),
+        "/status": (status_pages.html, reading),
+        "/status.json": (status_pages.json, reading),
+        **debug.pages,
     }
     stop = StopRequest()
     refusals = RefusalLog()
@@ -102,6 +106,7 @@ def serving(
         yield
     finally:
         services.vital_threads.forget("metrics-port")
+        debug.close()
         stop()
         thread.join(_STOP_SECONDS)
         refusals.flush()

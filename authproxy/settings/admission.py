@@ -19,6 +19,13 @@ from authproxy.settings.kinds import CommaList, FilePath, Flag, Text
 from authproxy.settings.rules import Draft
 from authproxy.settings.target import AuthoritiesFile, TargetSettings, whole_url
 
+#: A file of tokens that let callers in.
+TOKENS_FILE = FilePath(
+    lambda path: parse_tokens(read_regular_file(path)),
+    "Write one token a line into it, such as `openssl rand -hex 32` makes.",
+    private=True,
+)
+
 
 def methods(given: tuple[str, ...]) -> tuple[str, ...]:
     """Take methods to allow; they are upper case by convention (RFC 9110 section 9.1)."""
@@ -78,11 +85,7 @@ class AdmissionSettings(TargetSettings, group=Group.ADMISSION):
         unset="any",
     )
     inbound_token_file = Setting(
-        FilePath(
-            lambda path: parse_tokens(read_regular_file(path)),
-            "Write one token a line into it, such as `openssl rand -hex 32` makes.",
-            private=True,
-        ),
+        TOKENS_FILE,
         None,
         "File of tokens, one a line: a request must carry one of them, as `Authorization: Bearer` "
         "or X-Authproxy-Token, else it gets 401. Read anew when it changes.",

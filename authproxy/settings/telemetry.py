@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from authproxy.errors import Fault
 from authproxy.http1.urls import TargetURL
+from authproxy.settings.admission import TOKENS_FILE
 from authproxy.settings.declaration import Group, Setting, rule
 from authproxy.settings.declared import Declared
 from authproxy.settings.kinds import Flag, Integer, Presence, Text, Word
@@ -15,7 +16,8 @@ from authproxy.settings.rules import Draft
 from authproxy.settings.serving import ServingSettings
 from authproxy.settings.telemetry_rules import unusable_files, unusable_variables
 
-_LEVELS = {
+#: By name, as `logging` counts.
+LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
@@ -43,7 +45,7 @@ class LogSettings(Declared, group=Group.LOGS):
         "Form of the log lines on standard error: logfmt or json.",
     )
     log_level = Setting(
-        Word(*_LEVELS, also={"warn": "warning"}),
+        Word(*LEVELS, also={"warn": "warning"}),
         "info",
         "Least level that is logged: debug, info, warning or error.",
         reloaded=True,
@@ -59,7 +61,7 @@ class LogSettings(Declared, group=Group.LOGS):
     @property
     def level(self) -> int:
         """The least level to log, as `logging` counts."""
-        return logging.DEBUG if self.trace_logging else _LEVELS[self.log_level]
+        return logging.DEBUG if self.trace_logging else LEVELS[self.log_level]
 
 
 class TelemetrySettings(ServingSettings, group=Group.TELEMETRY):
@@ -69,8 +71,17 @@ class TelemetrySettings(ServingSettings, group=Group.TELEMETRY):
         Integer(1, 65535),
         None,
         "Second port, on LISTENING_HOST, with /metrics for Prometheus and /status for people, open "
-        "to every client that reaches it; nothing is forwarded.",
+        "to every client that reaches it, and /debug for this machine; nothing is forwarded.",
         unset="off",
+        only_serve=True,
+    )
+    debug_token_file = Setting(
+        TOKENS_FILE,
+        None,
+        "File of tokens, one a line: who shows one on METRICS_PORT, as `Authorization: Bearer`, is "
+        "served /debug (stacks, a profile, the log's level), as are clients on this machine.",
+        unset="this machine only",
+        needs=metrics_port,
         only_serve=True,
     )
     otel_grpc_endpoint = Setting(

@@ -39,6 +39,7 @@ NOT_COVERED = {
     "test_listening_tls": "about the TLS of `authproxy serve`: here Apache has its own",
     "test_identities": "how tokens are fetched does not depend on who serves",
     "test_identity_endpoints": "how tokens are fetched does not depend on who serves",
+    "test_debug": "METRICS_PORT has no effect under Apache",
     "test_dashboard": "about METRICS_PORT's metrics",
     "test_full_disk": "about where `authproxy serve` keeps bodies",
     "test_harness": "about the tests themselves",
