@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from authproxy import __version__
 from authproxy.settings import Settings, load_settings
 from tests.support.commands import commands, section
 from tests.support.source import ROOT
@@ -143,6 +144,29 @@ def test_the_unit_is_bounded_and_has_room_for_four_workers() -> None:
     assert int(limits["TasksMax"]) > 2 * 4 * (int(threads) + 20)
     said = (ROOT / PAGE).read_text()
     assert f"{most // MEBIBYTE} MiB of memory and {limits['TasksMax']} threads" in said
+
+
+def test_a_python_that_the_unit_may_not_execute_is_told_where_it_happens(tmp_path: Path) -> None:
+    text = (FOLDER / "authproxy.service").read_text()
+    (script,) = re.findall(r"^ExecStartPre=/bin/sh -c '([^']+)'$", text, re.M)
+    for target, status in ((sys.executable, 0), (str(tmp_path / "of-root"), 1)):
+        python = tmp_path / str(status)
+        python.symlink_to(target)
+        command = ["/bin/sh", "-c", script.replace("/opt/authproxy/bin/python", str(python))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status
+        assert ("that this unit may execute" in done.stderr) == bool(status)
+    said = re.search(r"<3>(.+?):", script)
+    assert said is not None
+    assert f"`{said[1]}`" in (ROOT / PAGE).read_text()
+
+
+def test_one_layout_is_on_all_pages_that_install() -> None:
+    """A version's own folder, and /opt/authproxy a link to it."""
+    for page in ("README.md", PAGE, "docs/apache.md"):
+        text = (ROOT / page).read_text()
+        assert f"ln -sfn authproxy-{__version__} /opt/authproxy\n" in text, page
+        assert not re.search(r"venv (--compile )?/opt/authproxy\s", text), page
 
 
 def test_bodies_wait_on_disk_in_a_directory_of_the_units_own() -> None:

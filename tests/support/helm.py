@@ -19,7 +19,7 @@ CHART = ROOT / "helm" / "authproxy"
 RELEASE, NAMESPACE = "rel", "observability"
 
 #: The oldest and the newest Kubernetes that are supported.
-OLDEST, NEWEST = "1.25", "1.37"
+OLDEST, NEWEST = "1.27", "1.37"
 
 Document = dict[str, Any]
 

@@ -10,12 +10,13 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from tests.support.helm import OLDEST
 from tests.support.source import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 
 #: The versions that the manifests are for, the oldest and the newest there is a schema of.
-VERSIONS = ("1.27", kubernetes_validate.latest_version())
+VERSIONS = (OLDEST, kubernetes_validate.latest_version())
 
 Object = dict[str, Any]
 

@@ -119,16 +119,14 @@ true
 {{- ceil $seconds | int }}
 {{- end }}
 
-{{/* Over zones and nodes as far as possible; each rollout is spread by itself where Kubernetes can. */}}
+{{/* Over zones and nodes as far as possible; each rollout is spread by itself. */}}
 {{- define "authproxy.topologySpread" -}}
 {{- $selector := dict "matchLabels" (include "authproxy.selectorLabels" . | fromYaml) }}
 {{- $constraints := .Values.topologySpread.constraints }}
 {{- if not $constraints }}
 {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
 {{- $constraint := dict "topologyKey" . "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" }}
-{{- if semverCompare ">=1.27-0" $.Capabilities.KubeVersion.Version }}
 {{- $_ := set $constraint "matchLabelKeys" (list "pod-template-hash") }}
-{{- end }}
 {{- $constraints = append $constraints $constraint }}
 {{- end }}
 {{- end }}

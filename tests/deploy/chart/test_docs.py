@@ -81,6 +81,22 @@ def test_the_charts_versions_are_the_packages() -> None:
     assert f"Kubernetes {OLDEST}" in README
 
 
+def test_one_oldest_kubernetes_is_supported_everywhere() -> None:
+    """Whatever names a version of Kubernetes as needed names this one, or a newer feature's."""
+    tutorial = (ROOT / "docs" / "kubernetes.md").read_text()
+    said = re.findall(r"Kubernetes (1\.\d+) (?:and|or) later", f"{README}{tutorial}")
+    assert len(said) == 2
+    assert set(said) == {OLDEST}
+    compared = [
+        int(minor)
+        for template in (CHART / "templates").rglob("*")
+        if template.is_file()
+        for minor in re.findall(r'semverCompare ">=1\.(\d+)', template.read_text())
+    ]
+    assert compared
+    assert min(compared) > int(OLDEST.partition(".")[2]), "a branch for what is not supported"
+
+
 def test_every_row_has_as_many_cells_as_its_table() -> None:
     for line in README.splitlines():
         if line.startswith("|"):

@@ -52,6 +52,7 @@ def test_remote_writes_need_the_publisher_role_and_a_federated_credential(notes:
     assert "--assignee 11111111-1111-1111-1111-111111111111" in said
     assert "--subject system:serviceaccount:observability:rel-authproxy" in said
     assert "- url: http://rel-authproxy.observability.svc/api/v1/write" in said
+    assert "Prometheus keeps its samples meanwhile." in said
     assert "helm test rel --namespace observability" in said
     assert "exec deployment/rel-authproxy -- authproxy check" in said
     assert "WARNING" not in said
@@ -63,6 +64,8 @@ def test_queries_need_the_reader_role(notes: Notes) -> None:
     assert "federated-credential" not in said
     assert "http://rel-authproxy.observability.svc:8080\n" in said
     assert "WARNING" not in said
+    assert "takes up to half an hour" in said
+    assert "keeps its samples" not in said  # nothing is written
 
 
 def test_who_may_connect_is_said_and_how_to_open_it(notes: Notes) -> None:
