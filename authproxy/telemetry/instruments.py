@@ -19,9 +19,11 @@ from authproxy.telemetry.series import (
     Labels,
     RequestSeries,
     RequestTable,
+    identity_labels,
     merged,
     summed,
 )
+from authproxy.telemetry.target_health import KINDS, VERDICTS
 from authproxy.telemetry.token_refreshes import TokenRefreshes
 
 _RETRY_REASONS = ("dead_connection", "unauthorized")
@@ -146,6 +148,12 @@ class Instruments:
         )
         observe(
             counter,
+            "aad_auth_proxy_target_responses_total",
+            self._count_responses,
+            "Responses of the target, by what they say of the proxy's identity.",
+        )
+        observe(
+            counter,
             "aad_auth_proxy_log_lines_lost_total",
             lambda: {(): lost_lines()},
             "Log lines that were lost, as standard error was not read.",
@@ -244,6 +252,18 @@ class Instruments:
                 (("target_host", target_host), ("reason", reason)): count
                 for (target_host, reason), count in self._retries.items()
             }
+
+    def _count_responses(self) -> dict[Labels, int]:
+        with self._lock:
+            targets = {target_host for target_host, _ in self._retries}
+        none_yet = [
+            (identity_labels(target_host, kind, verdict), 0)
+            for target_host in sorted(targets)
+            for kind in KINDS
+            for verdict in VERDICTS
+        ]
+        every = [(each.identity, each.requests) for each in self._every() if each.identity]
+        return summed([*none_yet, *every])
 
     def _active_requests(self) -> dict[Labels, float]:
         with self._lock:

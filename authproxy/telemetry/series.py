@@ -142,15 +142,19 @@ class RequestSeries(Durations):
         #: What the target said of the identity, if it responded.
         self.identity: Labels | None = None
         if request.target_responded:
-            self.identity = (
-                ("target_host", request.target_host),
-                ("kind", "write" if request.is_write else "other"),
-                ("identity", identity_verdict(request.status)),
+            kind = "write" if request.is_write else "other"
+            self.identity = identity_labels(
+                request.target_host, kind, identity_verdict(request.status)
             )
 
     @property
     def requests(self) -> int:
         return sum(self.counts)
+
+
+def identity_labels(target_host: str, kind: str, verdict: str) -> Labels:
+    """Return the labels of responses to one kind of requests, by what they say of the identity."""
+    return ("target_host", target_host), ("kind", kind), ("identity", verdict)
 
 
 class RequestTable:

@@ -26,9 +26,12 @@ BOUNDS = tuple(0.25 * 1.25**power for power in range(57))
 #: What a request was: one whose sender drops what is refused for good, or any other.
 KINDS = ("write", "other")
 
+#: What a response may say of the identity.
+VERDICTS = ("accepted", "refused", "unknown")
+
 
 def identity_verdict(status: int) -> str:
-    """Return what a response says of the identity: `accepted`, `refused` or `unknown`.
+    """Return what a response says of the identity: one of VERDICTS.
 
     A target may respond 404, 429 or 5xx before it looks at a token.
     """

@@ -228,6 +228,7 @@ def observed(
         watch.wait_for_alerts(
             "AuthproxyTokenNearExpiry",
             "AuthproxyTargetUnreachable",
+            "AuthproxyTargetRefusesAll",
             "AuthproxyTargetRefusesIdentity",
             "AuthproxyWritesRejected",
             "AuthproxyServerErrors",

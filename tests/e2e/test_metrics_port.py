@@ -237,6 +237,7 @@ def test_no_name_is_doubled_and_no_label_added(
         "aad_auth_proxy_response_bytes_total": "counter",
         "aad_auth_proxy_token_refresh_total": "counter",
         "aad_auth_proxy_target_retries_total": "counter",
+        "aad_auth_proxy_target_responses_total": "counter",
         "aad_auth_proxy_log_lines_lost_total": "counter",
         "aad_auth_proxy_token_expiry_timestamp_seconds": "gauge",
         "aad_auth_proxy_requests_in_flight": "gauge",

@@ -87,6 +87,10 @@ def test_each_instrument_is_exported_with_each_label(
         "aad_auth_proxy_response_bytes_total": ("counter", "By", LEGACY),
         "aad_auth_proxy_token_refresh_total": ("counter", "", identity | {"is_success"}),
         "aad_auth_proxy_target_retries_total": ("counter", "", {"target_host", "reason"}),
+        "aad_auth_proxy_target_responses_total": (
+            *("counter", ""),
+            {"target_host", "kind", "identity"},
+        ),
         "aad_auth_proxy_log_lines_lost_total": ("counter", "", set()),
         "aad_auth_proxy_token_expiry_timestamp_seconds": ("gauge", "s", {"audience"}),
         "aad_auth_proxy_requests_in_flight": ("up-down counter", "", set()),

@@ -163,6 +163,23 @@ def test_retries_are_zero_from_when_a_target_is_in_force(measured: Measured) -> 
     assert measured.values(RETRIES) == {dead: 0, unauthorized: 1}
 
 
+def test_responses_are_counted_by_what_they_say_of_the_identity(measured: Measured) -> None:
+    responses = "aad_auth_proxy_target_responses_total"
+    measured.instruments.add_target("t.test")
+    values = measured.values(responses)
+    assert len(values) == 6
+    assert set(values.values()) == {0}
+    measured.instruments.request_ended(FINE._replace(began=False), 0)
+    refused = FINE._replace(began=False, status=403, is_write=True)
+    measured.instruments.request_ended(refused, 0)
+    measured.instruments.request_ended(refused._replace(seen_status=503, path="/y"), 0)
+    measured.instruments.request_ended(refused._replace(target_responded=False), 0)
+    assert {each: value for each, value in measured.values(responses).items() if value} == {
+        labels(target_host="t.test", kind="other", identity="accepted"): 1,
+        labels(target_host="t.test", kind="write", identity="refused"): 2,
+    }
+
+
 def test_exchanges_are_measured_under_their_attributes(measured: Measured) -> None:
     measured.instruments.exchange_ended(EndedExchange("GET", "t.test", 443, 403, "403"), 0.5)
     (point,) = measured.points("http.client.request.duration").values()
