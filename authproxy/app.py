@@ -9,6 +9,7 @@ import time
 from flask import Flask
 
 from authproxy.errors import AuthProxyError
+from authproxy.proxy.access_log import AccessLog
 from authproxy.proxy.blueprint import proxy_blueprint
 from authproxy.proxy.flask_app import ProxyApp
 from authproxy.proxy.forwarding import Forwarder
@@ -50,8 +51,9 @@ class Services:
         self.routes = RouteSet(settings, self._resources)
         self.vital_threads.watch("watched file", lambda: self.routes.admissions_alive)
         self._report_in_force()
-        self.forwarder = Forwarder(self, self.lifecycle, self.telemetry)
-        self.head_filter = HeadFilter(self, self.telemetry)
+        self.access_log = AccessLog(self.telemetry, settings.access_log)
+        self.forwarder = Forwarder(self, self.lifecycle, self.access_log)
+        self.head_filter = HeadFilter(self, self.access_log)
         self._drained_by: float | None = None
 
     def start(self) -> None:
@@ -81,6 +83,7 @@ class Services:
         old, self.routes = self.routes, new
         self._report_in_force()
         logs.set_level(new.settings)
+        self.access_log.shown = new.settings.access_log
         old.stop()
 
     def _report_in_force(self) -> None:
@@ -107,6 +110,7 @@ class Services:
         Waits for the latter alone: within what the drain has left of its
         grace, and for five seconds at most.
         """
+        self.access_log.failures.flush()
         self.routes.stop()
         self._resources.refresher.stop()
         left = _FLUSH_SECONDS

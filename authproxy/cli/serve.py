@@ -144,8 +144,9 @@ def serve_process(
     services: Services = app.extensions["authproxy"]
     if share is not None:
         share.defer_until(lambda: services.routes.tried)
-    refusals = RefusalLog()
-    periodic: list[Callable[[], None]] = [refusals.tick]
+    access_log = services.access_log
+    refusals = RefusalLog(lambda: access_log.has_failures)
+    periodic: list[Callable[[], None]] = [refusals.tick, access_log.failures.tick]
 
     def on_refused(request: RefusedRequest) -> None:
         refusals.refused(request)

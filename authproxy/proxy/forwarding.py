@@ -15,7 +15,7 @@ from authproxy.errors import (
 from authproxy.http1.headers import REFUSED_METHODS, forwardable, returnable
 from authproxy.http1.urls import path_of
 from authproxy.http1.writes import is_write
-from authproxy.proxy.access_log import AccessLogEntry
+from authproxy.proxy.access_log import AccessLog, AccessLogEntry
 from authproxy.proxy.request_body import receive_body
 from authproxy.proxy.responses import ResponseStream, StreamedResponse
 from authproxy.proxy.upgrades import SwitchedResponse, protocols_to_offer
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from authproxy.http1.inbound_request import InboundRequest
     from authproxy.proxy.lifecycle import Lifecycle
     from authproxy.proxy.route_set import Routing, ServedRoute
-    from authproxy.telemetry.events import Telemetry
 
 #: Seconds after which a sender may try again while a role is still spreading.
 REFUSED_IDENTITY_RETRY_SECONDS = 5
@@ -40,17 +39,17 @@ REDIRECTED_WRITE_RETRY_SECONDS = 5
 class Forwarder:
     """Forwards requests by the routes in force. Any thread may call."""
 
-    def __init__(self, routing: Routing, lifecycle: Lifecycle, telemetry: Telemetry) -> None:
+    def __init__(self, routing: Routing, lifecycle: Lifecycle, access_log: AccessLog) -> None:
         self._routing = routing
         self._lifecycle = lifecycle
-        self._telemetry = telemetry
+        self._access_log = access_log
 
     def forward(self, request: InboundRequest) -> Response:
         """Return the upstream response, its body still streaming; the log has what becomes of it.
 
         Raises a RequestError for what the proxy responds to itself.
         """
-        entry = AccessLogEntry(request, self._telemetry)
+        entry = self._access_log.entry(request)
         try:
             return self._forward(request, entry)
         except RequestError as error:

@@ -10,17 +10,16 @@ from typing import Any
 
 from authproxy.errors import RequestError
 from authproxy.http1.inbound_request import HEAD_CHECK_KEY, InboundRequest
-from authproxy.proxy.access_log import AccessLogEntry
+from authproxy.proxy.access_log import AccessLog
 from authproxy.proxy.route_set import Routing
-from authproxy.telemetry.events import Telemetry
 
 
 class HeadFilter:
     """The server's `AdmitHead` hook, for requests with a body to come; probes have none."""
 
-    def __init__(self, routing: Routing, telemetry: Telemetry) -> None:
+    def __init__(self, routing: Routing, access_log: AccessLog) -> None:
         self._routing = routing
-        self._telemetry = telemetry
+        self._access_log = access_log
 
     def __call__(self, head: Mapping[str, Any]) -> Mapping[str, object] | RequestError:
         """Return what the application gets in its environment, or why the request is refused.
@@ -34,6 +33,6 @@ class HeadFilter:
         try:
             _, result = routes.admit(request)
         except RequestError as error:
-            AccessLogEntry(request, self._telemetry).failed(error)
+            self._access_log.entry(request).failed(error)
             return error
         return {HEAD_CHECK_KEY: result}

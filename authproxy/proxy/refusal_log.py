@@ -1,47 +1,44 @@
-"""The log of requests that the server refused by itself: a line for each, as long as they are few.
-
-Whatever talks to the port can cause them, thousands a second, without being admitted.
-"""
+"""The log of requests that the server refused by itself."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from authproxy.errors import BadRequest
 from authproxy.http1.urls import origin_form, path_of
 from authproxy.proxy.access_log import failure_level, shown_url
+from authproxy.proxy.repeated_failures import RepeatedFailures
 from authproxy.server.refusals import RefusedRequest
 
 log = logging.getLogger(__name__)
 
-#: How long refusals are counted, in seconds, and how many lines there are in that time at most:
-#: of one client and reason, so that no probe hides what befalls others, and of all.
-WINDOW_SECONDS = 10.0
+#: Lines of refusals in ten seconds at most, of one client and reason and of all: they can be
+#: had without being admitted.
 LINES_OF_ONE = 10
 LINES_OF_ALL = 100
 
 
 class RefusalLog:
-    """The server's `on_refused` hook, and one of its periodic ones. Used by one thread."""
+    """The server's `on_refused` hook, and one of its periodic ones."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._began = clock()
-        self._lines: Counter[tuple[str, str]] = Counter()
-        self._left_out: Counter[tuple[int, str]] = Counter()
+    def __init__(
+        self,
+        wanted: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`wanted` tells whether failed requests have lines at all."""
+        self._wanted = wanted
+        self._repeated = RepeatedFailures(LINES_OF_ONE, LINES_OF_ALL, clock)
+        self.tick, self.flush = self._repeated.tick, self._repeated.flush
 
     def refused(self, request: RefusedRequest) -> None:
         """Write the line of a request, or count it."""
-        self.tick()
         refusal = request.refusal
-        kind = (request.client, str(refusal))
-        if self._lines[kind] >= LINES_OF_ONE or self._lines.total() >= LINES_OF_ALL:
-            self._left_out[refusal.status, refusal.code] += 1
+        alike = request.client, str(refusal)  # no probe hides what befalls others
+        if not self._wanted() or not self._repeated.gets_line(alike, refusal.status, refusal.code):
             return
-        self._lines[kind] += 1
         fields = {
             "Request": _shown_path(request.target),
             "StatusCode": refusal.status,
@@ -51,21 +48,7 @@ class RefusalLog:
             "Method": request.method or None,
             "Client": request.client or None,
         }
-        log.log(failure_level(refusal), "Request failed", extra={"fields": fields})
-
-    def tick(self) -> None:
-        """Say how many got no line, once their time is over."""
-        if self._clock() - self._began >= WINDOW_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Say how many got no line so far, and begin to count anew."""
-        for (status, code), count in self._left_out.items():
-            fields = {"StatusCode": status, "Code": code, "Count": count}
-            log.warning("Requests failed, without a line for each", extra={"fields": fields})
-        self._lines.clear()
-        self._left_out.clear()
-        self._began = self._clock()
+        log.log(failure_level(refusal.status), "Request failed", extra={"fields": fields})
 
 
 def _shown_path(target: str) -> str | None:

@@ -39,10 +39,20 @@ def grpc_endpoint(text: str) -> str:
 class LogSettings(Declared, group=Group.LOGS):
     """What is logged, and how."""
 
+    access_log = Setting(
+        # `off` is a boolean in YAML.
+        Word("all", "errors", "none", also={"off": "none"}),
+        "all",
+        "Which requests have a line in the log: all, errors (those that failed: status 400 and "
+        "above, or truncated) or none. What happens to tokens, files and processes is always "
+        "logged.",
+        reloaded=True,
+    )
     log_format = Setting(
-        Word("logfmt", "json"),
+        Word("logfmt", "json", "otel"),
         "logfmt",
-        "Form of the log lines on standard error: logfmt or json.",
+        "Form of the log lines on standard error: logfmt, json, or otel: JSON with the names of "
+        "OpenTelemetry's semantic conventions.",
     )
     log_level = Setting(
         Word(*LEVELS, also={"warn": "warning"}),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 
-from authproxy.telemetry.logs import event_of
+from authproxy.telemetry.log_forms import event_of
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider

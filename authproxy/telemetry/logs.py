@@ -1,33 +1,26 @@
-"""Log set-up: one line per event on standard error, as logfmt or JSON.
+"""Log set-up: one line per event on standard error, in the form of LOG_FORMAT.
 
 Events are logged through the standard library everywhere, with their keys in
-`extra={"fields": {...}}`. The logfmt line is the retired proxy's (logrus's
-text form): time, level and msg first, values quoted where they need it.
+`extra={"fields": {...}}`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from traceback import TracebackException
 from types import TracebackType
 from typing import Any, TextIO
 
-from authproxy.clock import rfc3339
-from authproxy.redaction import masked
 from authproxy.settings import Settings
+from authproxy.telemetry.log_forms import FORMS
 from authproxy.telemetry.log_writer import LogWriter, Sink, descriptor_sink, stream_sink
 
 log = logging.getLogger(__name__)
-
-_BARE_VALUE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
 
 #: Syslog's priorities, from which level up.
 _JOURNAL_PREFIXES = (
@@ -37,10 +30,6 @@ _JOURNAL_PREFIXES = (
     (logging.INFO, "<6>"),
     (logging.NOTSET, "<7>"),
 )
-
-#: Most characters of one value in a line: clients, targets and identity endpoints send
-#: values of any length.
-MAX_VALUE_CHARACTERS = 2048
 
 #: What cannot change between the call and the line.
 _FIXED = (str, int, float, type(None))
@@ -58,66 +47,6 @@ _QUIET = {
     "urllib3": logging.ERROR,
     "werkzeug": logging.ERROR,
 }
-
-
-def event_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return a record's keys and values, masked, in the order of its line."""
-    fields: Mapping[str, Any] = getattr(record, "fields", {})
-    event: dict[str, Any] = {
-        "time": _time(int(record.created)),
-        "level": record.levelname.lower(),
-        "msg": masked(record.getMessage()),
-    }
-    for key, value in fields.items():
-        if value is not None:
-            event[key] = bounded(masked(value)) if isinstance(value, str) else value
-    for key in ("trace_id", "span_id"):  # where the record belongs to a sampled span
-        if (value := getattr(record, key, None)) is not None:
-            event[key] = value
-    if (traceback := getattr(record, "traceback", None)) is not None:
-        event["Traceback"] = masked("".join(traceback.format()).rstrip())
-    elif record.exc_info:
-        event["Traceback"] = masked(logging.Formatter().formatException(record.exc_info))
-    return event
-
-
-#: Lines of the same second have the same time.
-_time = lru_cache(maxsize=4)(rfc3339)
-
-
-def bounded(text: str) -> str:
-    """Return a value as a line may have it: cut, with the number of characters left out."""
-    more = len(text) - MAX_VALUE_CHARACTERS
-    return text if more <= 0 else f"{text[:MAX_VALUE_CHARACTERS]}... ({more} characters more)"
-
-
-_ENCODER = json.JSONEncoder(default=str)
-_quoted = _ENCODER.encode
-
-
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return _ENCODER.encode(event_of(record))
-
-
-class LogfmtFormatter(logging.Formatter):
-    """`key=value` pairs; a value is quoted and escaped where it is not one plain word."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        event = event_of(record)
-        # Always quoted, so that one pattern finds a message of one word as well.
-        message = _quoted(event.pop("msg"))
-        head = f'time="{event.pop("time")}" level={event.pop("level")} msg={message}'
-        return " ".join([head, *(f"{key}={_logfmt_value(value)}" for key, value in event.items())])
-
-
-def _logfmt_value(value: object) -> str:
-    if type(value) is int:
-        return str(value)
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if _BARE_VALUE.fullmatch(text) else _quoted(text)
 
 
 class JournalFormatter(logging.Formatter):
@@ -295,7 +224,7 @@ def log_uncaught() -> None:
 
 def configure(settings: Settings) -> None:
     """Send every log line of this process to standard error in the form asked for."""
-    form = JSONFormatter() if settings.log_format == "json" else LogfmtFormatter()
+    form = FORMS[settings.log_format]()
     handler = WriterHandler(
         standard_error(), JournalFormatter(form) if writes_to_journal() else form
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.telemetry.logs import JournalFormatter, LogfmtFormatter
+from authproxy.telemetry.log_forms import LogfmtFormatter
+from authproxy.telemetry.logs import JournalFormatter
 from tests.support.identity import identity_settings
 from tests.support.process import clean_environment, free_port, wait_until
 from tests.support.stand_ins.entra import StandInEntra

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.telemetry.logs import MAX_VALUE_CHARACTERS
+from authproxy.proxy.access_log import LINES_OF_ONE
+from authproxy.telemetry.log_forms import MAX_VALUE_CHARACTERS
 from tests.conftest import Launch
-from tests.support import actions
+from tests.support import actions, outcomes
 from tests.support.identity import SECRET, application_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess
@@ -42,19 +43,84 @@ def test_a_request_is_logged_as_the_retired_proxy_did(
         r'time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ" level=info '
         r'msg="Successfully sent request, returning response back\." '
         rf'ContentLength=5 Request="{url}" StatusCode=200 '
-        r"RequestID=id-1 DurationMs=\d+ Method=GET Attempts=1",
+        r"RequestID=id-1 DurationMs=\d+ Method=GET Attempts=1 Client=127\.0\.0\.1",
         line,
     ), line
 
 
-@pytest.mark.parametrize("status", [200, 204, 302, 404, 500])
-def test_the_status_of_the_target_is_logged(
-    proxy: ProxyProcess, target: Upstream, status: int
+@pytest.mark.parametrize(
+    ("status", "level", "message"),
+    [
+        *((status, "info", f"{SENT}, returning response back.") for status in (200, 204, 302)),
+        *((status, "warning", "Error response body: why") for status in (400, 404, 429)),
+        *((status, "error", "Error response body: why") for status in (401, 403, 500, 503)),
+    ],
+)
+def test_the_line_has_the_status_of_the_target_and_a_level_that_fits(
+    proxy: ProxyProcess, target: Upstream, status: int, level: str, message: str
 ) -> None:
-    target.respond(actions.answer(status) if status != 204 else actions.head(204))
+    body = b"why" if status >= 400 else b""
+    target.respond(actions.answer(status, body=body) if status != 204 else actions.head(204))
     path = unique()
     assert proxy.get(path).status == status
-    assert parse_line(proxy.wait_for_line(f"{SENT}.*{path}"))["StatusCode"] == str(status)
+    event = parse_line(proxy.wait_for_line(path))
+    assert (event["StatusCode"], event["level"], event["msg"]) == (str(status), level, message)
+    assert event["Client"] == "127.0.0.1"
+    assert proxy.log.count(path) == 1
+
+
+def lines_of(proxy: ProxyProcess, path: str) -> list[dict[str, str]]:
+    """Return the events of requests for this path."""
+    events = [parse_line(line) for line in proxy.log.splitlines() if path in line]
+    return [event for event in events if "Request" in event or "Path" in event]
+
+
+def test_each_request_has_one_line_whatever_became_of_it(launch: Launch, target: Upstream) -> None:
+    proxy = launch(**outcomes.SETTINGS)
+    outcomes.drive(proxy, target)
+    assert proxy.ask(message("GET /malformed", "no colon")).status == 400
+    proxy.stop()
+    seen = {path: lines_of(proxy, path) for _, path in outcomes.EXPECTED}
+    assert {path: len(events) for path, events in seen.items()} == dict.fromkeys(seen, 1)
+    statuses = {path: int(events[0]["StatusCode"]) for path, events in seen.items()}
+    assert statuses == {path: status for (_, path), status in outcomes.EXPECTED.items()}
+    assert {events[0]["Client"] for events in seen.values()} == {"127.0.0.1"}
+    assert len([line for line in proxy.log.splitlines() if "BadRequest" in line]) == 1
+    (refused,) = seen["/api/v1/write"]
+    assert (refused["level"], refused["msg"]) == ("error", "Error response body: role")
+    assert (refused["Code"], refused["SentStatusCode"]) == ("TargetRefusedIdentity", "503")
+    assert refused["Cause"]
+
+
+@pytest.mark.parametrize(("shown", "failures"), [("errors", 1), ("none", 0)])
+def test_the_access_log_can_be_narrowed_to_what_failed_or_turned_off(
+    launch: Launch, target: Upstream, shown: str, failures: int
+) -> None:
+    proxy = launch(**outcomes.SETTINGS, ACCESS_LOG=shown)
+    outcomes.drive(proxy, target)
+    assert proxy.ask(message("GET /malformed", "no colon")).status == 400
+    proxy.stop()
+    failed = {"/missing", "/api/v1/write", "/silent", "/nonsense", "/cut", "/traced", "/too-large"}
+    for _, path in outcomes.EXPECTED:
+        assert len(lines_of(proxy, path)) == (failures if path in failed else 0), path
+    assert proxy.log.count("BadRequest") == failures
+    assert "Token refreshed" in proxy.log
+
+
+def test_failures_that_repeat_have_some_lines_and_a_count(launch: Launch, target: Upstream) -> None:
+    proxy = launch()
+    with proxy.connect() as client:
+        for _ in range(2 * LINES_OF_ONE):
+            assert client.ask(message("TRACE /repeated")).status == 405
+        assert client.ask(message("TRACE /another")).status == 405
+        assert client.ask(message("GET /found")).status == 200
+    proxy.stop()
+    assert len(lines_of(proxy, "/another")) == len(lines_of(proxy, "/found")) == 1
+    single = len(lines_of(proxy, "/repeated"))
+    events = [parse_line(line) for line in proxy.log.splitlines()]
+    counted = [each for each in events if each["msg"].startswith("Requests failed, without")]
+    assert {(each["StatusCode"], each["Code"]) for each in counted} == {("405", "MethodNotAllowed")}
+    assert single + sum(int(each["Count"]) for each in counted) == 2 * LINES_OF_ONE
 
 
 def test_the_settings_are_logged_at_the_start_with_secrets_masked(
@@ -94,7 +160,7 @@ def error_line(
     target.respond(actions.answer(status, *lines, body=body))
     path = unique()
     assert proxy.get(path).body == body
-    return parse_line(proxy.wait_for_line(f"level=error.*{path}"))
+    return parse_line(proxy.wait_for_line(f"Error response body.*{path}"))
 
 
 TEXT = b'{"error": {"code": "InvalidQuery", "message": "no \\"such\\" thing"}}'
@@ -327,6 +393,19 @@ def test_every_line_is_json_where_that_is_asked_for(launch: Launch, target: Upst
     sent = [json.loads(line) for line in proxy.log.split("\n") if SENT in line]
     assert {type(event["StatusCode"]) for event in sent} == {int}
     assert f"{target.url}{FORGERIES[0]}" in [event["Request"] for event in sent]
+
+
+def test_opentelemetrys_names_where_those_are_asked_for(launch: Launch, target: Upstream) -> None:
+    proxy = launch(LOG_FORMAT="otel", LOG_LEVEL="debug")
+    traffic(proxy, target)
+    events = [json.loads(line) for line in proxy.log.splitlines()]
+    for event in events:
+        assert {"timestamp", "severity_text", "severity_number", "body"} <= set(event)
+    (cut,) = (event for event in events if event.get("url.path") == "/cut")
+    assert cut["server.address"] == "localhost"
+    assert (cut["http.request.method"], cut["http.response.status_code"]) == ("GET", 200)
+    assert cut["client.address"] == "127.0.0.1"
+    assert (cut["severity_text"], cut["body"]) == ("ERROR", "Response cut short")
 
 
 def test_a_higher_level_hides_the_lower_ones(launch: Launch, target: Upstream) -> None:

@@ -227,10 +227,15 @@ def test_what_is_fixed_for_the_process_is_told_and_kept(
     assert proxy.get("/x").status == 200
 
 
-def test_a_level_of_the_log_is_reloaded(launch: Launch, target: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quiet", ["log_level: error", "access_log: none"])
+def test_what_is_logged_is_reloaded(
+    launch: Launch, target: Upstream, tmp_path: Path, quiet: str
+) -> None:
     config = tmp_path / "authproxy.yaml"
-    replace_file(config, f"target_host: {target.authority}\nlog_level: error\n".encode())
+    replace_file(config, f"target_host: {target.authority}\n{quiet}\n".encode())
     proxy = start(launch, config)
+    assert proxy.get("/x").status == 200
+    assert "Successfully sent request" not in proxy.log
     replace_file(config, f"target_host: {target.authority}\n".encode())
     proxy.signal(signal.SIGHUP)
     wait_until(

@@ -50,7 +50,7 @@ def is_gone(pid: int) -> bool:
 @contextmanager
 def running(program: str) -> Iterator[subprocess.Popen[str]]:
     """Run a program that logs as the proxy does; it is killed if it is left running."""
-    logged = "import logging; from authproxy.telemetry.logs import LogfmtFormatter\n"
+    logged = "import logging; from authproxy.telemetry.log_forms import LogfmtFormatter\n"
     logged += "logging.basicConfig(level='INFO')\n"
     logged += "logging.getLogger().handlers[0].setFormatter(LogfmtFormatter())\n"
     command = [sys.executable, "-c", logged + program]

@@ -45,7 +45,7 @@ from authproxy.proxy.routes import RouteTable
 from authproxy.redaction import Redactor, masked
 from authproxy.settings.env_file import assignments
 from authproxy.settings.match import Match
-from authproxy.telemetry.logs import JSONFormatter, LogfmtFormatter
+from authproxy.telemetry.log_forms import JSONFormatter, LogfmtFormatter, OTelFormatter
 from authproxy.telemetry.metric_labels import BoundedLabels
 from tests.support.growth import MOST, growth
 from tests.support.inbound import inbound
@@ -69,7 +69,7 @@ ACROSS, WITHIN = Glob("/**/*a/**/*b/**", "/"), Glob("/*a*a*a*b", "/")
 SUBJECT = Glob("system:**:*a*:b", ":")
 DIGESTS = TokenDigests(["correct-horse-battery-staple"])
 KEY = SigningKey()
-LINES, JSON_LINES = LogfmtFormatter(), JSONFormatter()
+LINES, JSON_LINES, OTEL_LINES = LogfmtFormatter(), JSONFormatter(), OTelFormatter()
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJwcm94eSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
 REDACTED = Redactor(["an overridden value of a header field"])
 
@@ -159,6 +159,7 @@ RULES: dict[str, Rule] = {
     "shown URL": lambda text: shown_url(f"https://t/{text}"),
     "log line": lambda text: LINES.format(record_of(text)),
     "JSON log line": lambda text: JSON_LINES.format(record_of(text)),
+    "OpenTelemetry log line": lambda text: OTEL_LINES.format(record_of(text)),
     "masked": masked,
     # Of what a client sends to the target, which quotes it in an error.
     "redacted": lambda text: REDACTED(text[: len(text) // 8], [TOKEN]),

@@ -290,7 +290,7 @@ def test_each_event_is_a_line_of_the_error_log(apache: ApacheProcess, target: Up
     assert apache.get("/logged").status == 500
     event = parse_line(apache.wait_for_line("Error response body.*/logged"))
     assert event["msg"].endswith('{"why": "\\"quoted\\""}')
-    assert parse_line(apache.wait_for_line("Successfully sent.*/logged"))["StatusCode"] == "500"
+    assert event["StatusCode"] == "500"
 
 
 def test_a_line_that_is_too_long_for_apache_is_cut_and_the_next_one_is_not(
@@ -302,9 +302,10 @@ def test_a_line_that_is_too_long_for_apache_is_cut_and_the_next_one_is_not(
     line = apache.wait_for_line("Error response body", after=mark)
     with pytest.raises(ValueError, match="not logfmt"):
         parse_line(line)
-    assert apache.get("/after-binary").status == 400
+    target.respond(actions.answer(200))
+    assert apache.get("/after-binary").status == 200
     line = apache.wait_for_line("Successfully sent.*/after-binary", after=mark)
-    assert parse_line(line)["StatusCode"] == "400"
+    assert parse_line(line)["StatusCode"] == "200"
 
 
 def test_settings_without_effect_are_told(apache: ApacheProcess) -> None:

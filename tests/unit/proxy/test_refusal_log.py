@@ -10,13 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authproxy.errors import BadRequest, Overloaded
-from authproxy.proxy import refusal_log
-from authproxy.proxy.refusal_log import (
-    LINES_OF_ALL,
-    LINES_OF_ONE,
-    WINDOW_SECONDS,
-    RefusalLog,
-)
+from authproxy.proxy import refusal_log, repeated_failures
+from authproxy.proxy.refusal_log import LINES_OF_ALL, LINES_OF_ONE, RefusalLog
+from authproxy.proxy.repeated_failures import WINDOW_SECONDS
 from authproxy.server.refusals import RefusedRequest
 
 
@@ -32,11 +28,13 @@ class Lines(logging.Handler):
         self.seen.append((record.levelname, record.getMessage(), fields))
 
     def __enter__(self) -> Lines:
-        refusal_log.log.addHandler(self)
+        for module in (refusal_log, repeated_failures):
+            module.log.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        refusal_log.log.removeHandler(self)
+        for module in (refusal_log, repeated_failures):
+            module.log.removeHandler(self)
 
     @property
     def single(self) -> int:
@@ -67,7 +65,7 @@ def test_the_line_has_what_the_access_log_has() -> None:
         client="192.0.2.1",
     )
     with Lines() as lines:
-        RefusalLog(Clock()).refused(request)
+        RefusalLog(clock=Clock()).refused(request)
     fields = {
         "Request": "/a%2Fb",
         "StatusCode": 503,
@@ -83,14 +81,14 @@ def test_the_line_has_what_the_access_log_has() -> None:
 @pytest.mark.parametrize("target", ["", "host:443"])
 def test_what_has_no_path_shows_none(target: str) -> None:
     with Lines() as lines:
-        RefusalLog(Clock()).refused(RefusedRequest(BadRequest("Why."), target=target))
+        RefusalLog(clock=Clock()).refused(RefusedRequest(BadRequest("Why."), target=target))
     ((level, _, fields),) = lines.seen
     assert level == "WARNING"
     assert "Request" not in fields
 
 
 def test_lines_of_one_reason_leave_those_of_others_and_of_other_clients() -> None:
-    refusals = RefusalLog(Clock())
+    refusals = RefusalLog(clock=Clock())
     with Lines() as lines:
         for _ in range(LINES_OF_ONE + 5):
             refusals.refused(malformed())
@@ -102,7 +100,7 @@ def test_lines_of_one_reason_leave_those_of_others_and_of_other_clients() -> Non
 
 def test_the_count_comes_when_the_time_is_over_though_nothing_else_happens() -> None:
     clock = Clock()
-    refusals = RefusalLog(clock)
+    refusals = RefusalLog(clock=clock)
     with Lines() as lines:
         for _ in range(LINES_OF_ONE + 5):
             refusals.refused(malformed())
@@ -129,7 +127,7 @@ def test_whatever_comes_is_in_a_line_or_in_a_count(
     events: list[tuple[int, str, float]],
 ) -> None:
     clock = Clock()
-    refusals = RefusalLog(clock)
+    refusals = RefusalLog(clock=clock)
     with Lines() as lines:
         for client, why, pause in events:
             clock.now += pause

@@ -271,7 +271,7 @@ def test_the_settings_page_has_a_row_for_each(repository: Path) -> None:
     ):
         assert page.count(row) == 1, row
     assert re.search(r"`AAD_CLIENT_SECRET_FILE` and `MADE_UP_SECRET_FILE`\nname a file", page)
-    assert "`MADE_UP_FLAG`, `LOG_LEVEL` and `TRACE_LOGGING`; the others hold" in page
+    assert "`MADE_UP_FLAG`, `ACCESS_LOG`, `LOG_LEVEL` and `TRACE_LOGGING`; the others hold" in page
 
 
 def test_the_man_page_has_an_entry_for_each(repository: Path) -> None:

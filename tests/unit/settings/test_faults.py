@@ -114,7 +114,7 @@ def test_a_wrong_value_is_a_fault_that_names_setting_value_and_problem(variable,
         ("SHUTDOWN_GRACE_SECONDS", "x", "Give a number of seconds from 0 to 3600."),
         ("TARGET_READ_TIMEOUT_SECONDS", "x", "Give a number of seconds above 0, up to 3600."),
         ("LOG_QUERY", "x", "Give true or false."),
-        ("LOG_FORMAT", "x", "Give one of: logfmt, json."),
+        ("LOG_FORMAT", "x", "Give one of: logfmt, json, otel."),
         (
             "IDENTITY_TYPE",
             "x",

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from authproxy.proxy.access_log import shown_url
 from authproxy.redaction import masked
-from authproxy.telemetry.logs import (
+from authproxy.telemetry.log_forms import (
+    FORMS,
     MAX_VALUE_CHARACTERS,
     JSONFormatter,
     LogfmtFormatter,
-    WriterHandler,
-    alive,
-    captured,
+    OTelFormatter,
 )
+from authproxy.telemetry.logs import WriterHandler, alive, captured
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwcyJ9.c2lnbmF0dXJl"
 
@@ -56,6 +56,72 @@ def test_the_same_event_as_json() -> None:
         "msg": "It is done",
         "StatusCode": 200,
         "Ok": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_field", "attributes"),
+    [
+        (
+            "https://metrics.example.com/api/v1/write?a=b?c",
+            {
+                "url.full": "https://metrics.example.com/api/v1/write?a=b?c",
+                "server.address": "metrics.example.com",
+                "server.port": 443,
+                "url.path": "/api/v1/write",
+                "url.query": "a=b?c",
+            },
+        ),
+        (
+            "http://[::1]:8080//x%2F",
+            {
+                "url.full": "http://[::1]:8080//x%2F",
+                "server.address": "::1",
+                "server.port": 8080,
+                "url.path": "//x%2F",
+            },
+        ),
+        ("/a//b", {"url.path": "/a//b"}),
+    ],
+)
+def test_the_same_event_with_opentelemetrys_names(
+    request_field: str, attributes: dict[str, object]
+) -> None:
+    fields = {
+        "Request": request_field,
+        "StatusCode": 403,
+        "Code": "TargetRefusedIdentity",
+        "Error": "why",
+        "DurationMs": 12,
+        "Method": "POST",
+        "Attempts": 2,
+        "Route": "one",
+        "Client": "192.0.2.1",
+        "SentStatusCode": 503,
+        "LOG_LEVEL": "info",
+        "AppID": None,
+    }
+    made = record("Request %s", "failed", **fields)
+    made.levelname = "ERROR"
+    made.trace_id, made.span_id = "0af7", "b7ad"
+    assert json.loads(OTelFormatter().format(made)) == {
+        "timestamp": "2026-01-02T03:04:05Z",
+        "severity_text": "ERROR",
+        "severity_number": 17,
+        "body": "Request failed",
+        **attributes,
+        "http.response.status_code": 403,
+        "error.type": "TargetRefusedIdentity",
+        "error.message": "why",
+        "http.server.request.duration": 0.012,
+        "http.request.method": "POST",
+        "http.request.resend_count": 1,
+        "http.route": "one",
+        "client.address": "192.0.2.1",
+        "authproxy.sent_status_code": 503,
+        "authproxy.log_level": "info",
+        "trace_id": "0af7",
+        "span_id": "b7ad",
     }
 
 
@@ -100,7 +166,7 @@ OPAQUE = "abcdefghijklmnopqrstuvwxyz0123"
     "text",
     [TOKEN, f"Authorization: Bearer {TOKEN}", f"bearer {OPAQUE}", f"{{'Bearer': '{TOKEN}'}}"],
 )
-@pytest.mark.parametrize("formatter", [LogfmtFormatter(), JSONFormatter()])
+@pytest.mark.parametrize("formatter", [form() for form in FORMS.values()])
 def test_what_looks_like_a_token_is_masked_wherever_it_stands(
     text: str, formatter: logging.Formatter
 ) -> None:
