@@ -169,7 +169,7 @@ def test_the_log_line_that_is_promised_has_the_form_of_the_real_one() -> None:
     # tests/e2e/test_manifests.py sees it come; the order is the retired proxy's.
     assert list(event) == [
         *("time", "level", "msg", "ContentLength", "Request", "StatusCode"),
-        *("DurationMs", "Method", "Attempts"),
+        *("DurationMs", "Method", "Attempts", "Client"),
     ]
 
 

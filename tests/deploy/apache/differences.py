@@ -113,7 +113,8 @@ NOT_ABOUT_APACHE = (
     # tests/deploy/apache/test_mod_wsgi.py has this.
     r"test_hostile_clients::test_clients_that_go_away.*\[whole.*",
     # Which lines are logged; that they arrive as they are is about Apache.
-    r"test_logs::test_(queries_can|no_secret|the_settings|a_higher_level).*",
+    r"test_logs::test_(queries_can|no_secret|the_settings|a_higher_level|each_request_has).*",
+    r"test_logs::test_(the_access_log_can|failures_that_repeat|opentelemetrys_names).*",
 )
 
 #: What mod_wsgi-express is tried with: the same module, newer, and another configuration.
