@@ -30,7 +30,8 @@ class RepeatedFailures:
         self._clock = clock
         self._lock = threading.Lock()
         self._began = clock()
-        self._lines: Counter[Hashable] = Counter()
+        #: By hash: paths may have 64 KiB.
+        self._lines: Counter[int] = Counter()
         self._written = 0
         self._left_out: Counter[tuple[int, str | None]] = Counter()
 
@@ -40,11 +41,12 @@ class RepeatedFailures:
         `alike` is the same for failures of which a few lines are enough.
         """
         self.tick()
+        kind = hash(alike)
         with self._lock:
-            if self._lines[alike] >= self._lines_of_one or self._written >= self._lines_of_all:
+            if self._lines[kind] >= self._lines_of_one or self._written >= self._lines_of_all:
                 self._left_out[status, code] += 1
                 return False
-            self._lines[alike] += 1
+            self._lines[kind] += 1
             self._written += 1
             return True
 
