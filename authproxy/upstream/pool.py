@@ -69,6 +69,8 @@ class ConnectionPool:
         self._lock = threading.Lock()
         #: The longest idle first.
         self._idle: list[_Idle] = []
+        #: No idle connection is too old before that.
+        self._next_overdue = math.inf
         self._opened: WeakKeyDictionary[HTTPConnection, float] = WeakKeyDictionary()
         self._distrusted_until: float | None = None
         self._closed = False
@@ -110,6 +112,7 @@ class ConnectionPool:
             )
             if keep:
                 self._idle.append(_Idle(now, until, connection))
+                self._next_overdue = min(self._next_overdue, until)
         if not keep:
             connection.close()
 
@@ -171,11 +174,13 @@ class ConnectionPool:
             idle.connection.close()
 
     def _close_overdue(self) -> None:
+        now = self._now()
+        if now < self._next_overdue:
+            return
         with self._lock:
-            now = self._now()
             overdue = [idle for idle in self._idle if idle.until <= now]
-            if overdue:
-                self._idle = [idle for idle in self._idle if idle.until > now]
+            self._idle = [idle for idle in self._idle if idle.until > now]
+            self._next_overdue = min((idle.until for idle in self._idle), default=math.inf)
         for idle in overdue:
             idle.connection.close()
 
