@@ -19,9 +19,8 @@ from authproxy.server.budget import Account, Budget
 from authproxy.server.client_socket import ClientSocket
 from authproxy.server.refusals import Refusal, malformed
 
-#: Read at a time: what goes straight to where it stays, and what is looked at first. Of
-#: chunks that are mostly framing less, as each of them takes its time.
-_DIRECT_BYTES = 256 * 1024
+#: Read at a time of what is looked at first; what goes straight to where it stays is read whole.
+#: Of chunks that are mostly framing less, as each of them takes its time.
 _LOOKED_AT_BYTES = 64 * 1024
 _TINY_CHUNKS_BYTES = 8 * 1024
 
@@ -95,7 +94,7 @@ class RequestBody:
         None, if the sender has ended or if it is starved. Raises what sockets raise.
         """
         if self._length is not None and isinstance(self._content, MemoryBody):
-            most = min(self._length - self._received, _DIRECT_BYTES)
+            most = self._length - self._received
             if not self._has_room(most):
                 return 0
             part = self._content.writable_part(most)
