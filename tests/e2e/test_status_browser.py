@@ -120,7 +120,7 @@ def test_the_page_stands_in_every_shape_without_a_script(
     assert tab.get_by_role("heading", level=1).inner_text() == "authproxy"
     assert tab.get_by_role("heading", name="/a", exact=True).is_visible()
     assert tab.get_by_text("AADSTS7000215").first.is_visible()
-    assert tab.get_by_text("The target responds with 403 to every write").is_visible()
+    assert tab.get_by_text("The target responds with 403 to every write", exact=True).is_visible()
     assert tab.get_by_text(MARKUP).first.is_visible()
     tab.get_by_text("The numbers").click()
     assert tab.get_by_role("columnheader", name="2xx of the target").is_visible()
