@@ -45,7 +45,7 @@ _TOO_MANY_FIELDS = errors.RequestHeaderTooLarge(f"The header has more than {MAX_
 class Request(HTTPRequestParser):
     """One request: its head, parsed from bytes that hold all of it, and then its body.
 
-    waitress's task makes the WSGI environment of it.
+    `ApplicationTask` makes the WSGI environment of it.
     """
 
     #: Why it is refused, once that is known.
