@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from authproxy.tls_stream import TLSStream
+
 #: Where the offer is in a request's WSGI environment, under a server that has tunnels.
 TUNNEL_KEY = "authproxy.tunnel"
 
@@ -30,22 +32,26 @@ class TunnelEnd:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Switched:
+    """The target's side of a tunnel."""
+
+    #: Which the response 101 tells the client in its Upgrade field, beside Connection.
+    protocol: str
+
+    #: The connection to the target, and what has come on it already.
+    target: socket.socket | TLSStream
+    early: bytes
+
+    #: Called once, by any thread, in any case: it must not wait, and closes `target`.
+    ended: Callable[[TunnelEnd], None]
+
+
 class TunnelOffer(Protocol):
     """A tunnel for the connection of one request. Used by the thread that serves it."""
 
     def take(self) -> bool:
         """Take one of the server's tunnels, until the response ends; False where none is left."""
 
-    def join(
-        self,
-        protocol: str,
-        target: socket.socket,
-        early: bytes,
-        ended: Callable[[TunnelEnd], None],
-    ) -> None:
-        """Join the client's connection with one to the target, once the response's head is sent.
-
-        The response is 101; Connection and Upgrade, with this protocol, are added to its fields.
-        `early` is what the target has sent already. `ended` is called once, by any thread, in
-        any case: it must not wait, and closes `target`.
-        """
+    def join(self, switched: Switched) -> None:
+        """Join the client's connection with it, once the response's head is sent, which is 101."""

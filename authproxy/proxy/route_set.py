@@ -129,8 +129,6 @@ class ServedRoute:
         overrides = settings.override_request_headers
         self.overrides = {canonical(name): value.reveal() for name, value in overrides.items()}
         self.redact = Redactor(self.overrides.values())
-        #: TLS within the TLS of a forward proxy cannot do without a thread.
-        self.has_tunnels = not (forward_proxy(url.origin) or "").startswith("https:")
         self._on_proxy = TargetOnProxy(url, route.match.stripped)
 
     def outbound_target(self, request: InboundRequest) -> str:

@@ -11,7 +11,7 @@ from authproxy.errors import ShuttingDown, TooManyTunnels, UpgradeNotSupported
 from authproxy.http1.headers import Field
 from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLogEntry
-from authproxy.tunnel import TunnelEnd, TunnelOffer
+from authproxy.tunnel import Switched, TunnelEnd, TunnelOffer
 from authproxy.upstream.target import Exchange
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ def protocols_to_offer(
             "the protocol of the connection cannot change here: the server in front (Apache, for "
             "one) gives no connection away. Under `authproxy serve` it can; with MAX_TUNNELS=0 "
             "requests are forwarded without their Upgrade"
-        )
-    if not route.has_tunnels:
-        raise UpgradeNotSupported(
-            "the protocol of the connection cannot change: HTTPS_PROXY names a forward proxy that "
-            "is itself reached by TLS"
         )
     if draining:
         raise ShuttingDown(
@@ -91,7 +86,7 @@ class SwitchedResponse(Response):
 
         entry.watch.becomes_tunnel()
         sock, early = upstream.raw.switched()
-        offer.join(upstream.field("upgrade") or "", sock, early, ended)
+        offer.join(Switched(upstream.field("upgrade") or "", sock, early, ended))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response(self._line, self._fields)

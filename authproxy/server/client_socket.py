@@ -41,7 +41,7 @@ class ClientSocket:
     has_decrypted_bytes = False
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self.socket = sock
         #: Kept, as what fails may close the socket before the poller forgets it.
         self._number = sock.fileno()
 
@@ -58,26 +58,26 @@ class ClientSocket:
 
     def recv(self, most: int) -> bytes:
         """Read some bytes; none once the client has ended."""
-        return self._socket.recv(most)
+        return self.socket.recv(most)
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read what has come, and as much as there is room for."""
-        return self._socket.recv_into(buffer)
+        return self.socket.recv_into(buffer)
 
     def send(self, data: memoryview | bytes) -> int:
         """Return how many bytes were taken. Those that were not are to be sent next."""
-        return self._socket.send(data)
+        return self.socket.send(data)
 
     def end_sending(self) -> None:
         """End the sending side in order. Where that has to wait, it is to be called again.
 
         What comes behind it can only be discarded.
         """
-        self._socket.shutdown(socket.SHUT_WR)
+        self.socket.shutdown(socket.SHUT_WR)
 
     def discard(self, scratch: memoryview) -> int:
         """Read what comes after `end_sending`, of whatever meaning."""
-        return socket.socket.recv_into(self._socket, scratch)
+        return self.socket.recv_into(scratch)
 
     def has_unread_bytes(self) -> bool:
         """Tell whether the client has sent what was not read yet."""
@@ -88,7 +88,7 @@ class ClientSocket:
 
     def next_byte(self) -> bytes:
         """Return the next byte that the kernel has. Raises OSError where it has none."""
-        return socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
     def has_hung_up(self) -> bool:
         """Tell whether the client has ended both sides, or reset the connection."""
@@ -96,20 +96,16 @@ class ClientSocket:
         poll.register(self.fileno(), 0)  # hang-ups and errors are reported in any case
         return bool(poll.poll(0))
 
-    def was_reset(self) -> bool:
-        """Tell whether an end that was read was a reset, and none in order came before it."""
-        return False  # reading raises
-
     def notice_loss(self, seconds: int) -> None:
         """Have the kernel give the connection up when its peer has gone for so long.
 
         That is one that acknowledges nothing, probes of an idle connection included, or has no
         room for more (RFC 5482).
         """
-        if self._socket.family not in (socket.AF_INET, socket.AF_INET6):
+        if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
             return
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in {
             "TCP_KEEPIDLE": seconds // 5,
             "TCP_KEEPINTVL": seconds // 10,
@@ -117,7 +113,7 @@ class ClientSocket:
         }.items():
             if (option := getattr(socket, name, None)) is not None:
                 with contextlib.suppress(OSError):  # it has gone again: the next read tells
-                    self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+                    self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def unsent_bytes(self) -> int:
         """Return how many bytes the kernel holds for the client.
@@ -133,8 +129,8 @@ class ClientSocket:
     def reset_on_close(self) -> None:
         """Have close send a reset, which no client can take for the end of a body."""
         with contextlib.suppress(OSError):  # a Unix socket knows no reset
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def close(self, *, in_order: bool) -> None:
         """Close it; `in_order`: nothing is under way, and the client is told so where it can be."""
-        self._socket.close()
+        self.socket.close()

@@ -1,13 +1,12 @@
-"""One tunnel: two connections of which each gets what comes on the other, until either ends.
+"""One tunnel: two connections of which each gets what comes on the other, until both have ended.
 
-Once one side has ended and the other was sent all that came from it, both are closed: in order
-(close_notify, FIN), or, where bytes are lost, with a reset. There is no half-closed tunnel, as
-there is none of nginx: OpenSSL cannot end one direction and read on in the other without risk.
+Once one side has ended and the other was sent all that came from it, that one's sending side is
+ended too (close_notify, FIN), while the other direction goes on. Where bytes are lost, or one side
+is reset, both are closed, with a reset.
 """
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,9 @@ from typing import Protocol
 from authproxy.server.client_socket import ClientSocket
 from authproxy.server.lingering import Lingering
 from authproxy.server.poller import READ, WRITE, Poller
-from authproxy.tunnel import TunnelEnd
+from authproxy.server.tls_socket import TLSSocket
+from authproxy.tls_stream import TLSStream
+from authproxy.tunnel import Switched, TunnelEnd
 
 #: Bytes that wait for one side; while they are so many, nothing is read from the other.
 BUFFER_BYTES = 64 * 1024
@@ -48,8 +49,9 @@ class Side:
         self.socket = sock
         #: What has come from the other side, and this one has not taken yet.
         self.waiting = bytearray(waiting)
-        #: It will send no more; what it sent has no end in order; the first thing that went wrong.
-        self.has_ended = self.truncated = False
+        #: It will send no more; it is sent no more; what it sent has no end in order.
+        self.has_ended = self.finished = self.truncated = False
+        #: The first thing that went wrong.
         self.problem = ""
         self.received = 0
         #: Set at the end of the tunnel, for the target alone.
@@ -70,7 +72,17 @@ class Side:
         if self._tunnel.is_over:
             return 0
         reads = not self.has_ended and len(self.other.waiting) < BUFFER_BYTES
-        return (READ if reads else 0) | (WRITE if self.waiting else 0)
+        return (READ if reads else 0) | (WRITE if self.waiting or self._ends_next else 0)
+
+    @property
+    def _ends_next(self) -> bool:
+        """Whether the end of the other side, if that was in order, is still to be passed on."""
+        return self.other.has_ended and not (self.other.truncated or self.finished)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing crosses any more in either direction of its connection."""
+        return self.has_ended and self.finished
 
     def on_events(self, events: int) -> None:
         if self.lingering is not None:
@@ -99,56 +111,63 @@ class Side:
             data = self.socket.recv(BUFFER_BYTES - len(self.other.waiting))
         except BlockingIOError:
             return
-        except ssl.SSLEOFError:
-            # No close_notify: what speaks in a tunnel knows by itself whether it was at its end.
-            data = b""
         except OSError as error:
             data, problem = b"", str(error)
         self.other.waiting += data
         self.received += len(data)
         self._tunnel.moved()
-        if data:
-            return
-        if not (problem or self.problem) and self.socket.was_reset():
-            problem = "the connection was reset"
-        if problem:
-            self.truncated = True
-            self.lost(problem)
-        self.has_ended = True
-        self._tunnel.ended_by(self.name)
+        if not data:
+            if problem:
+                self.lost(problem, truncated=True)
+            self.has_ended = True
+            self._tunnel.ended_by(self.name)
+            self.check()
+
+    def check(self) -> None:
+        """Find out whether one that has ended its side is gone, which no event may tell."""
+        if self.has_ended and not self.finished and self.socket.has_hung_up():
+            self.lost("", truncated=False)
 
     def write(self) -> None:
-        """Send what waits."""
+        """Send what waits and, behind the last byte of the other side, its end."""
         try:
             while self.waiting:
                 with memoryview(self.waiting) as view:
                     count = self.socket.send(view)
                 del self.waiting[:count]
                 self._tunnel.moved()
+            if self._ends_next:
+                self.socket.end_sending()
+                self.finished = True
         except BlockingIOError:
             return
         except OSError as error:
             # What it sent before is still to be read. A broken pipe is behind an end in order.
-            self.truncated = self.truncated or isinstance(error, ConnectionResetError)
-            self.lost(str(error))
+            self.lost(str(error), truncated=isinstance(error, ConnectionResetError))
 
-    def lost(self, problem: str) -> None:
-        """Nothing can be sent to it any more."""
-        self.problem = self.problem or problem
+    def lost(self, problem: str, *, truncated: bool) -> None:
+        """Nothing can be sent to it any more. One that has ended its side may leave as it likes."""
+        if not self.has_ended:
+            self.problem = self.problem or problem
+            self.truncated = self.truncated or truncated
         self.waiting.clear()
+        self.finished = True
         self._tunnel.ended_by(self.name)
 
 
 class Tunnel:
     """Joins two connections. For the tunnels' thread, except where it says otherwise."""
 
-    def __init__(
-        self, target: ClientSocket, early: bytes, ended: Callable[[TunnelEnd], None]
-    ) -> None:
-        """`early` is what the target has sent already; `ended` is called once, in any case."""
-        self._target = Side(self, "target", target)
-        self._early = early
-        self._ended: Callable[[TunnelEnd], None] | None = ended
+    def __init__(self, switched: Switched, give_back: Callable[[], None]) -> None:
+        """`give_back` is called once, in any case: it is one of the server's tunnels no more."""
+        target = switched.target
+        target.setblocking(False)
+        if isinstance(target, TLSStream):
+            self._target = Side(self, "target", TLSSocket.of_target(target))
+        else:
+            self._target = Side(self, "target", ClientSocket(target))
+        self._early = switched.early
+        self._ended: list[Callable[[TunnelEnd], None]] = [lambda _: give_back(), switched.ended]
         self._lock = threading.Lock()
         self._client: Side
         self._give_back: GivesBack
@@ -186,8 +205,8 @@ class Tunnel:
 
     def _tell(self, end: TunnelEnd) -> None:
         with self._lock:
-            ended, self._ended = self._ended, None
-        if ended is not None:
+            due, self._ended = self._ended, []
+        for ended in due:
             ended(end)
 
     # In the tunnels' thread.
@@ -220,15 +239,16 @@ class Tunnel:
         if self._end is not None:
             if now > self._closes_at:
                 self._close()
-        elif now - self._moved_at > silence:
+            return
+        for side in (self._client, self._target):
+            side.check()
+        if not self._end_if_over() and now - self._moved_at > silence:
             self.end("silence")
 
     def _end_if_over(self) -> bool:
-        """End it where one side has ended, and the other was sent all that came from there."""
-        over = any(
-            side.has_ended and not side.other.waiting for side in (self._client, self._target)
-        )
-        if over and not self.is_over:
+        """End it where one side is gone, once the other was sent what came from there."""
+        sides = (self._client, self._target)
+        if not self.is_over and any(s.is_gone and not s.other.waiting for s in sides):
             self._part(self._first)
         return self.is_over
 
@@ -249,6 +269,7 @@ class Tunnel:
         truncated = client.truncated or target.truncated
         if truncated or target.waiting:
             target.socket.reset_on_close()
+        if truncated or target.waiting or target.is_gone:
             self._close()
         else:
             # To close it with unread bytes would destroy what it has not got yet.
@@ -262,12 +283,11 @@ class Tunnel:
         """Go on with the target's end."""
         lingering = self._target.lingering
         try:
-            over = lingering is not None and lingering.go_on(time.monotonic())
+            if lingering is not None and lingering.go_on(time.monotonic()):
+                self._close()
         except BlockingIOError:
-            over = False
+            pass
         except OSError:
-            over = True
-        if over:
             self._close()
 
     def _close(self) -> None:

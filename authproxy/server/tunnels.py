@@ -7,19 +7,15 @@ for hours. It begins with the first.
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from authproxy.server.client_socket import ClientSocket
 from authproxy.server.poller import Poller
-from authproxy.server.tls_socket import TLSSocket
 from authproxy.server.tunnel import Tunnel
-from authproxy.tunnel import TunnelEnd
+from authproxy.tunnel import Switched
 
 log = logging.getLogger(__name__)
 
@@ -151,25 +147,9 @@ class Offer:
         self._taken = self._taken or self._tunnels.take()
         return self._taken
 
-    def join(
-        self,
-        protocol: str,
-        target: socket.socket,
-        early: bytes,
-        ended: Callable[[TunnelEnd], None],
-    ) -> None:
-        target.setblocking(False)
-        end = (
-            TLSSocket.of_target(target)
-            if isinstance(target, ssl.SSLSocket)
-            else ClientSocket(target)
-        )
-        self.protocol = protocol
-        self._tunnel = Tunnel(end, early, partial(self._ended, ended))
-
-    def _ended(self, ended: Callable[[TunnelEnd], None], end: TunnelEnd) -> None:
-        self._tunnels.give_back()
-        ended(end)
+    def join(self, switched: Switched) -> None:
+        self.protocol = switched.protocol
+        self._tunnel = Tunnel(switched, self._tunnels.give_back)
 
     def settle(self, *, failed: bool) -> Tunnel | None:
         """Return the tunnel that is to begin, if any; the response has ended, or `failed`."""

@@ -6,6 +6,7 @@ import errno
 import os
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from authproxy.tls_stream import TLSStream
 
 #: Seconds after which the next address is tried besides (RFC 8305 section 5).
 ATTEMPT_DELAY_SECONDS = 0.25
@@ -204,6 +207,37 @@ class _Connecting(HTTPConnection):
             ) from error
 
 
-def connection_class(base: type[HTTPConnection], connector: Connector) -> type[HTTPConnection]:
-    """Return a class of connections like `base` that are opened with the connector."""
-    return type("Connection", (_Connecting, base), {"connector": connector})
+class _SecureConnecting(_Connecting):
+    """Has TLS on it, and within that of a forward proxy that is itself reached by TLS."""
+
+    context: ClassVar[ssl.SSLContext]
+
+    def connect(self) -> None:
+        """Open it; `sock` is a TLSStream then. Raises HTTPError, HTTPException and OSError."""
+        self.sock: Any = self._new_conn()
+        host = self.host
+        if self._tunnel_host is not None:
+            if self._tunnel_scheme == "https":
+                self._begin_tls(host)
+            self._tunnel()
+            host = self._tunnel_host
+        self._begin_tls(host)
+
+    def _begin_tls(self, host: str) -> None:
+        self.sock = TLSStream(self.sock, self.context, server_hostname=server_name(host))
+        self.sock.do_handshake()
+
+
+def server_name(host: str) -> str:
+    """Return what the certificate has to be for: a name without the last dot, an address alone."""
+    return host.rstrip(".").strip("[]").partition("%")[0]
+
+
+def connection_class(
+    connector: Connector, context: ssl.SSLContext | None = None
+) -> type[HTTPConnection]:
+    """Return a class of connections that are opened with the connector, with TLS if any."""
+    if context is None:
+        return type("Connection", (_Connecting,), {"connector": connector})
+    members = {"connector": connector, "context": context}
+    return type("Connection", (_SecureConnecting,), members)

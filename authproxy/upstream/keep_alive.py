@@ -29,12 +29,12 @@ _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux (
 _LOST = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
-def socket_options() -> list[tuple[int, int, int]]:
+def socket_options() -> list[tuple[int, int, int | bytes]]:
     """Return the options of each connection to a target, as `setsockopt` takes them.
 
     How long bytes may stay unacknowledged is none of them: it would bound the opening as well.
     """
-    options = [
+    options: list[tuple[int, int, int | bytes]] = [
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     ]

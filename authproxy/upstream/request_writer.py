@@ -6,15 +6,13 @@ import select
 import ssl
 from typing import Any
 
-from urllib3.util.ssltransport import SSLTransport
-
 from authproxy.upstream.keep_alive import allow_unacknowledged, is_lost, unacknowledged_seconds
 from authproxy.upstream.request import RawRequest
 from authproxy.upstream.response_reader import ConnectionLost, ResponseReader
 from authproxy.upstream.unsolicited import plain_socket
 
-#: The most that fits into one record of TLS.
-RECORD_BYTES = 16 * 1024
+#: Bytes of a request that go out as one with its head.
+FIRST_BYTES = 64 * 1024
 
 #: From this status on the target wants no more of a body whose end it does not wait for: it
 #: refused the request or leads elsewhere. What comes sooner than the end otherwise may be about
@@ -34,15 +32,14 @@ def send(sock: Any, request: RawRequest, reader: ResponseReader) -> bool:
     try:
         pieces = iter(()) if body is None else body.pieces()
         first = memoryview(next(pieces, b""))
-        # The head and what fits behind it into a TLS record go out as one: an idle connection
-        # has room for that much.
-        room = max(0, RECORD_BYTES - len(head))
-        sock.sendall(head + first[:room])
-        if len(first) <= room:
-            return True
-        reader.look()
+        # The head and what fits behind it go out as one.
+        room = max(0, FIRST_BYTES - len(head))
         with _Writer(sock, reader) as writer:
-            return writer.send(first[room:]) and all(writer.send(memoryview(p)) for p in pieces)
+            return (
+                writer.send(memoryview(head + first[:room]))
+                and writer.send(first[room:])
+                and all(writer.send(memoryview(piece)) for piece in pieces)
+            )
     except OSError as error:
         if is_lost(error):
             raise ConnectionLost from error
@@ -64,12 +61,9 @@ class _Writer:
         self._patient = False
         self._watching = True
         self._descriptor: int = plain_socket(sock).fileno()
-        #: TLS within the TLS of a forward proxy loses bytes where it cannot wait.
-        self._blocks = isinstance(sock, SSLTransport)
 
     def __enter__(self) -> _Writer:
-        if not self._blocks:
-            self._sock.settimeout(0)
+        self._sock.settimeout(0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,11 +80,6 @@ class _Writer:
 
     def _put(self, piece: memoryview) -> tuple[int, int]:
         """Send what there is room for; return the bytes, and what to wait for without any."""
-        if self._blocks:
-            if not self._poll(select.POLLOUT, 0):
-                return 0, select.POLLOUT
-            self._sock.sendall(bytes(piece[:RECORD_BYTES]))
-            return min(len(piece), RECORD_BYTES), 0
         try:
             return self._sock.send(piece), 0
         except (BlockingIOError, ssl.SSLWantWriteError):

@@ -15,6 +15,7 @@ from urllib3.connection import HTTPConnection
 
 from authproxy.cancellation import Cancellation
 from authproxy.errors import ClientDisconnected, TargetProtocolError, TargetTimeout
+from authproxy.tls_stream import TLSStream
 from authproxy.upstream.pool import ConnectionPool
 from authproxy.upstream.response_reader import ResponseReader
 
@@ -64,7 +65,7 @@ class RawResponse:
         finally:
             self.close()
 
-    def switched(self) -> tuple[socket.socket, bytes]:
+    def switched(self) -> tuple[socket.socket | TLSStream, bytes]:
         """Return the connection behind a 101, and what has come on it; `close` is still due."""
         return self._connection.sock, self._reader.take_arrived()
 

@@ -21,11 +21,7 @@ from authproxy.upstream.keep_alive import is_lost
 from authproxy.upstream.unsolicited import Delivery, is_silent
 
 #: Bytes asked of the socket at a time, and passed on at a time.
-READ_BYTES = 64 * 1024
-PIECE_BYTES = 256 * 1024
-
-#: One record of TLS: having read a full one, more is likely to be there.
-_RECORD_BYTES = 16 * 1024
+READ_BYTES = 128 * 1024
 
 
 class NoResponse(HTTPException):
@@ -77,7 +73,7 @@ class ResponseReader:
         """
         if is_silent(self._sock):
             return True
-        ahead = self._read_ahead(READ_BYTES)
+        ahead = self._read_ahead()
         self._arrived += ahead or b""
         self._refuse_unsolicited()
         return ahead != b""
@@ -165,7 +161,7 @@ class ResponseReader:
             return True
         if is_silent(self._sock):
             return False
-        ahead = self._read_ahead(READ_BYTES)
+        ahead = self._read_ahead()
         self._arrived = ahead or b""
         return ahead is not None
 
@@ -175,7 +171,7 @@ class ResponseReader:
         Raises IncompleteRead where it ends too early, and what sockets raise.
         """
         while not self.complete:
-            data = self._arrived or self._read()
+            data = self._arrived or self._receive()
             self._arrived = b""
             piece = self._unframed(data)
             if piece:
@@ -215,36 +211,24 @@ class ResponseReader:
         if self._arrived:  # more than was announced: who knows what it belongs to
             self.surplus = self.will_close = True
 
-    def _read(self) -> bytes:
-        """Wait for bytes, and return as many as are there then; none at the end."""
-        first = self._receive()
-        if len(first) < _RECORD_BYTES:
-            return first
-        # To pass records on one by one would cost more than to decrypt them.
-        return first + (self._read_ahead(PIECE_BYTES - len(first)) or b"")
-
     def _receive(self) -> bytes:
         if self._failure is not None:
             raise self._failure
         return self._sock.recv(READ_BYTES)
 
-    def _read_ahead(self, most: int) -> bytes | None:
+    def _read_ahead(self) -> bytes | None:
         """Return what can be had without waiting, None where that is nothing at all.
 
         An error counts as something; the next read raises it.
         """
-        pieces: list[bytes] = []
         timeout = self._sock.gettimeout()
         self._sock.settimeout(0)
         try:
-            while most > 0 and (piece := self._sock.recv(min(most, READ_BYTES))):
-                pieces.append(piece)
-                most -= len(piece)
+            return self._sock.recv(READ_BYTES)
         except (ssl.SSLWantReadError, BlockingIOError):
-            if not pieces:
-                return None
+            return None
         except OSError as error:
             self._failure = error
+            return b""
         finally:
             self._sock.settimeout(timeout)
-        return b"".join(pieces)

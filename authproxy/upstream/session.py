@@ -17,13 +17,12 @@ from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout
 
 from authproxy.errors import (
     AuthProxyError,
@@ -32,7 +31,7 @@ from authproxy.errors import (
     TargetTimeout,
     TargetUnreachable,
 )
-from authproxy.http1.urls import TargetURL
+from authproxy.http1.urls import DEFAULT_PORTS, TargetURL
 from authproxy.redaction import Redactor
 from authproxy.tls import proxy_password
 from authproxy.upstream.connecting import Connector, Resolve, connection_class, resolve
@@ -123,38 +122,24 @@ class TargetAdapter(HTTPAdapter):
         max_age: float = math.inf,
         resolver: Resolve = resolve,
     ) -> None:
-        super().__init__(pool_connections=1)
+        super().__init__(pool_connections=1)  # whose pools are not used: they look at nothing
         self._read_timeout = read_timeout
         self._unacknowledged = unacknowledged_seconds(read_timeout)
         self._redact = Redactor([proxy_password(proxy)])
         self._pool = ConnectionPool(
             url.authority, pool_size, rest=rest, idle_seconds=idle_seconds, max_age=max_age
         )
-        manager = (
-            self.proxy_manager_for(proxy, proxy_ssl_context=ssl_context)
-            if proxy
-            else self.poolmanager
-        )
-        pool_options: dict[str, Any] = {
-            "timeout": Timeout(connect=connect_timeout),
-            "socket_options": socket_options(),
-        }
-        if ssl_context:
-            pool_options["ssl_context"] = ssl_context
-        #: Never a pool, for its own has no way to look at what comes on idle connections:
-        #: it knows how connections are to be made.
-        self._opener: HTTPConnectionPool = manager.connection_from_host(
-            url.host, url.port, url.scheme, pool_options
-        )
-        through = self._opener.proxy or self._opener
+        self._url = url
+        self._proxy = urlsplit(proxy or "")
+        self._proxy_headers = self.proxy_headers(proxy or "")
         #: To whom connections are opened: the forward proxy where there is one.
-        self._peer = str(through.host), through.port
-        connector = Connector(
-            self._peer[0].strip("[]"), self._peer[1] or 0, connect_timeout, resolver
-        )
-        self._connection_class = connection_class(
-            cast("type[HTTPConnection]", self._opener.ConnectionCls), connector
-        )
+        self._peer = url.host, url.port
+        if proxy:
+            default_port = DEFAULT_PORTS[self._proxy.scheme]
+            self._peer = self._proxy.hostname or "", self._proxy.port or default_port
+        connector = Connector(*self._peer, connect_timeout, resolver)
+        self._connection_class = connection_class(connector, ssl_context)
+        self._connect_timeout = connect_timeout
 
     def send(
         self,
@@ -203,13 +188,12 @@ class TargetAdapter(HTTPAdapter):
 
     def _new_connection(self) -> HTTPConnection:
         """Return a connection that is still to be opened."""
-        how, proxy = self._opener, self._opener.proxy
         host, port = self._peer
-        timeout = how.timeout.connect_timeout
-        connection = self._connection_class(host, port, timeout=timeout, **how.conn_kw)
-        if proxy:
-            scheme = "https" if proxy.scheme == "https" else "http"
-            connection.set_tunnel(how.host, how.port, how.proxy_headers, scheme)
+        connection = self._connection_class(
+            host, port, timeout=self._connect_timeout, socket_options=socket_options()
+        )
+        if scheme := self._proxy.scheme:
+            connection.set_tunnel(self._url.host, self._url.port, self._proxy_headers, scheme)
         return connection
 
     def _connect(self, connection: HTTPConnection) -> None:
@@ -220,9 +204,6 @@ class TargetAdapter(HTTPAdapter):
             raise TargetUnreachable(f"cannot connect to the target: {why}") from error
         self._pool.opened(connection)
         connection.sock.settimeout(self._read_timeout)
-        if isinstance(connection.sock, ssl.SSLSocket):
-            # A missing close_notify is an end too early (RFC 9112 section 9.8).
-            connection.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def _converse(
         self, connection: HTTPConnection, request: RawRequest, reused: bool

@@ -14,8 +14,6 @@ import struct
 import sys
 from typing import Any
 
-from urllib3.util.ssltransport import SSLTransport
-
 #: Enough of unsolicited bytes to tell what they are.
 _LOOK_BYTES = 64
 
@@ -50,9 +48,7 @@ def is_silent(sock: Any) -> bool:
 
     One call of the kernel tells; to try and read takes three.
     """
-    if isinstance(sock, SSLTransport):  # it does not tell what it has read already
-        return False
-    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+    if getattr(sock, "has_buffered", False):
         return False
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -89,8 +85,8 @@ class Delivery:
 
 
 def plain_socket(sock: Any) -> Any:
-    """Return the socket below TLS within the TLS of a forward proxy; else `sock` itself."""
-    return getattr(sock, "socket", sock)
+    """Return the TCP connection below TLS; else `sock` itself."""
+    return getattr(sock, "tcp", sock)
 
 
 def _tcp_state(sock: socket.socket) -> tuple[int, int, int] | None:

@@ -165,6 +165,51 @@ def test_megabytes_cross_both_ways_at_once(client: Client, target: Upstream) -> 
     assert received == BIG
 
 
+def speaking_behind_the_end(exchange: Exchange) -> None:
+    """Change the protocol and, once the client has ended, send a megabyte and what came."""
+    exchange.send(SWITCH)
+    received = b"".join(exchange.switched())
+    exchange.send(BIG, received)
+    exchange.close()
+
+
+def test_a_client_that_has_ended_its_side_gets_what_the_target_sends_then(
+    shared: ProxyProcess, client: Client, target: Upstream
+) -> None:
+    mark = shared.mark()
+    target.respond(speaking_behind_the_end)
+    join(client)
+    client.send(b"question")
+    client.finish_sending()
+    assert read_to_end(client) == BIG + b"question"
+    line = shared.wait_for_event("Tunnel ended", after=mark)
+    assert (line["EndedBy"], line["ContentLength"]) == ("client", str(len(BIG) + 8))
+    assert "Error" not in line
+
+
+def test_a_target_that_has_ended_its_side_gets_what_the_client_sends_then(
+    shared: ProxyProcess, client: Client, target: Upstream
+) -> None:
+    received: queue.Queue[bytes] = queue.Queue()
+    mark = shared.mark()
+
+    def answer(exchange: Exchange) -> None:
+        exchange.send(SWITCH, b"bye")
+        exchange.end_sending()
+        received.put(b"".join(exchange.switched()))
+        exchange.close()
+
+    target.respond(answer)
+    join(client)
+    assert read_to_end(client) == b"bye"
+    client.send(BIG)
+    client.finish_sending()
+    assert received.get(timeout=DEADLINE) == BIG
+    line = shared.wait_for_event("Tunnel ended", after=mark)
+    assert (line["EndedBy"], line["RequestBytes"]) == ("target", str(len(BIG)))
+    assert "Error" not in line
+
+
 def test_a_client_that_ends_ends_the_tunnel_behind_its_last_byte(
     client: Client, target: Upstream
 ) -> None:
@@ -199,6 +244,7 @@ def test_a_target_that_ends_ends_the_tunnel_behind_its_last_byte(
     target.respond(answer)
     join(client)
     assert read_to_end(client) == BIG
+    client.close()
     assert ended.wait(DEADLINE)
 
 
@@ -493,14 +539,11 @@ def test_through_a_forward_proxy(
         scheme = "https" if behind_tls else "http"
         proxy = launch(HTTPS_PROXY=f"{scheme}://localhost:{forward.port}")
         with proxy.connect() as client:
-            if behind_tls:  # Python's TLS within TLS cannot do without a thread
-                response = client.ask(ASK)
-                assert (response.status, code_of(response)) == (501, "UpgradeNotSupported")
-                assert target.requests == []
-            else:
-                join(client)
-                client.send(b"ping")
-                assert read(client, 4) == b"ping"
+            join(client)
+            client.send(b"ping")
+            assert read(client, 4) == b"ping"
+            client.finish_sending()
+            assert read_to_end(client) == b""
 
 
 def test_a_sidecars_way_has_no_tunnels(launch: Launch, target: Upstream) -> None:
@@ -606,6 +649,15 @@ def test_tls_on_both_sides(launch: Launch, target: Upstream, tmp_path: Path) -> 
                 pass
         assert received == BIG
         client.sock.settimeout(10)
+        target.respond(speaking_behind_the_end)
+        with TLSClient(proxy.address, context) as other:
+            other.tell_ends_apart()
+            join(other)
+            other.send(b"question")
+            other.finish_sending()
+            assert read(other, len(BIG) + 8) == BIG + b"question"
+            with pytest.raises(ssl.SSLZeroReturnError):  # close_notify, behind ours
+                other.tls.recv(1)
         proxy.signal(15)
         client.tls.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # unknown to typeshed
         assert client.tls.recv(1) == b""  # close_notify came

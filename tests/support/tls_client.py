@@ -27,6 +27,17 @@ class TLSClient(Client):
             raise
         self.stream = Stream(self.sock)
 
+    def finish_sending(self) -> None:
+        """Send close_notify, and read on. What has come already may be lost."""
+        timeout = self.tls.gettimeout()
+        self.tls.settimeout(0)
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # the proxy's own is still to come
+        finally:
+            self.tls.settimeout(timeout)
+
     def tell_ends_apart(self) -> None:
         """From now on, have an end without close_notify raise SSLEOFError."""
         # An attribute of SSLSocket that is documented as a parameter of wrap_socket() alone.

@@ -10,7 +10,6 @@ import ast
 import importlib
 import inspect
 import pkgutil
-import ssl
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from types import ModuleType
@@ -28,7 +27,6 @@ from opentelemetry.instrumentation._semconv import (
 from requests import Response
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.util.ssltransport import SSLTransport
 
 import authproxy
 
@@ -40,15 +38,14 @@ _CONVENTIONS = "telemetry/sdk.py has the Flask instrumentation alone follow the 
 
 #: Class or module, member, and what it is used for.
 USED: list[tuple[type | ModuleType, str, str]] = [
-    (HTTPConnectionPool, "conn_kw", "upstream/session.py opens connections as a pool would"),
-    (HTTPConnectionPool, "ConnectionCls", "the same; identity/bounded_fetch.py replaces it"),
-    (HTTPConnectionPool, "proxy_headers", "the same, by way of a forward proxy"),
+    (HTTPConnectionPool, "ConnectionCls", "identity/bounded_fetch.py replaces it"),
     (HTTPConnection, "_new_conn", "identity/bounded_fetch.py bounds the time of each connection"),
     (HTTPConnection, "_new_conn", "upstream/connecting.py opens each to one of its addresses"),
     (Response, "_content", "identity/bounded_fetch.py has read it already"),
     (HTTPResponse, "fp", "identity/bounded_fetch.py bounds what is read"),
-    (SSLTransport, "socket", "upstream/unsolicited.py looks at the TCP connection below"),
-    (ssl.SSLSocket, "suppress_ragged_eofs", "upstream/session.py takes a cut for a cut"),
+    (HTTPConnection, "_tunnel", "upstream/connecting.py has TLS of its own behind CONNECT"),
+    (HTTPConnection, "_tunnel_host", "the same"),
+    (HTTPConnection, "_tunnel_scheme", "the same, for a forward proxy that is reached by TLS"),
     (opentelemetry, "_logs", _LOGS),
     (opentelemetry.sdk, "_logs", _LOGS),
     (instrumentation, "_semconv", _CONVENTIONS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import socket
 import ssl
 import struct
@@ -15,7 +16,8 @@ import pytest
 
 from authproxy.server.limits import Limits, Timeouts
 from authproxy.server.tunnel import Side
-from authproxy.tunnel import TUNNEL_KEY, TunnelEnd
+from authproxy.tls_stream import TLSStream
+from authproxy.tunnel import TUNNEL_KEY, Switched, TunnelEnd
 from tests.support.serving import Serving
 from tests.support.tls_client import Certificates, TLSClient
 from tests.support.wire import DEADLINE, Client, message
@@ -43,7 +45,7 @@ def connected() -> tuple[socket.socket, socket.socket]:
 
 def in_tls(
     pair: tuple[socket.socket, socket.socket], certificates: Certificates
-) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+) -> tuple[TLSStream, ssl.SSLSocket]:
     """Return both ends with TLS, as a target with a certificate has it."""
     ours, theirs = pair
     taken: queue.Queue[ssl.SSLSocket] = queue.Queue()
@@ -52,16 +54,15 @@ def in_tls(
         target=lambda: taken.put(context.wrap_socket(theirs, server_side=True)), daemon=True
     )
     accept.start()
-    wrapped = certificates.client_context().wrap_socket(
-        ours, server_hostname="localhost", suppress_ragged_eofs=False
-    )
+    wrapped = TLSStream(ours, certificates.client_context(), server_hostname="localhost")
+    wrapped.do_handshake()
     return wrapped, taken.get(timeout=DEADLINE)
 
 
 class Joining:
     """Responds 101 to all, and joins with the next of its targets."""
 
-    def __init__(self, *targets: socket.socket) -> None:
+    def __init__(self, *targets: socket.socket | TLSStream) -> None:
         self.targets = list(targets)
         self.ends: queue.Queue[TunnelEnd] = queue.Queue()
         self.fails = False
@@ -77,7 +78,7 @@ class Joining:
             sock.close()
             self.ends.put(end)
 
-        offer.join("x", sock, b"", ended)
+        offer.join(Switched("x", sock, b"", ended))
         if self.fails:
             raise RuntimeError("after it was joined")
         start_response("101 Switching Protocols", [])
@@ -91,8 +92,34 @@ def join(client: Client) -> None:
 
 
 def all_of(sock: socket.socket) -> bytes:
-    """Return what comes until the end."""
-    return b"".join(iter(lambda: sock.recv(65536), b""))
+    """Return what comes until the end, that of TLS if there is TLS."""
+    if isinstance(sock, ssl.SSLSocket):
+        setattr(sock, "suppress_ragged_eofs", False)  # noqa: B010  # unknown to typeshed
+    pieces = []
+    try:
+        while piece := sock.recv(65536):
+            pieces.append(piece)
+    except ssl.SSLZeroReturnError:
+        pass  # its close_notify, after ours
+    return b"".join(pieces)
+
+
+def end_sending(sock: socket.socket) -> None:
+    """End this side in order: close_notify, or FIN. Nothing is on its way to it."""
+    if not isinstance(sock, ssl.SSLSocket):
+        sock.shutdown(socket.SHUT_WR)
+        return
+    sock.settimeout(0)
+    while True:
+        try:
+            sock.unwrap()
+        except ssl.SSLWantWriteError:
+            select.select([], [sock], [], DEADLINE)
+            continue
+        except ssl.SSLWantReadError:
+            pass  # the peer's own is still to come
+        break
+    sock.settimeout(DEADLINE)
 
 
 @pytest.fixture
@@ -127,6 +154,8 @@ def test_what_a_client_sent_before_its_end_reaches_a_target_that_reads_late(
         streaming[0].start()
         assert all_of(target) == BIG
         target.close()
+        for _ in client.stream.to_end():
+            pass
         end = application.ends.get(timeout=DEADLINE)
         assert (end.by, end.from_client, end.problem) == ("client", len(BIG), "")
 
@@ -156,11 +185,50 @@ def test_what_a_target_sent_before_its_end_reaches_a_client_that_reads_late(
             if isinstance(client, TLSClient):
                 client.tell_ends_apart()
             assert all_of(client.sock) == BIG
+            target.close()
             end = application.ends.get(timeout=DEADLINE)
             assert (end.by, end.from_target) == ("target", len(BIG))
 
 
-def test_the_end_of_one_side_ends_the_other(certificates: Certificates) -> None:
+@pytest.mark.parametrize("first", ["client", "target"])
+@pytest.mark.parametrize("target_tls", [False, True], ids=["plain-target", "tls-target"])
+@pytest.mark.parametrize("client_tls", [False, True], ids=["plain-client", "tls-client"])
+def test_behind_the_end_of_one_side_the_other_goes_on(
+    certificates: Certificates,
+    streaming: list[threading.Thread],
+    client_tls: bool,
+    target_tls: bool,
+    first: str,
+) -> None:
+    """What it sends then arrives whole, and so does its end."""
+    ours, target = in_tls(connected(), certificates) if target_tls else connected()
+    application = Joining(ours)
+    context = certificates.server_context() if client_tls else None
+    with Serving(application, tls=context) as server, target:
+        trusted = certificates.client_context()
+        with TLSClient(server.address, trusted) if client_tls else server.connect() as client:
+            join(client)
+            ends = {"client": client.sock, "target": target}
+            begins, goes_on = ends.pop(first), ends.popitem()[1]
+            begins.sendall(b"bye")
+            end_sending(begins)
+            assert all_of(goes_on) == b"bye"
+
+            def speak(goes_on: socket.socket = goes_on) -> None:
+                goes_on.sendall(BIG)
+                end_sending(goes_on)
+
+            streaming.append(threading.Thread(target=speak))
+            streaming[0].start()
+            assert all_of(begins) == BIG
+            sent = {first: 3}
+            end = application.ends.get(timeout=DEADLINE)
+            assert (end.by, end.problem) == (first, "")
+            assert end.from_client == sent.get("client", len(BIG))
+            assert end.from_target == sent.get("target", len(BIG))
+
+
+def test_the_end_of_one_side_is_passed_on_to_the_other(certificates: Certificates) -> None:
     ours, target = in_tls(connected(), certificates)
     application = Joining(ours)
     with Serving(application) as server, server.connect() as client, target:
@@ -168,8 +236,9 @@ def test_the_end_of_one_side_ends_the_other(certificates: Certificates) -> None:
         client.send(b"bye")
         client.finish_sending()
         assert all_of(target) == b"bye"  # and close_notify
-        assert b"".join(client.stream.to_end()) == b""
+        target.unwrap()
         target.close()
+        assert b"".join(client.stream.to_end()) == b""
         assert application.ends.get(timeout=DEADLINE) == TunnelEnd("client", 3, 0)
 
 
@@ -209,19 +278,35 @@ def test_a_client_that_is_reset_resets_the_target(certificates: Certificates, tl
         assert "reset" in end.problem
 
 
-def test_a_target_that_never_ends_holds_a_tunnel_for_a_while_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("authproxy.server.tunnel.LINGER_SECONDS", 0.1)
+def test_a_half_closed_tunnel_in_which_nothing_moves_is_ended() -> None:
     first, second = connected(), connected()
     application = Joining(first[0], second[0])
-    with Serving(application, Limits(threads=1, tunnels=1)) as server, first[1], second[1]:
+    limits, timeouts = Limits(threads=1, tunnels=1), Timeouts(tunnel=0.2)
+    with Serving(application, limits, timeouts=timeouts) as server, first[1], second[1]:
         with server.connect() as client:
             join(client)
-        assert all_of(first[1]) == b""
-        assert application.ends.get(timeout=DEADLINE).by == "client"
+            client.finish_sending()
+            assert all_of(first[1]) == b""
+            assert application.ends.get(timeout=DEADLINE).by == "silence"
+            assert b"".join(client.stream.to_end()) == b""
         with server.connect() as client:
             join(client)
+
+
+def test_a_client_that_leaves_behind_its_end_ends_the_tunnel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is sent to it meanwhile, so that only its reset tells."""
+    monkeypatch.setattr("authproxy.server.tunnel.LINGER_SECONDS", 0.1)
+    ours, target = connected()
+    application = Joining(ours)
+    with Serving(application) as server, server.connect() as client, target:
+        join(client)
+        client.finish_sending()
+        assert all_of(target) == b""
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert application.ends.get(timeout=DEADLINE) == TunnelEnd("client")
 
 
 def test_without_a_thread_for_tunnels_a_request_fails_and_takes_none(

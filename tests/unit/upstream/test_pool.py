@@ -19,7 +19,7 @@ from authproxy.http1.urls import TargetURL
 from authproxy.tls import client_context
 from authproxy.upstream.pool import DISTRUST_SECONDS, ConnectionPool
 from authproxy.upstream.request import OutboundRequest
-from authproxy.upstream.response_reader import PIECE_BYTES, READ_BYTES
+from authproxy.upstream.response_reader import READ_BYTES
 from authproxy.upstream.session import TargetSession
 from tests.support import actions
 from tests.support.authority import Authority
@@ -276,7 +276,7 @@ def test_bytes_that_come_while_it_rests_are_given_to_nobody(
     assert upstream.accepted == 2
 
 
-@pytest.mark.parametrize("length", [READ_BYTES, PIECE_BYTES, PIECE_BYTES + 1, 16 * 1024, 100])
+@pytest.mark.parametrize("length", [READ_BYTES, 2 * READ_BYTES, READ_BYTES + 1, 16 * 1024, 100])
 def test_bytes_of_the_same_record_behind_a_response_are_given_to_nobody(
     upstream: Upstream, connect: Connect, length: int
 ) -> None:
