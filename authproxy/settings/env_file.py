@@ -29,9 +29,11 @@ _LINE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-#: A part of a value: quoted, or the rest.
-_PART = re.compile(r"""[ \t]*(?: '(?P<single>[^']*)'? | "(?P<double>(?:[^"\\]|\\.)*)(?:"|\\?\Z) )
-    | [ \t]*(?P<bare>[^ \t].*)""", re.VERBOSE | re.DOTALL)  # fmt: skip
+#: A part of a value: quoted, or the rest. Blanks between parts are none.
+_PART = re.compile(
+    r"""'(?P<single>[^']*)'? | "(?P<double>(?:[^"\\]|\\.)*)(?:"|\\?\Z) | (?P<bare>[^ \t].*)""",
+    re.VERBOSE | re.DOTALL,
+)
 
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
