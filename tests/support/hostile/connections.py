@@ -54,6 +54,8 @@ def _connections() -> Iterator[Case]:
         "close": b"Connection: close\r\n",
         "close-in-a-list": b"Connection: keep-alive,\tCLOSE ,x\r\n",
         "close-in-the-second": b"Connection: keep-alive\r\nConnection: close\r\n",
+        # What comes behind it may be in the other protocol.
+        "upgrade-websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
     }.items():
         yield Case(f"connection-{name}", GET + fields + b"\r\n" + SMUGGLED, TAKEN_LAST)
 

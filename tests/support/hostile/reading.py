@@ -58,13 +58,24 @@ class Request:
 
     @property
     def keeps_connection(self) -> bool:
-        """RFC 9112 section 9.3."""
-        options = [
-            option.strip(" \t").lower()
-            for value in values(self.fields, "Connection")
-            for option in value.split(",")
+        """RFC 9112 section 9.3.
+
+        What comes behind a request for another protocol than HTTP may be in that (RFC 9110
+        section 7.8), and is no request, whatever the response is.
+        """
+        options = self._members("Connection")
+        protocols = [name for name in self._members("Upgrade") if not name.startswith("h2c")]
+        if "close" in options or ("upgrade" in options and protocols):
+            return False
+        return self.version == b"1.1" or "keep-alive" in options
+
+    def _members(self, name: str) -> list[str]:
+        """Return the members of a field that is a list, in lower case."""
+        return [
+            member.strip(" \t").lower()
+            for value in values(self.fields, name)
+            for member in value.split(",")
         ]
-        return "close" not in options and (self.version == b"1.1" or "keep-alive" in options)
 
 
 @dataclass
