@@ -99,7 +99,7 @@ class TLSStream:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
-                self._receive(0)
+                self._receive()
             except ssl.SSLError:
                 self._flush_if_possible()  # an alert that says why
                 raise
@@ -137,17 +137,24 @@ class TLSStream:
             return len(early)
         if self._failure is not None:
             raise self._failure
-        read, count = self._tls.read, 0
+        read, pending, count = self._tls.read, self._tls.pending, 0
+        if not self._more:
+            self._receive()
         while True:
             self._more = True  # an end, or an error, that is met behind some bytes is met again
             try:
                 while (left := len(room) - count) and (got := read(left, room[count:])):
                     count += int(got)
+                    # To ask OpenSSL for what is not there gives the interpreter lock away.
+                    if not (self._received.pending or pending()):
+                        self._more = False
+                        return count
                 return count
             except ssl.SSLWantReadError:
                 self._more = False
-                if not self._receive(count):
+                if count:
                     return count
+                self._receive()
             except ssl.SSLZeroReturnError:  # the end, once this side has ended too
                 return count
             except OSError as error:
@@ -156,30 +163,23 @@ class TLSStream:
                     return count
                 raise
 
-    def _receive(self, count: int) -> bool:
-        """Take records from the socket.
-
-        False where there are none behind so many bytes; without any, raises ssl.SSLWantReadError.
-        """
+    def _receive(self) -> None:
+        """Take records from the socket. Raises ssl.SSLWantReadError where there are none."""
         scratch = _borrowed()
         try:
             if got := self._socket.recv_into(scratch):
                 self._received.write(scratch[:got])
             else:
                 self._received.write_eof()
+            self._more = True
         except _BLOCKED:
-            if count:
-                return False
             self._flush_if_possible()  # an update of keys may ask for another
             raise ssl.SSLWantReadError from None
         except OSError as error:
             self._failure, self._more = error, True
-            if count:
-                return False
             raise
         finally:
             _SPARE.append(scratch)
-        return True
 
     # Writing.
 
@@ -200,7 +200,7 @@ class TLSStream:
                     self._taken = self._tls.write(chunk)
                 except ssl.SSLWantReadError:  # the peer negotiates anew, which TLS 1.2 allows
                     self._flush()
-                    self._receive(0)
+                    self._receive()
         self._flush()
         taken, self._taken = self._taken, 0
         return taken
