@@ -105,8 +105,7 @@ class ApplicationTask(WSGITask):
         if self.content_length is not None and self.content_bytes_written != self.content_length:
             self.close_on_finish = True  # or the client would wait for the rest
             log.warning(
-                "application returned too few bytes (%s) for specified Content-Length (%s) "
-                "via app_iter",
+                "The application gave %s bytes of a response for which it announced %s.",
                 self.content_bytes_written,
                 self.content_length,
             )

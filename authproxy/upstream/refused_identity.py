@@ -136,7 +136,9 @@ def _unauthorized(refusal: Refusal) -> Iterator[Advice]:
     yield Advice(
         f"The target takes tokens for something else than {audience}",
         "Set AUDIENCE to the application ID URI or client ID that it expects",
-        when=not (wanted or implied or named or scheme) and service_of(refusal.host) is None,
+        when=not (
+            wanted or implied or named or scheme or refusal.azure or service_of(refusal.host)
+        ),
     )
     yield Advice(
         "The target belongs to another tenant or cloud than the identity"

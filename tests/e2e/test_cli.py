@@ -53,7 +53,7 @@ def test_faults_are_listed_a_line_each_and_end_the_command_with_2(tmp_path, comm
     listener = ["LISTENING_PORT"] if command == "serve" else []
     assert named == ["TARGET_HOST", "AAD_CLIENT_SECRET", *listener, "THREADS", "LOG_LEVEL"]
     assert lines[0] == f"authproxy: {len(named)} faults in the settings"
-    assert "docs/settings.md" in lines[-1]
+    assert "authproxy serve --help" in lines[-1]
     assert "s3cret" not in done.stderr
 
 
