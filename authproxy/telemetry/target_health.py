@@ -90,7 +90,7 @@ class TargetHealth:
         minute.requests += 1
         if status is None:
             return
-        if status != 101:  # a tunnel lasts as long as its ends like
+        if status != 101:  # a tunnel has no latency
             minute.latencies[bisect_left(BOUNDS, seconds * 1000)] += 1
         self._verdicts["write" if write else "other"].add(status, now)
 
