@@ -110,7 +110,7 @@ class Services:
         Waits for the latter alone: within what the drain has left of its
         grace, and for five seconds at most.
         """
-        self.access_log.failures.flush()
+        self.access_log.flush()
         self.routes.stop()
         self._resources.refresher.stop()
         left = _FLUSH_SECONDS

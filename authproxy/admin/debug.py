@@ -49,8 +49,10 @@ _SECONDS, _MOST_SECONDS = 10, 60
 _THIS_MACHINE = ("127.0.0.1", "::1")
 #: What a browser's page of another site, whose name leads here, would not have in Host.
 _OWN_NAMES = ("127.0.0.1", "::1", "localhost")
-#: What a proxy on this machine adds to the requests of others.
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
+#: How the fields begin that a proxy on this machine adds to the requests of others.
+_FORWARDED = ("Forwarded", "X-Forwarded-", "X-Real-Ip", "Via")
+#: What a browser says of a request that its user, or a page of ours, began (Fetch Metadata).
+_OWN_SITES = ("none", "same-origin")
 
 #: What workers report on; the last sets the level named behind it.
 _STACKS, _LEVEL = "stacks", "log level"
@@ -136,7 +138,8 @@ class DebugPages:
         reports = self._reports(f"{_LEVEL} {level}", lambda: _set_level(level))
         if level:
             fields = {"From": _own(reports)["old"], "To": level, "Client": request.client}
-            log.warning("The log's level was changed", extra={"fields": fields})
+            found = max(logging.WARNING, LEVELS[level])  # at whatever level
+            log.log(found, "The log's level was changed", extra={"fields": fields})
         workers = [{"pid": pid, **(report or {})} for pid, report in reports]
         return _response(json.dumps({**_own(reports), "workers": workers}).encode())
 
@@ -170,7 +173,11 @@ def _set_level(level: str) -> dict[str, str]:
 
 def _is_local(request: InboundRequest) -> bool:
     """Whether a program of this machine asks, for itself."""
-    if request.client not in _THIS_MACHINE or any(map(request.fields.get, _FORWARDED)):
+    if request.client not in _THIS_MACHINE:
+        return False
+    if any(name.startswith(_FORWARDED) for name in request.fields):
+        return False
+    if request.fields.get("Sec-Fetch-Site", "none") not in _OWN_SITES:
         return False
     return urlsplit(f"//{request.host}").hostname in _OWN_NAMES
 

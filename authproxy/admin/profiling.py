@@ -52,6 +52,8 @@ class Profile:
     def __init__(self) -> None:
         #: The functions in the order in which they were seen: what a stack has of each.
         self._functions: dict[CodeType, int] = {}
+        #: Each stack once, as most are met again.
+        self._stacks: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._threads: dict[int, _Thread] = {}
 
     def add(self, frames: Mapping[int, FrameType], seconds: float) -> None:
@@ -69,7 +71,8 @@ class Profile:
             code = frame.f_code
             stack.append(self._functions.setdefault(code, len(self._functions)))
             frame = frame.f_back
-        return tuple(reversed(stack))
+        seen = tuple(reversed(stack))
+        return self._stacks.setdefault(seen, seen)
 
     def speedscope(self, title: str) -> dict[str, Any]:
         """Return it in the form of https://www.speedscope.app/file-format-schema.json.

@@ -146,7 +146,7 @@ def serve_process(
         share.defer_until(lambda: services.routes.tried)
     access_log = services.access_log
     refusals = RefusalLog(lambda: access_log.has_failures)
-    periodic: list[Callable[[], None]] = [refusals.tick, access_log.failures.tick]
+    periodic: list[Callable[[], None]] = [refusals.tick, access_log.tick]
 
     def on_refused(request: RefusedRequest) -> None:
         refusals.refused(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -43,11 +43,30 @@ class AccessLog:
         """`shown` is ACCESS_LOG: `all`, `errors` or `none`."""
         self.shown = shown
         self._telemetry = telemetry
-        self.failures = RepeatedFailures(LINES_OF_ONE, LINES_OF_ALL)
+        #: Whoever is refused before a target is known takes no lines from others.
+        self._refusals = RepeatedFailures(LINES_OF_ONE, LINES_OF_ALL)
+        self._failures = RepeatedFailures(LINES_OF_ONE, LINES_OF_ALL)
 
     def entry(self, request: InboundRequest) -> AccessLogEntry:
         """Return the entry of a request, which has arrived."""
         return AccessLogEntry(self, request, self._telemetry)
+
+    def tick(self) -> None:
+        """Write how many failures got no line, once their time is over."""
+        self._refusals.tick()
+        self._failures.tick()
+
+    def flush(self) -> None:
+        """Write how many failures got no line so far."""
+        self._refusals.flush()
+        self._failures.flush()
+
+    def failure_gets_line(
+        self, alike: Hashable, status: int, code: str | None, *, forwarded: bool
+    ) -> bool:
+        """Tell whether a failure has a line of its own, or is counted among those like it."""
+        budget = self._failures if forwarded else self._refusals
+        return self.shown != "none" and budget.gets_line(alike, status, code)
 
     @property
     def has_successes(self) -> bool:
@@ -225,9 +244,7 @@ class AccessLogEntry:
             **response.fields,
             **self._fields(exchange.attempts),
         }
-        # What the target refuses the proxy's own identity for is no fault of the client's.
-        level = logging.ERROR if status in REFUSED_IDENTITY else failure_level(status)
-        self._failure(level, f"Error response body: {response.text}", fields)
+        self._failure(logging.ERROR, f"Error response body: {response.text}", fields)
 
     def _request_failed(self, status: int, error: RequestError, why: str, **more: object) -> None:
         fields = {
@@ -259,7 +276,8 @@ class AccessLogEntry:
         """Write the line of a request that failed; of those that are alike some are counted."""
         status, code = fields["StatusCode"], fields.get("Code")
         alike = self._request.client, self._shown_path(), status, code, fields.get("Error")
-        if self._log.has_failures and self._log.failures.gets_line(alike, status, code):
+        forwarded = self._url is not None
+        if self._log.failure_gets_line(alike, status, code, forwarded=forwarded):
             log.log(level, message, extra={"fields": fields})
 
 

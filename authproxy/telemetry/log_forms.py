@@ -133,7 +133,7 @@ def _otel_fields(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _of_request(request: str) -> Iterator[tuple[str, str | int]]:
     """Yield the parts of a URL, or of a path whose target is not known."""
-    if "://" in request:
+    if request.startswith(("http://", "https://")):
         yield "url.full", request
         url = urlsplit(request)
         yield "server.address", url.hostname or ""

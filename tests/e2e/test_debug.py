@@ -97,6 +97,9 @@ def test_a_profile_has_bounds(shared: ProxyProcess, seconds: str) -> None:
         ("127.0.0.1", {"Host": "localhost:9464"}, 200),
         ("127.0.0.1", {"Host": "rebound.example.com"}, 401),
         ("127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}, 401),
+        ("127.0.0.1", {"X-Forwarded-Proto": ""}, 401),
+        ("127.0.0.1", {"Sec-Fetch-Site": "none"}, 200),
+        ("127.0.0.1", {"Sec-Fetch-Site": "cross-site"}, 401),
         ("127.0.0.6", {}, 401),
         ("127.0.0.6", {"Authorization": f"Bearer {TOKEN}"}, 200),
         ("127.0.0.6", {"X-Authproxy-Token": TOKEN, "Host": "pod:1"}, 200),
@@ -125,7 +128,8 @@ def test_the_logs_level_changes_while_it_runs(launch: Launch) -> None:
     proxy.wait_for_line("/told")
     assert "/quiet" not in proxy.log
     changes = [line for line in proxy.log.splitlines() if "The log's level was changed" in line]
-    assert [("From=error To=info" in line) for line in changes] == [True]  # the other is no error
+    assert ["From=info To=error" in changes[0], "From=error To=info" in changes[1]] == [True, True]
+    assert ["level=error" in line for line in changes] == [True, False]
     for method, body in (("PUT", "loud"), ("PUT", "")):
         assert ask(proxy, f"{method} {LEVEL}", body=body).status == 400
     assert ask(proxy, f"POST {LEVEL}", body="info").status == 405

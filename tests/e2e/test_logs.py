@@ -52,8 +52,7 @@ def test_a_request_is_logged_as_the_retired_proxy_did(
     ("status", "level", "message"),
     [
         *((status, "info", f"{SENT}, returning response back.") for status in (200, 204, 302)),
-        *((status, "warning", "Error response body: why") for status in (400, 404, 429)),
-        *((status, "error", "Error response body: why") for status in (403, 500, 503)),
+        *((status, "error", "Error response body: why") for status in (400, 403, 429, 500, 503)),
     ],
 )
 def test_the_line_has_the_status_of_the_target_and_a_level_that_fits(

@@ -82,6 +82,8 @@ def test_the_same_event_as_json() -> None:
             },
         ),
         ("/a//b", {"url.path": "/a//b"}),
+        ("//[x://", {"url.path": "//[x://"}),
+        ("/x/https://h.example.com:abc/y", {"url.path": "/x/https://h.example.com:abc/y"}),
     ],
 )
 def test_the_same_event_with_opentelemetrys_names(
