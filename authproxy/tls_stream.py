@@ -21,6 +21,12 @@ from typing import Any, TypeVar
 #: time. Each connection keeps so much memory for either.
 CHUNK_BYTES = 128 * 1024
 
+#: The longest record (RFC 8446 section 5.2): room for less could not take one.
+_RECORD_BYTES = 5 + 16 * 1024 + 256
+
+#: Bytes that OpenSSL may have to say by itself, to updates of keys, to a peer that reads nothing.
+_MOST_UNASKED = 16 * 1024
+
 #: What says that there is nothing to read, or no room to write: of a socket, or of TLS below.
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -138,8 +144,9 @@ class TLSStream:
         if self._failure is not None:
             raise self._failure
         read, pending, count = self._tls.read, self._tls.pending, 0
-        if not self._more:
-            self._receive()
+        received = not self._more
+        if received:
+            self._receive(len(room))
         while True:
             self._more = True  # an end, or an error, that is met behind some bytes is met again
             try:
@@ -154,7 +161,10 @@ class TLSStream:
                 self._more = False
                 if count:
                     return count
-                self._receive()
+                if received and not getattr(self._socket, "has_buffered", False):
+                    raise  # what came was nothing to read; who waits is not held up by more of it
+                self._receive(len(room))
+                received = True
             except ssl.SSLZeroReturnError:  # the end, once this side has ended too
                 return count
             except OSError as error:
@@ -163,11 +173,19 @@ class TLSStream:
                     return count
                 raise
 
-    def _receive(self) -> None:
-        """Take records from the socket. Raises ssl.SSLWantReadError where there are none."""
+    def _receive(self, most: int = 0) -> None:
+        """Take records from the socket, so many bytes at most, but a whole one.
+
+        Raises ssl.SSLWantReadError where there are none, and ConnectionAbortedError where the peer
+        asks for more and more without reading what it gets.
+        """
+        if self._encrypted.pending:
+            self._flush_if_possible()
+        if self._encrypted.pending > _MOST_UNASKED:
+            raise ConnectionAbortedError("the peer asks for new keys, and does not read")
         scratch = _borrowed()
         try:
-            if got := self._socket.recv_into(scratch):
+            if got := self._socket.recv_into(scratch[: max(most, _RECORD_BYTES)]):
                 self._received.write(scratch[:got])
             else:
                 self._received.write_eof()

@@ -161,9 +161,10 @@ class Connection:
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
         serving, pending = self._serving, self._outbox.pending
-        if serving.tunnel is not None and not (pending or serving.tunnel.begun):
-            serving.tunnel.prepare(self._socket, self._reader.take(), self._tunnel_ended)
-            self._shared.tunnels.begin(serving.tunnel)
+        tunnel = serving.tunnel
+        if tunnel is not None and not (pending or tunnel.begun):
+            tunnel.prepare(self._socket, self._reader.take(), self._tunnel_ended)
+            self._shared.tunnels.begin(tunnel)
         lingering = self.progress.lingering is not None
         if pending or serving.exchange or lingering or self._reader.in_body:
             return

@@ -43,7 +43,8 @@ class Serving:
     @property
     def running_tunnel(self) -> Tunnel | None:
         """What the connection has become: the tunnels' thread has its socket."""
-        return self.tunnel if self.tunnel is not None and self.tunnel.begun else None
+        tunnel = self.tunnel  # whose thread may put an end to it
+        return tunnel if tunnel is not None and tunnel.begun else None
 
     def begin(self, request: Request, finished: Finished) -> Refusal | None:
         """Have a thread serve the request, whose body is there; return why none can, if so.

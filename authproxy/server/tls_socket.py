@@ -126,6 +126,8 @@ class TLSSocket(ClientSocket):
                 self._writes_on = READ
             except ssl.SSLWantWriteError:
                 pass  # the usual case: the kernel has no room
+            if self._tls is not None and self._tls.has_buffered:  # it read, to negotiate anew
+                self.has_decrypted_bytes = True
             if not count:
                 raise BlockingIOError
             return count

@@ -102,7 +102,7 @@ class _Writer:
             events = self._poll(wanted | (select.POLLIN if self._watching else 0), seconds)
             if self._watching and events & ~select.POLLOUT and not self._reader.look():
                 return False
-            if events & ~select.POLLIN:
+            if events & (wanted | ~select.POLLIN):
                 return True
             left = self._silence if events else left - seconds
             if left <= 0:

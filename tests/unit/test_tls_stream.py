@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
 import struct
+import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from authproxy.tls_stream import CHUNK_BYTES, TLSStream
+from tests.support.process import wait_until
 from tests.support.tls_client import Certificates
 from tests.support.wire import DEADLINE
 
@@ -100,6 +103,22 @@ def test_an_end_without_close_notify_is_an_error_behind_the_last_byte(pair: Pair
     for _ in range(2):
         with pytest.raises(ssl.SSLEOFError):
             stream.recv(1)
+
+
+def waiting(stream: TLSStream) -> int:
+    """Return how many bytes the kernel has for the stream."""
+    return int(struct.unpack("i", fcntl.ioctl(stream.tcp, termios.FIONREAD, bytes(4)))[0])
+
+
+def test_little_room_takes_one_record_at_a_time_from_the_kernel(pair: Pair) -> None:
+    """What waits there is bounded for each connection; what is taken, nobody counts."""
+    stream, peer = pair
+    peer.sendall(b"first")
+    assert stream.recv(100) == b"first"  # behind what TLS 1.3 sends after the handshake
+    peer.sendall(BIG[:40_000])
+    wait_until("the bytes", lambda: waiting(stream) > 40_000)
+    assert stream.recv(100) == BIG[:100]
+    assert waiting(stream) > 40_000 - 17_000
 
 
 def test_a_reset_is_an_error_behind_the_last_byte(pair: Pair) -> None:
