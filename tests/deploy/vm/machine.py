@@ -31,7 +31,8 @@ class Machine:
         """Run these lines of bash in it, as root in /root, and stop at the first that fails."""
         # All of its namespaces, and so its own systemd, journal and network.
         enter = ["nsenter", f"--target={self.leader}", "--all"]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Debian has it
+        environment = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
         result = subprocess.run(
             [*enter, "bash", "-euo", "pipefail", "-c", f"cd\n{script}"],
             env=environment,
