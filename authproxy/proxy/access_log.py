@@ -43,7 +43,7 @@ class AccessLog:
         """`shown` is ACCESS_LOG: `all`, `errors` or `none`."""
         self.shown = shown
         self._telemetry = telemetry
-        #: Whoever is refused before a target is known takes no lines from others.
+        #: A client that is refused before its target is known takes no lines from others.
         self._refusals = RepeatedFailures(LINES_OF_ONE, LINES_OF_ALL)
         self._failures = RepeatedFailures(LINES_OF_ONE, LINES_OF_ALL)
 

@@ -207,7 +207,7 @@ class Request(HTTPRequestParser):
         """Find out where the body ends."""
         headers = self.headers
         if self.version == "1.1":
-            # Whoever reads the body does so without chunks: the field is for this hop alone.
+            # The application reads the body without chunks: the field is for this hop alone.
             codings = headers.pop("TRANSFER_ENCODING", "")
             self._chunked_once = codings.lower() == "chunked"
             for coding in codings.split(",") if codings else ():

@@ -13,7 +13,7 @@ import pytest
 from authproxy import errors
 from authproxy.settings import Settings, load_settings
 from tests.support.pages import PAGES, all_blocks
-from tests.support.source import ROOT
+from tests.support.source import ROOT, source_files
 
 README = (ROOT / "README.md").read_text()
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -158,14 +158,7 @@ def test_the_distribution_has_a_name_of_its_own_and_the_command_stays() -> None:
 
 def test_nothing_names_an_index_that_the_package_is_not_on() -> None:
     """What PyPI has under the name authproxy is a stranger's."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    files = [ROOT / name for name in filter(None, listed.stdout.split("\0"))]
+    files = [ROOT / name for name in source_files()]
     advised = {
         str(path.relative_to(ROOT)): found
         for path in files

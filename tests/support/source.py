@@ -19,8 +19,8 @@ MODULES = {
 }
 
 
-def copy_of_the_sources(folder: Path) -> Path:
-    """Return the tracked files as a careful person's clone has them: with other times and modes."""
+def source_files() -> list[str]:
+    """Return the names of the files that git has or would add, below the root."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -28,7 +28,12 @@ def copy_of_the_sources(folder: Path) -> Path:
         capture_output=True,
         text=True,
     )
-    for name in filter(None, listed.stdout.split("\0")):
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+def copy_of_the_sources(folder: Path) -> Path:
+    """Return the tracked files as a careful person's clone has them: with other times and modes."""
+    for name in source_files():
         if (ROOT / name).exists():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ def export(root: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tar = folder.with_suffix(".tar")
-    # Modes by git, and none by the umask of whoever releases.
+    # Modes by git, and none by the umask of the process.
     _run(["git", "-c", "tar.umask=0022", "archive", "--output", str(tar), "HEAD"], root)
     _run(["tar", "--extract", "--preserve-permissions", "--file", str(tar)], folder)
     tar.unlink()
