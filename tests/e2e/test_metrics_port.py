@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import Launch
 from tests.support import actions, outcomes
 from tests.support.identity import AUDIENCE, identity_settings
-from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.process import ProxyProcess, free_port, stopped, wait_until
 from tests.support.scrape import ask_metrics_port, scrape, settled
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
@@ -364,11 +364,8 @@ def serve_with_both(proxy: ProxyProcess, count: int) -> None:
     first, second = proxy.workers()
     for running, other in ((first, second), (second, first)):
         assert running
-        os.kill(other, signal.SIGSTOP)
-        try:
+        with stopped(other):
             ask_quietly(proxy, count)
-        finally:
-            os.kill(other, signal.SIGCONT)
 
 
 def test_the_sums_of_two_workers_are_exact_whoever_is_asked(
@@ -405,11 +402,8 @@ def test_a_worker_that_hangs_counts_with_its_last_word(
     serve_with_both(two_workers, 10)
     settled(port, requests=20)
     hanging, _ = two_workers.workers()
-    os.kill(hanging, signal.SIGSTOP)
-    try:
+    with stopped(hanging):
         assert settled(port).sum(REQUESTS) == 20
-    finally:
-        os.kill(hanging, signal.SIGCONT)
 
 
 def test_sums_do_not_fall_while_a_worker_drains(
@@ -422,22 +416,19 @@ def test_sums_do_not_fall_while_a_worker_drains(
     first, second = proxy.workers()
     gate = target.gate()
     target.respond(actions.raw(gate, actions.answer(200)))
-    os.kill(second, signal.SIGSTOP)
-    try:
-        with proxy.connect() as client:
+    with ExitStack() as stack:
+        with stopped(second):
+            client = stack.enter_context(proxy.connect())
             client.send(message("GET /held"))
             target.wait_for("it is held", lambda: target.requests[-1].target == b"/held")
-            os.kill(second, signal.SIGCONT)
-            os.kill(first, signal.SIGTERM)
-            proxy.wait_for_event("Draining")
-            for _ in range(5):
-                page = scrape(port)
-                assert page.sum(REQUESTS) == 20
-                assert page.sum("aad_auth_proxy_requests_in_flight") == 1
-            gate.open()
-            assert client.receive().status == 200
-    finally:
-        os.kill(second, signal.SIGCONT)
+        os.kill(first, signal.SIGTERM)
+        proxy.wait_for_event("Draining")
+        for _ in range(5):
+            page = scrape(port)
+            assert page.sum(REQUESTS) == 20
+            assert page.sum("aad_auth_proxy_requests_in_flight") == 1
+        gate.open()
+        assert client.receive().status == 200
     totals: list[float] = []
     while "Worker died" not in proxy.log:
         totals.append(scrape(port).sum(REQUESTS))
@@ -465,8 +456,7 @@ def test_workers_need_no_disk(launch: Launch, target: Upstream, port: int, tmp_p
 def test_a_parent_that_hangs_costs_the_sums_and_no_request(
     two_workers: ProxyProcess, target: Upstream, port: int
 ) -> None:
-    os.kill(two_workers.pid, signal.SIGSTOP)
-    try:
+    with stopped(two_workers.pid):
         ask_quietly(two_workers, 5)
         assert two_workers.get("/health").status == 200
         status, _, body = ask_metrics_port(port)
@@ -475,6 +465,4 @@ def test_a_parent_that_hangs_costs_the_sums_and_no_request(
         assert status == 200
         assert json.loads(body)["silent_workers"] == [None]
         assert len(json.loads(body)["workers"]) == 1
-    finally:
-        os.kill(two_workers.pid, signal.SIGCONT)
     settled(port, requests=5)

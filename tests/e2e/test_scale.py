@@ -7,7 +7,6 @@ import json
 import os
 import re
 import resource
-import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ import pytest
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.logfmt import parse_line
-from tests.support.process import ProxyProcess, wait_until
+from tests.support.process import ProxyProcess, stopped, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
@@ -149,14 +148,10 @@ def test_connections_are_accepted_also_where_the_other_worker_is_stuck(
 ) -> None:
     proxy = with_two_workers(launch)
     stuck, _ = proxy.workers()
-    os.kill(stuck, signal.SIGSTOP)
-    try:
-        with ExitStack() as stack:
-            clients = [stack.enter_context(proxy.connect()) for _ in range(20)]
-            for client in clients:
-                assert client.ask(message("GET /x")).status == 200
-    finally:
-        os.kill(stuck, signal.SIGCONT)
+    with stopped(stuck), ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect()) for _ in range(20)]
+        for client in clients:
+            assert client.ask(message("GET /x")).status == 200
 
 
 def descriptors_to(port: int, pid: int) -> list[str]:

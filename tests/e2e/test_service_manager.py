@@ -16,7 +16,7 @@ from tests.conftest import Launch
 from tests.support.actions import raw
 from tests.support.identity import identity_settings
 from tests.support.notify_socket import NotifySocket
-from tests.support.process import ProxyProcess, wait_until
+from tests.support.process import ProxyProcess, stopped, wait_until
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Gate, Upstream
 from tests.support.wire import message
@@ -97,19 +97,11 @@ def test_signs_of_life_cease_while_the_main_loop_stands_still(
 ) -> None:
     proxy = launch(NOTIFY_SOCKET=manager.address, WATCHDOG_USEC=TWO_SECONDS)
     manager.wait_for_pings(2)
-    proxy.signal(signal.SIGSTOP)
-    try:
-        wait_until("it stands still", lambda: state_of(proxy.pid) == "T")
+    with stopped(proxy.pid):
         mark = manager.mark()
         threading.Event().wait(_TWO_SIGNS)
         assert manager.said[mark:] == []
-    finally:
-        proxy.signal(signal.SIGCONT)
     manager.wait_for_pings(1, after=mark)
-
-
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.slow
@@ -125,14 +117,11 @@ def test_a_worker_that_ends_is_replaced_and_one_that_stands_still_is_not_endured
     manager.wait_for("STATUS", "2 of 2 workers are ready", after=mark)
     since = [one.fields.get("STATUS", "") for one in manager.said[mark:]]
     assert not any("No worker" in status or "Cannot serve" in status for status in since)
-    os.kill(stuck, signal.SIGSTOP)
-    try:
+    with stopped(stuck):
         manager.wait_for("STATUS", f"nothing is heard of worker {stuck}")
         mark = manager.mark()
         threading.Event().wait(_TWO_SIGNS)
         assert not any("WATCHDOG" in one.fields for one in manager.said[mark:])
-    finally:
-        os.kill(stuck, signal.SIGCONT)
     manager.wait_for_pings(1, after=mark)
     assert {one.pid for one in manager.said} == {proxy.pid}
 

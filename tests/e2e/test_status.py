@@ -25,7 +25,7 @@ from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
 from tests.support.identity import AUDIENCE, application_settings
 from tests.support.outcomes import REMOTE_WRITE
-from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.process import ProxyProcess, free_port, stopped, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import get
 from tests.support.source import ROOT
@@ -452,13 +452,10 @@ def test_every_worker_is_shown_whoever_is_asked(
     target.on("/missing", actions.raw(actions.answer("404 Not Found", body=b"not here")))
     first, last = proxy.workers()
     for other in (first, last):
-        os.kill(other, signal.SIGSTOP)
-        try:
+        with stopped(other):
             for _ in range(5):
                 assert proxy.get("/x").status == 200
             assert proxy.get("/missing").status == 404
-        finally:
-            os.kill(other, signal.SIGCONT)
     for _ in range(8):  # the kernel gives them to either worker
         status = settled_status(port)
         assert status["state"] == "ready"
@@ -472,11 +469,8 @@ def test_every_worker_is_shown_whoever_is_asked(
     text = page_of(port).text
     assert f"Token of worker {first}" in text
     assert f"Token of worker {last}" in text
-    os.kill(first, signal.SIGSTOP)
-    try:
+    with stopped(first):
         text = page_of(port).text
-    finally:
-        os.kill(first, signal.SIGCONT)
     assert "ready, but a worker does not respond" in text
     assert "Workers 1 and 1 silent" in text
     assert f"{first} does not respond" in text

@@ -377,6 +377,27 @@ class ProxyProcess:
         return int(match[1]) * 1024
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process by SIGSTOP for the block.
+
+    kill(2) returns before the process stands still, and one of its threads could still accept a
+    connection: so the block begins when none runs any more.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(f"process {pid} is stopped", lambda: set(states_of(pid)) == {"T"})
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def states_of(pid: int) -> list[str]:
+    """Return the state of each thread of a process, as a letter of proc(5)."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]
+
+
 def wait_until(what: str, condition: Callable[[], bool], *, deadline: float = DEADLINE) -> None:
     """Return once `condition` holds, for state that nothing announces."""
     give_up = time.monotonic() + deadline

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tarfile
@@ -22,6 +21,7 @@ from tests.deploy.image.conftest import Images
 from tests.support.authority import Authority
 from tests.support.containers import HARDENED, ContainerProxy, inspect, podman
 from tests.support.heaps import heaps_in
+from tests.support.process import stopped
 from tests.support.source import ROOT
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Upstream
@@ -151,11 +151,8 @@ def test_the_health_check_finds_the_proxy(run: Run, listening: str) -> None:
 
 def test_the_health_check_fails_when_nobody_answers(run: Run) -> None:
     proxy = run()
-    os.kill(proxy.process_1, signal.SIGSTOP)
-    try:
+    with stopped(proxy.process_1):
         proxy.health(status=1)
-    finally:
-        os.kill(proxy.process_1, signal.SIGCONT)
     proxy.health()
 
 
