@@ -31,9 +31,13 @@ from tests.support.upstream import Upstream
 
 Launch = Callable[..., ProxyProcess]
 
-# `nohup make test &` starts with SIGINT ignored, which all that the tests start would inherit.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup make test &` starts with both ignored, which all that the tests start would inherit.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 #: Who may serve in the tests of `tests/e2e`: `pytest tests/e2e --server apache`.
 SERVERS = {"serve": ProxyProcess, "apache": ApacheProcess, "express": ExpressProcess}
