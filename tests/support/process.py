@@ -16,6 +16,7 @@ import tempfile
 import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,12 +38,16 @@ STOP_DEADLINE = 50.0
 #: Ports below those that the system chooses from, in a turn that begins elsewhere in each process.
 _PORTS = itertools.count(random.SystemRandom().randrange(12_000))
 
+#: Descriptors that reserve the last of them, so many at most.
+_RESERVED: deque[int] = deque()
+_MOST_RESERVED = 64
+
 
 def free_port() -> int:
     """Return a port on which nothing listens.
 
-    As the system gives it to no other socket (ip_local_port_range), it is free for as long as a
-    start takes.
+    As the system gives it to no other socket (ip_local_port_range), and this function to no other
+    process, it is free for as long as a start takes.
     """
     while True:
         port = 20_000 + next(_PORTS) % 12_000
@@ -51,7 +56,26 @@ def free_port() -> int:
                 sock.bind(("", port))
             except OSError:
                 continue  # somebody listens there
-        return port
+        if _reserve(port):
+            return port
+
+
+def _reserve(port: int) -> bool:
+    """Keep other processes of tests from this port, for as long as a start takes.
+
+    By a name without a file (unix(7)), which ends with its process. Elsewhere there are none.
+    """
+    if sys.platform != "linux":
+        return True
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.bind(f"\0authproxy tests: port {port}")
+        except OSError:
+            return False  # another process has it
+        _RESERVED.append(sock.detach())
+    if len(_RESERVED) > _MOST_RESERVED:
+        os.close(_RESERVED.popleft())
+    return True
 
 
 def clean_environment(home: str) -> dict[str, str]:
@@ -214,6 +238,15 @@ class ProxyProcess:
             with self._changed:
                 self._changed.wait(timeout=0.05)
 
+    def wait_for_every_route(self) -> None:
+        """Return once every route is ready: /ready answers 200 from the first one on."""
+
+        def all_ready() -> bool:
+            response = self.get("/ready")
+            return response.status == 200 and b'"ready, but' not in response.body
+
+        wait_until("every route is ready", all_ready)
+
     def wait_for_tokens(self, count: int) -> None:
         """Return once so many tokens have been fetched; each worker has its own."""
 
@@ -356,9 +389,20 @@ class ProxyProcess:
     # -- its memory ----------------------------------------------------------
 
     def workers(self) -> list[int]:
-        """Return the process ids of all workers that were ever started."""
-        lines = [line for line in self.log.splitlines() if "Worker started" in line]
-        return [int(parse_line(line)["WorkerPID"]) for line in lines]
+        """Return the process ids of all workers that were ever started.
+
+        Their parent logs each one, which may serve before that.
+        """
+        count = int(self.settings.get("WORKERS", "1"))
+
+        def started() -> list[str]:
+            return [line for line in self.lines if "Worker started" in line]
+
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ended or count == 1 or len(started()) >= count, timeout=DEADLINE
+            )
+            return [int(parse_line(line)["WorkerPID"]) for line in started()]
 
     def resident_bytes(self) -> int:
         """Return the process's resident memory, without what it shares with others."""

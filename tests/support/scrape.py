@@ -67,12 +67,16 @@ def settled(port: int, *, requests: int | None = None) -> Page:
     """Return the metrics once no request is in flight, and so many have been counted, if given.
 
     A client has its response a moment before it is counted; and of several workers, one that does
-    not report within a second counts with its last report.
+    not report within a second counts with its last report. Where their parent takes two, there is
+    no page.
     """
     pages: list[Page] = []
 
     def all_counted() -> bool:
-        pages[:] = [scrape(port)]
+        status, _, text = ask_metrics_port(port)
+        if status == 503:
+            return False
+        pages[:] = [_page(status, text)]
         counted = pages[0].sum("aad_auth_proxy_requests_total")
         in_flight = pages[0].sum("aad_auth_proxy_requests_in_flight")
         return in_flight == 0 and requests in (None, counted)
@@ -84,6 +88,10 @@ def settled(port: int, *, requests: int | None = None) -> Page:
 def scrape(port: int) -> Page:
     """Return the metrics of a proxy, as they are."""
     status, _, text = ask_metrics_port(port)
+    return _page(status, text)
+
+
+def _page(status: int, text: str) -> Page:
     assert status == 200, text
     series = [
         (sample.name, sample.labels, sample.value)

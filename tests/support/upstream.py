@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from authproxy.demo.stand_ins.acceptor import Acceptor
+from authproxy.demo.stand_ins.acceptor import Acceptor, end
 from tests.support.wire import (
     DEADLINE,
     Field,
@@ -172,19 +172,23 @@ class Connection:
         finally:
             self.close(notify=False)
             self.sock.close()  # `abort` says closed, but leaves that to this thread.
+            self.upstream.forget(self)  # No order comes from now on.
             while self._orders:
                 self._orders.popleft()[1].set()
             self._wake.close()
             self._woken.close()
-            self.upstream.forget(self)
 
     def _serve(self) -> None:
         self.upstream.before_tls(self)
         if self.closed:
             return
         if self.upstream.tls is not None:
-            self.sock = self.upstream.tls.wrap_socket(self.sock, server_side=True)
-            self._stream = Stream(self.sock)
+            # The handshake comes when `abort` knows the socket that it can end.
+            sock = self.upstream.tls.wrap_socket(
+                self.sock, server_side=True, do_handshake_on_connect=False
+            )
+            self.sock, self._stream = sock, Stream(sock)
+            sock.do_handshake()
         self.upstream.before_reading(self)
         ordinal = 0
         while not self._ended.is_set() and self._wait_for_request():
@@ -308,22 +312,19 @@ class Connection:
     # -- from the test's thread ----------------------------------------------
 
     def order(self, action: Hook) -> threading.Event:
-        """Have `action` done in this connection's thread when it is idle."""
+        """Have `action` done in this connection's thread when it is idle, or ends.
+
+        Only before it is forgotten.
+        """
         done = threading.Event()
         self._orders.append((action, done))
-        try:
-            self._wake.send(b"x")
-        except OSError:
-            done.set()  # It has ended meanwhile.
+        self._wake.send(b"x")
         return done
 
     def abort(self) -> None:
         """End the connection whatever its thread is doing."""
         self._ended.set()
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # It has ended already.
+        end(self.sock)
 
 
 def _nothing(connection: Connection) -> None:
@@ -417,8 +418,8 @@ class Upstream:
 
     def _order_all(self, action: Hook) -> None:
         with self._changed:
-            connections = list(self._connections)
-        for done in [connection.order(action) for connection in connections]:
+            orders = [connection.order(action) for connection in self._connections]
+        for done in orders:
             if not done.wait(DEADLINE):
                 raise AssertionError("a connection did not fall idle")
 
