@@ -390,7 +390,7 @@ def test_a_federated_credential_is_made_from_what_the_service_account_says(
 
 def test_a_silent_identity_endpoint_is_given_up(run: Run, entra: StandInEntra) -> None:
     entra.hang()
-    check = run("--timeout", "1", **identity_settings(entra))
+    check = run("--timeout", "3", **identity_settings(entra))
     assert check.status == 1
     assert check.step("token")["facts"]["code"] == "IdentityTimeout"
     assert check.outcomes["tls"] == "ok"

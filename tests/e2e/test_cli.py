@@ -294,6 +294,6 @@ def test_control_c_ends_a_command_without_a_traceback(tmp_path):
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "Traceback" not in errors

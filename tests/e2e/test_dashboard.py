@@ -88,27 +88,27 @@ class Watcher:
     def wait_for(self, what: str, query: str, value: float) -> None:
         wait_until(what, lambda: self.prometheus.value(query) == value)
 
-    def look_at_the_dashboard(self) -> None:
+    def look_at_the_dashboard(self, at: float) -> None:
         dashboard = Dashboard()
         choices = dashboard.choices(self.prometheus, rate_interval="10m")
         for title, expression in dashboard.expressions():
             asked = substituted(expression, choices)
             self.observed.dashboard[f"{title}: {asked}"] = [
-                float(series["value"][1]) for series in self.prometheus.ask_for(asked)
+                float(series["value"][1]) for series in self.prometheus.ask_for(asked, at)
             ]
-            self._select(asked)
+            self._select(asked, at)
         self.observed.recording = record(
             dashboard, self.prometheus, self.began, time.time(), rate_interval="1m"
         )
 
-    def look_at_the_alerts(self) -> None:
+    def look_at_the_alerts(self, at: float) -> None:
         for rule in alert_rules():
-            self._select(rule["expr"])
+            self._select(rule["expr"], at)
         self.observed.rules = self.prometheus.rules()
 
-    def _select(self, expression: str) -> None:
+    def _select(self, expression: str, at: float) -> None:
         for selector in selectors(expression):
-            self.observed.selected[selector] = len(self.prometheus.ask_for(selector))
+            self.observed.selected[selector] = len(self.prometheus.ask_for(selector, at))
 
 
 def prepare(target: Upstream) -> None:
@@ -239,9 +239,9 @@ def observed(
         troubled.on("/slow", actions.raw(gate, actions.answer(200)))
         slow = threading.Thread(target=ask, args=(other, "GET /slow"), daemon=True)
         slow.start()
-        watch.wait_for("it is in flight", "sum(http_server_active_requests)", 1)
-        watch.look_at_the_dashboard()
-        watch.look_at_the_alerts()
+        at = prometheus.wait_for("it is in flight", "sum(http_server_active_requests)", 1)
+        watch.look_at_the_dashboard(at)
+        watch.look_at_the_alerts(at)
         gate.open()
         slow.join()
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support.process import ProxyProcess, free_port, wait_until
+from tests.support.scrape import settled
 from tests.support.wire import DEADLINE, Client, message
 
 TOKEN = "a-token-of-an-operator"
@@ -118,11 +119,13 @@ def test_it_is_for_this_machine_and_for_those_with_a_token(
 
 
 def test_the_logs_level_changes_while_it_runs(launch: Launch) -> None:
-    proxy = launch(METRICS_PORT=str(free_port()), LOG_LEVEL="info")
+    port = free_port()
+    proxy = launch(METRICS_PORT=str(port), LOG_LEVEL="info")
     assert told(ask(proxy, f"GET {LEVEL}"))["new"] == "info"
     changed = told(ask(proxy, f"PUT {LEVEL}", body="Error\n"))
     assert (changed["old"], changed["new"]) == ("info", "error")
     assert proxy.get("/quiet").status == 200
+    settled(port, requests=1)  # counted behind the place where it would be logged
     assert told(ask(proxy, f"PUT {LEVEL}", body="info"))["old"] == "error"
     assert proxy.get("/told").status == 200
     proxy.wait_for_line("/told")
@@ -141,12 +144,14 @@ def test_several_workers_are_told_of_and_changed_together(launch: Launch) -> Non
         "both have begun to serve the port",
         lambda: ask(proxy, "GET /debug/threads").body.count("\nThread metrics-port") == 2,
     )
-    changed = told(ask(proxy, f"PUT {LEVEL}", body="debug"))
-    assert [worker["new"] for worker in changed["workers"]] == ["debug", "debug"]
-    assert [worker["old"] for worker in told(ask(proxy, f"GET {LEVEL}"))["workers"]] == [
-        "debug",
-        "debug",
-    ]
+
+    def levels(line: str, body: str, when: str) -> list[str | None]:
+        # None of one that does not report within a second.
+        return [worker.get(when) for worker in told(ask(proxy, line, body=body))["workers"]]
+
+    both = ["debug", "debug"]
+    wait_until("both change it", lambda: levels(f"PUT {LEVEL}", "debug", "new") == both)
+    wait_until("both have changed it", lambda: levels(f"GET {LEVEL}", "", "old") == both)
 
 
 def test_one_profile_is_taken_at_a_time_and_none_holds_up_the_end(launch: Launch) -> None:
@@ -154,8 +159,8 @@ def test_one_profile_is_taken_at_a_time_and_none_holds_up_the_end(launch: Launch
     with Client(("127.0.0.1", int(proxy.settings["METRICS_PORT"]))) as client:
         client.send(message("GET /debug/profile?seconds=60", host="127.0.0.1"))
         wait_until(
-            "it is being taken",
-            lambda: ask(proxy, "GET /debug/profile?seconds=1").status == 503,
+            "it is being taken", lambda: "in sampled" in ask(proxy, "GET /debug/threads").body
         )
+        assert ask(proxy, "GET /debug/profile?seconds=1").status == 503
         proxy.signal(signal.SIGTERM)
         assert proxy.wait() == 0

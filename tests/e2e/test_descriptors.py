@@ -44,10 +44,11 @@ assert connection_limit(limits) == 16
 from tests.support.serving import Serving
 from tests.support.wire import message
 from tests.unit.server.test_connections import Stalls
-with Serving(Stalls(), limits) as server:
-    clients = [server.connect() for _ in range(40)]
-    for client in clients:
-        client.send(message("GET /", "Connection: close"))
+server = Serving(Stalls(), limits)
+clients = [server.connect() for _ in range(40)]
+for client in clients:
+    client.send(message("GET /", "Connection: close"))  # before any can be idle
+with server:
     for client in clients:
         assert client.receive().body == b"ok"
         client.close()

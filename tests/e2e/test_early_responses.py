@@ -14,6 +14,7 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.expect import assert_failure_logged, assert_own_error
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Exchange, Gate, Handler, Upstream
 from tests.support.wire import message
@@ -40,12 +41,11 @@ def test_the_response_passes_though_the_target_has_stopped_reading(
 ) -> None:
     response = actions.answer(status, "Retry-After: 7", body=b"too much")
     target.respond(respond_and_stop_reading(target.gate(), response))
-    mark = proxy.mark()
-    received = proxy.ask(REQUEST)
+    received = proxy.ask(message(f"POST /refused-{status}", body=BODY))
     assert (received.status, received.body) == (status, b"too much")
     assert received.one("Retry-After") == "7"
     said = "Successfully sent request" if status < 400 else "Error response body: too much"
-    line = proxy.wait_for_event(said, after=mark)
+    line = parse_line(proxy.wait_for_line(f"{said}.*/refused-{status}"))
     assert (line["StatusCode"], line["Method"], line["ContentLength"]) == (str(status), "POST", "8")
     target.respond(actions.answer(200, body=b"well"))
     assert proxy.get("/next").body == b"well"

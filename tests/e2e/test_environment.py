@@ -47,6 +47,7 @@ def test_a_proxy_behind_tls_is_proven_by_the_authorities_that_there_are(
 ) -> None:
     with ForwardProxy(tls=authority.context()) as forward:
         proxy = launch(
+            TARGET_POOL_SIZE="1",
             **{"TARGET_CA_FILE": "", setting: str(authority.bundle)},
             HTTPS_PROXY=f"https://localhost:{forward.port}",
         )

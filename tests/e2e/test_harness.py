@@ -12,6 +12,7 @@ import pytest
 from tests.support import actions
 from tests.support.logfmt import parse_line
 from tests.support.process import clean_environment
+from tests.support.programs import LIMIT
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Client, Response, Truncated, WireError, chunks, message, read_exactly
 
@@ -171,7 +172,7 @@ def _pytest(folder: Path, ci: str) -> str:
     command += ["-p", "no:cloudcoil"]  # as in pyproject.toml: it does not import
     environment = clean_environment(str(folder)) | {"CI": ci}
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT
     ).stdout.strip()
 
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from authproxy.demo.stand_ins.directory import MACHINE, TOKEN_EXCHANGE, ManagedIdentity
-from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response, free_port
+from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
 from tests.support import actions
@@ -23,6 +23,7 @@ from tests.support.diagnosing import Check
 from tests.support.endpoints import Endpoint, whole
 from tests.support.identity import AUDIENCE, SECRET, labelled_pod
 from tests.support.logfmt import parse_line
+from tests.support.process import free_port
 from tests.support.routes import to, write_routes
 from tests.support.scrape import get
 from tests.support.stand_ins.applications import (
@@ -112,9 +113,11 @@ def test_routes_in_a_labelled_pod_get_each_the_token_of_its_own_identity(
     without = ("TARGET_HOST", "IDENTITY_TYPE", *APP_SERVICE)
     port = free_port()
     proxy = launch(without=without, AUTHPROXY_CONFIG=str(config), METRICS_PORT=str(port), **pod)
+    proxy.wait_for_every_route()
     for path, client_id in wanted.items():
         assert proxy.get(f"{path}/x").status == 200
         assert bearer(entra, target)["appid"] == client_id, path
+        proxy.wait_for_line(f"Token refreshed.*{client_id}")
     # Who gave each is told, in the log and on the page.
     lines = [line for line in proxy.log.splitlines() if "Token refreshed" in line]
     events = {event["AppID"]: event for event in map(parse_line, lines)}
@@ -165,7 +168,9 @@ def test_serve_warns_once_of_a_token_of_another_identity_and_says_what_check_say
     proxy = launch(without=APP_SERVICE, METRICS_PORT=str(port), **machine)
     target.on("/refused", actions.raw(actions.answer(401)))
     assert proxy.get("/refused").status == 401
-    assert proxy.log.count('"Token refreshed"') == 2  # the second one for that 401
+    proxy.wait_for_tokens(2)  # the second one for that 401
+    proxy.mark()
+    assert proxy.log.count('"Token refreshed"') == 2
     assert proxy.log.count('"Token of another identity"') == 1
     event = proxy.wait_for_event("Token of another identity")
     assert (event["level"], event["AppID"]) == ("warning", only.client_id)
@@ -256,6 +261,7 @@ def test_an_applications_credential_is_taken_in_every_form_that_people_have(
         AZURE_CLIENT_CERTIFICATE_PASSWORD=PASSWORD,
         AZURE_CLIENT_SECRET=SECRET,
     )
+    proxy.wait_for_every_route()
     for path, proof in {"/files": "2", "/key-vault": "2", "/secret": "1"}.items():
         assert proxy.get(f"{path}/x").status == 200
         assert bearer(entra, target)["appidacr"] == proof, path
@@ -320,6 +326,7 @@ def test_a_managed_identity_proves_applications_of_its_own_and_of_another_tenant
             **{**entra.machine_environment(), "IDENTITY_TYPE": "aadApplication"},
             REQUESTS_CA_BUNDLE=str(tmp_path / "ca.pem"),
         )
+        proxy.wait_for_every_route()
         for path, giver, application in (("/here", entra, here), ("/there", abroad, there)):
             assert proxy.get(f"{path}/x").status == 200
             claims = bearer(giver, target)
@@ -492,6 +499,7 @@ def test_routes_may_be_other_workloads_than_the_pod(
     config = write_routes(tmp_path / "authproxy.yaml", routes)
     given = {**pod, "IDENTITY_TYPE": "workloadIdentity", "AUTHPROXY_CONFIG": str(config)}
     proxy = launch(without=("TARGET_HOST", *APP_SERVICE), **given)
+    proxy.wait_for_every_route()
     for path, client_id in {"/pod": pod["AZURE_CLIENT_ID"], "/other": other.client_id}.items():
         assert proxy.get(f"{path}/x").status == 200
         assert bearer(entra, target)["appid"] == client_id

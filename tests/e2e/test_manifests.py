@@ -150,7 +150,7 @@ def test_one_deployment_takes_writes_and_queries_to_their_endpoints(
         }
         del environment["LISTENING_PORT"]
         proxy = stack.enter_context(ProxyProcess(environment))
-        wait_until("both have tokens", lambda: b"ready, but" not in proxy.get("/ready").body)
+        proxy.wait_for_every_route()
         body = encode([Sample.of("up", 1.0, int(time.time() * 1000), job="sample")])
         fields = [f"{name}: {value}" for name, value in HEADERS.items()]
         assert proxy.ask(message("POST /ingest", *fields, body=body)).status == 200

@@ -143,9 +143,11 @@ def test_refreshes_are_counted_by_outcome(
     proxy = launch(ready=False, AAD_CLIENT_ID="11111111-1111-1111-1111-111111111111", **settings)
     proxy.wait_for_line("Failed to refresh token")
     assert proxy.get("/x").status == 503
-    page = settled(port)
     refreshes = "aad_auth_proxy_token_refresh_total"
-    assert page.sum(refreshes, is_success="false") >= 1
+    wait_until(  # counted just after it is logged
+        "the failure is counted", lambda: settled(port).sum(refreshes, is_success="false") >= 1
+    )
+    page = settled(port)
     assert page.sum(refreshes, is_success="true") == 0
     assert page.all("aad_auth_proxy_token_expiry_timestamp_seconds") == []
     assert page.sum(REQUESTS, status_code="503") == 1
@@ -421,12 +423,15 @@ def test_sums_do_not_fall_while_a_worker_drains(
             client = stack.enter_context(proxy.connect())
             client.send(message("GET /held"))
             target.wait_for("it is held", lambda: target.requests[-1].target == b"/held")
+        # One that does not report within a second counts with its last report.
+        in_flight = "aad_auth_proxy_requests_in_flight"
+        wait_until("it is in flight", lambda: scrape(port).sum(in_flight) == 1)
         os.kill(first, signal.SIGTERM)
         proxy.wait_for_event("Draining")
         for _ in range(5):
             page = scrape(port)
             assert page.sum(REQUESTS) == 20
-            assert page.sum("aad_auth_proxy_requests_in_flight") == 1
+            assert page.sum(in_flight) == 1
         gate.open()
         assert client.receive().status == 200
     totals: list[float] = []

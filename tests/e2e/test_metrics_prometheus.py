@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import outcomes
-from tests.support.process import free_port, wait_until
+from tests.support.process import free_port
+from tests.support.programs import LIMIT
 from tests.support.prometheus import require_prometheus
 from tests.support.scrape import settled
 from tests.support.scraper import Scraper, job
@@ -39,23 +40,23 @@ def test_prometheus_scrapes_every_outcome(
     proxy.wait_for_tokens(int(workers))
     outcomes.drive(proxy, target)
     total = len(outcomes.EXPECTED)
-    wait_until(
-        "all requests are scraped",
-        lambda: scraper.value("sum(aad_auth_proxy_requests_total)") == total,
-    )
-    assert scraper.value("up") == 1
-    assert scraper.value("sum(aad_auth_proxy_request_duration_milliseconds_count)") == total
+    counted = "aad_auth_proxy_requests_total"
+    at = scraper.wait_for("all requests are scraped", f"sum({counted})", total)
+    assert scraper.value("up", at) == 1
+    assert scraper.value("sum(aad_auth_proxy_request_duration_milliseconds_count)", at) == total
     by_status = {
         int(series["metric"]["status_code"]): float(series["value"][1])
-        for series in scraper.ask_for("sum by (status_code) (aad_auth_proxy_requests_total)")
+        for series in scraper.ask_for(f"sum by (status_code) ({counted})", at)
     }
     assert sum(by_status.values()) == total
     assert set(by_status) == set(outcomes.EXPECTED.values())
     quantile = "histogram_quantile(0.5, sum by (le) (%s))"
     legacy = "aad_auth_proxy_request_duration_milliseconds_bucket"
-    assert scraper.value(quantile % legacy)
-    assert scraper.value(quantile % "http_server_request_duration_seconds_bucket")
-    assert scraper.value("aad_auth_proxy_token_expiry_timestamp_seconds - time()") > 0  # type: ignore[operator]
+    assert scraper.value(quantile % legacy, at)
+    assert scraper.value(quantile % "http_server_request_duration_seconds_bucket", at)
+    expiry = scraper.value("aad_auth_proxy_token_expiry_timestamp_seconds", at)
+    assert expiry is not None
+    assert expiry > at
     metadata = scraper.ask("GET", "/api/v1/metadata").data()
     # By the names of OpenMetrics, which Prometheus asks for.
     assert metadata["aad_auth_proxy_requests"][0]["type"] == "counter"
@@ -75,7 +76,7 @@ def test_promtool_finds_nothing_wrong_with_the_page(
         input=page,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=LIMIT,
         check=False,
     )
     remarks = [line for line in checked.stderr.splitlines() if not is_legacy(line)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.support.process import wait_until
 from tests.support.prometheus import Prometheus
 
 Series = dict[str, Any]
@@ -47,15 +48,33 @@ class Scraper(Prometheus):
     def _write_configuration(self, port: int) -> None:
         (self.folder / "prometheus.yml").write_text(json.dumps(self._configuration))
 
-    def ask_for(self, query: str) -> list[Series]:
-        """Return the series of an instant query now."""
-        result: list[Series] = self.query(query, time.time())["result"]
+    def ask_for(self, query: str, at: float | None = None) -> list[Series]:
+        """Return the series of an instant query at a time in epoch seconds, or now."""
+        result: list[Series] = self.query(query, time.time() if at is None else at)["result"]
         return result
 
-    def value(self, query: str) -> float | None:
-        """Return the first value of an instant query now; None where there is none."""
-        result = self.ask_for(query)
+    def value(self, query: str, at: float | None = None) -> float | None:
+        """Return the first value of an instant query; None where there is none."""
+        result = self.ask_for(query, at)
         return float(result[0]["value"][1]) if result else None
+
+    def wait_for(self, what: str, query: str, value: float) -> float:
+        """Return a time at which the query has this value, every target having been scraped.
+
+        What was scraped is there at that time, though it end with a later scrape that fails: a
+        scrape may take no longer than the interval.
+        """
+        moments: list[float] = []
+
+        def holds() -> bool:
+            moment = self.value("min(timestamp(up))")
+            if moment is None or self.value("min(up)", moment) != 1:
+                return False
+            moments[:] = [moment]
+            return self.value(query, moment) == value
+
+        wait_until(what, holds)
+        return moments[0]
 
     def history(self, query: str, since: float, until: float, step: float) -> list[Series]:
         """Return the series of a range query; times are seconds since the epoch."""
