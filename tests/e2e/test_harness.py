@@ -11,8 +11,8 @@ import pytest
 
 from tests.support import actions
 from tests.support.logfmt import parse_line
-from tests.support.process import clean_environment
-from tests.support.programs import LIMIT
+from tests.support.process import clean_environment, free_port
+from tests.support.programs import LIMIT, output_of
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Client, Response, Truncated, WireError, chunks, message, read_exactly
 
@@ -123,6 +123,20 @@ def test_a_fault_in_a_handler_is_kept(plain: Upstream) -> None:
         assert client.is_closed_by_peer()
     plain.wait_for("the fault", lambda: bool(plain.faults))
     assert "nonsense" in plain.faults[0]
+
+
+TAKES_ITS_TURN = """
+import itertools, sys
+from tests.support import process
+process._PORTS = itertools.count(int(sys.argv[1]) - 20_000)
+print(process.free_port())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no sockets without a file")
+def test_a_port_is_given_to_one_process_of_the_tests() -> None:
+    port = free_port()
+    assert int(output_of(TAKES_ITS_TURN, str(port))) != port
 
 
 CASES = """

@@ -370,7 +370,8 @@ def test_a_drain_lets_requests_finish_and_ends_connections_in_order(
     tls: ssl.SSLContext,
     workers: str,
 ) -> None:
-    proxy = start(launch, {"WORKERS": workers, **certificates.settings}, tls)
+    settings = {"WORKERS": workers, "SHUTDOWN_GRACE_SECONDS": "30", **certificates.settings}
+    proxy = start(launch, settings, tls)
     proxy.wait_for_tokens(int(workers))
     with (
         TLSClient(proxy.address, tls) as idle,
