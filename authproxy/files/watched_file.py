@@ -158,10 +158,11 @@ class WatchedFile(Generic[Content]):
         except UnreadableFile as error:
             found = str(error)
         if found != self._found:
-            self._found, self._found_at = found, now
+            self._found = found
             if self._restless_since is None:
                 self._restless_since = now
             self._take(data)
+            self._found_at = self._clock.monotonic()  # a look that is slow is no stillness
         if self._restless_since is not None and (
             now - self._found_at >= STILL_SECONDS or now - self._restless_since >= RESTLESS_SECONDS
         ):

@@ -134,6 +134,20 @@ def test_a_file_that_is_written_in_pieces_takes_nothing_away(
     assert caplog.messages == ["New numbers in use"]
 
 
+def test_the_time_that_a_look_takes_is_no_stillness(watched: Watched) -> None:
+    read = watched.file._read
+
+    def slowly(data: bytes) -> Numbers:
+        watched.clock.advance(STILL_SECONDS)
+        return read(data)
+
+    watched.file._read = slowly
+    watched.path.write_text("2")
+    assert watched.after(LOOK_SECONDS) == {1, 2}
+    assert watched.after(STILL_SECONDS / 2) == {1, 2}  # of which the next piece may come
+    assert watched.after(STILL_SECONDS / 2) == {2}
+
+
 def test_a_file_that_is_written_anew_with_the_same_is_not_told_of(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
