@@ -480,6 +480,11 @@ def test_a_renewal_without_a_thread_is_told_at_once(source: TokenSource, issuer:
     assert issuer.calls == 1
 
 
+def begun_since(before: list[threading.Thread], name: str) -> list[threading.Thread]:
+    """Return the threads of a name that were not there: those of another test may still end."""
+    return [each for each in threading.enumerate() if each.name == name and each not in before]
+
+
 class Gate:
     """Holds an issuer's answers back until it is opened."""
 
@@ -613,11 +618,11 @@ def test_a_request_after_a_suspend_has_the_thread_fetch_at_once(
 def test_stop_does_not_wait_for_entra(
     source: TokenSource, refresher: Refresher, issuer: Issuer
 ) -> None:
-    gate = Gate(issuer)
+    gate, before = Gate(issuer), threading.enumerate()
     refresher.start()
     source.start()
     assert gate.entered.wait(PATIENCE)
-    fetching = [thread for thread in threading.enumerate() if thread.name == "fetch"]
+    fetching = begun_since(before, "fetch")
     source.stop()  # returns although the fetch hangs
     assert all(thread.daemon and thread.is_alive() for thread in fetching)
     gate.open()
@@ -643,6 +648,8 @@ def test_stop_releases_the_requests_that_wait_for_a_renewal(
 def test_starting_twice_from_many_threads_makes_one_thread(
     source: TokenSource, refresher: Refresher, issuer: Issuer
 ) -> None:
+    before = threading.enumerate()
+
     def start(_: int) -> None:
         refresher.start()
         source.start()
@@ -651,7 +658,7 @@ def test_starting_twice_from_many_threads_makes_one_thread(
         list(pool.map(start, range(32)))
     wait_until(source, lambda: source.ready)
     assert issuer.calls == 1
-    assert [thread.name for thread in threading.enumerate()].count("refresher") == 1
+    assert len(begun_since(before, "refresher")) == 1
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["well", "ill"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -80,24 +81,35 @@ def test_a_client_that_stops_reading_gives_its_thread_back() -> None:
 
 
 def test_a_slow_reader_is_not_taken_for_one_that_stopped() -> None:
-    with (
-        Serving(Stalls(), FOUR_THREADS, Timeouts(stall=1.2)) as server,
-        unread(server, "/endless") as client,
-    ):
-        pause = threading.Event()
-        for _ in range(25):
+    with Serving(Stalls(), FOUR_THREADS, Timeouts(stall=1.2)) as server:
+        while not reads_on(server, seconds=2.5, stall=1.2):
+            pass  # this thread stood still for so long, on a busy machine
+
+
+def reads_on(server: Serving, *, seconds: float, stall: float) -> bool:
+    """Read slowly for so long; False if the reader has stopped meanwhile, against its will."""
+    pause, longest = threading.Event(), 0.0
+    with unread(server, "/endless") as client:
+        began = last = time.monotonic()
+        while last - began < seconds:
             pause.wait(0.1)
-            assert client.sock.recv(512 * 1024)
+            came = client.sock.recv(512 * 1024)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+            if not came or longest > stall / 2:
+                assert longest > stall / 2, "the connection was closed"
+                return False
+    return True
 
 
 def test_a_slow_target_is_not_taken_for_a_stuck_connection() -> None:
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
-        threading.Event().wait(2.5)
+        threading.Event().wait(3.2)
         yield b"late"
 
     # Long enough for the request to come, on a busy machine too.
-    everything = Timeouts(idle=1, request=1, stall=0.1, linger=0.1, linger_silence=0.1)
+    everything = Timeouts(idle=2, request=2, stall=0.1, linger=0.1, linger_silence=0.1)
     with Serving(application, FOUR_THREADS, everything) as server:
         assert server.get("/").body == b"late"
 
@@ -106,7 +118,7 @@ def test_a_slow_target_is_not_taken_for_a_stuck_connection() -> None:
     "sent", [b"", message("GET /")], ids=["a new connection", "a connection kept alive"]
 )
 def test_an_idle_connection_is_closed(sent: bytes) -> None:
-    with Serving(Stalls(), FOUR_THREADS, Timeouts(idle=1)) as server, server.connect() as client:
+    with Serving(Stalls(), FOUR_THREADS, Timeouts(idle=2)) as server, server.connect() as client:
         if sent:
             assert client.ask(sent).status == 200
         assert client.is_closed_by_peer()

@@ -246,7 +246,7 @@ def test_bytes_that_are_lost_at_the_end_show_as_a_reset() -> None:
     ours, target = connected()
     application = Joining(ours)
     with (
-        Serving(application, timeouts=Timeouts(tunnel=0.5)) as server,
+        Serving(application, timeouts=Timeouts(tunnel=2)) as server,
         server.connect() as client,
         target,
     ):

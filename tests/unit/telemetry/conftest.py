@@ -12,8 +12,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from authproxy.telemetry import log_writer
 from authproxy.telemetry.instruments import Instruments
 from authproxy.telemetry.recent_requests import RecentRequests
+from tests.support.wire import DEADLINE
 
 #: The labels of a series, as pairs that can be compared in any order.
 Labels = frozenset[tuple[str, Any]]
@@ -72,6 +74,15 @@ class Traced:
 
     def close(self) -> None:
         self.provider.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient_flush() -> Iterator[None]:
+    """Have a flush wait as long as tests do: on a busy machine the thread may get no processor."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("_STALL_SECONDS", "_FLUSH_SECONDS"):
+            patched.setattr(log_writer, name, DEADLINE)
+        yield
 
 
 @pytest.fixture

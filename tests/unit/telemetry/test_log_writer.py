@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authproxy.telemetry import log_writer
 from authproxy.telemetry.log_writer import LogWriter, descriptor_sink
 from tests.support.wire import DEADLINE
 
@@ -194,7 +195,10 @@ def test_every_line_arrives_whatever_is_taken_at_a_time(
     assert reader.taken == expected
 
 
-def test_a_flush_ends_where_nobody_reads(reader: Reader, make: Make) -> None:
+def test_a_flush_ends_where_nobody_reads(
+    reader: Reader, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "_STALL_SECONDS", 0.1)
     writer = make()
     held(reader, writer)
     assert not writer.flush()
