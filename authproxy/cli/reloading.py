@@ -88,8 +88,8 @@ def reload(loaded: Loaded, services: Services) -> None:
     except (ReloadRefused, SettingsError) as error:
         _refuse(error, services.lifecycle.reloaded)
         return
-    log.info("Settings reloaded")
     services.lifecycle.reloaded()
+    log.info("Settings reloaded")
     tell_routes(services.routes.settings)
     if later := changed_of_process(services.settings, loaded.settings):
         log.warning(
@@ -105,8 +105,8 @@ def _refuse(error: ReloadRefused | SettingsError, refused: Callable[[str], objec
         why = "; ".join(map(str, error.faults))
         names = dict.fromkeys(f"{fault.place}{fault.setting}" for fault in error.faults)
         summary = f"faults in {', '.join(names)}; the log has them"
-    log.error("Settings not reloaded, those before stay in force", extra={"fields": {"Error": why}})
     refused(summary)
+    log.error("Settings not reloaded, those before stay in force", extra={"fields": {"Error": why}})
 
 
 def changed_of_process(before: Settings, now: Settings) -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +19,8 @@ import pytest
 import yaml
 
 from authproxy.demo.stand_ins.remote_write import Sample, encode
+from tests.conftest import Launch
+from tests.support.authority import Authority
 from tests.support.pages import blocks
 from tests.support.process import ProxyProcess, free_port
 from tests.support.programs import LIMIT
@@ -111,6 +115,13 @@ SENT = [
 ]
 
 
+@pytest.fixture
+def second(authority: Authority) -> Iterator[Upstream]:
+    """Another target than `target`."""
+    with closing(Upstream(authority.context())) as upstream:
+        yield upstream
+
+
 def assert_token(request: Recorded) -> None:
     authorization = request.one("Authorization")
     assert authorization is not None
@@ -181,9 +192,11 @@ def test_curl_asks_as_the_page_says(proxy: ProxyProcess, target: Upstream) -> No
 
 @pytest.mark.real("prometheus")
 def test_prometheus_writes_with_the_configuration_of_the_page(
-    proxy: ProxyProcess, target: Upstream, tmp_path: Path
+    launch: Launch, second: Upstream, tmp_path: Path
 ) -> None:
+    """Before a target of its own: what is under way as Prometheus ends would be another test's."""
     require_prometheus()
+    proxy = launch(TARGET_HOST=second.authority)
     block = next(block for block in blocks(PAGE, "yaml") if block.heading == "Prometheus")
     host = "authproxy-ingestion.observability.svc"
     assert host in block.code
@@ -208,7 +221,7 @@ def test_prometheus_writes_with_the_configuration_of_the_page(
             stderr=log,
         )
         try:
-            request = target.wait_for_requests(1)[0]
+            request = second.wait_for_requests(1)[0]
         except AssertionError as error:
             raise AssertionError((tmp_path / "log").read_text()) from error
         finally:

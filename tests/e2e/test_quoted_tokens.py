@@ -157,7 +157,7 @@ def test_what_is_quoted_is_in_no_output(observed: Observed, target: Upstream) ->
     collector.wait_for(
         "the last line", lambda: any("[[ ***" in each.body for each in collector.lines[-1:])
     )
-    assert collector.spans_named("ProxyRequest")
+    collector.wait_for("a span", lambda: collector.spans_named("ProxyRequest"))
     told = settled_status(observed.port)
     assert any("[[ ***" in failure["text"] for failure in told["failures"])
     assert observed.left() == set()

@@ -55,7 +55,9 @@ def reload(proxy: ProxyProcess, outcome: str = RELOADED, *, times: int = 1) -> d
 def start(launch: Launch, config: Path, **settings: str) -> ProxyProcess:
     proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config), **settings)
     if "WORKERS" in settings:
-        proxy.wait_for_tokens(int(settings["WORKERS"]))
+        count = int(settings["WORKERS"])
+        proxy.wait_for_tokens(count)
+        wait_until("all are told of", lambda: len(proxy.workers()) == (count if count > 1 else 0))
     return proxy
 
 
@@ -139,11 +141,11 @@ def test_no_request_is_lost_to_reloads_under_load(
         for destination in (second, target, second):
             write_routes(config, [to(destination)])
             reload(proxy, times=int(workers))
+        wait_until("there is a load", lambda: len(statuses) > 10)
     finally:
         over.set()
         for client in clients:
             client.join()
-    assert len(statuses) > 10
     assert set(statuses) == {200}
 
 

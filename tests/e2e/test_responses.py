@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
+from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import Response, chunks, message, read_exactly
@@ -325,7 +326,7 @@ def test_the_coding_identity_of_old_servers_is_none(
     response = proxy.get("/old")
     assert (response.status, response.body) == (200, b"fine")
     assert "identity" not in response.all("Transfer-Encoding")
-    line = proxy.wait_for_event("Successfully sent request", after=mark)
+    line = parse_line(proxy.wait_for_line("Successfully sent request.*/old", after=mark))
     assert (line["StatusCode"], line["ContentLength"]) == ("200", "4")
     assert response.all("Content-Length") == ["4"] * len(lines)
 

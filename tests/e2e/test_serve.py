@@ -60,13 +60,15 @@ def test_a_request_in_flight_is_answered_after_sigterm(launch: Launch, target: U
 def test_readiness_says_no_during_the_delay_and_requests_pass(
     launch: Launch, target: Upstream
 ) -> None:
-    proxy = launch(SHUTDOWN_DELAY_SECONDS="4")
+    proxy = launch(SHUTDOWN_DELAY_SECONDS="600")
+    proxy.exit_status = 128 + signal.SIGTERM
     proxy.signal(signal.SIGTERM)
     proxy.wait_for_event("Draining")
     assert proxy.get("/ready").status == 503
     assert proxy.get("/health").status == 200
     assert proxy.get("/x").status == 200
-    assert proxy.wait() == 0
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -206,10 +208,12 @@ def test_a_name_with_several_addresses_is_listened_on_at_each() -> None:
 
 
 def test_nothing_stays_bound_where_one_address_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ListenError, match="LISTENING_PORT"):
-            listen_tcp(None, port)
+    port = free_port()  # the system gives it to nobody between the two attempts
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(ListenError, match="LISTENING_PORT"),
+    ):
+        listen_tcp(None, port)
     for sock in listen_tcp(None, port):
         sock.close()
 

@@ -154,8 +154,8 @@ def test_a_caller_who_is_not_on_the_list_gets_403(
     ("changes", "why"),
     [
         ({"exp": int(time.time()) - 120}, "has expired"),
-        ({"nbf": int(time.time()) + 3600}, "not valid yet"),
-        ({"iat": int(time.time()) + 3600}, "not valid yet"),
+        ({"nbf": int(time.time()) + 86_400}, "not valid yet"),
+        ({"iat": int(time.time()) + 86_400}, "not valid yet"),
         ({"aud": ["another"]}, "for another audience"),
         ({"aud": "authproxy-2"}, "for another audience"),
         ({"aud": []}, "no claim aud"),

@@ -49,6 +49,12 @@ SOAK = [range(10_000 * n, 10_000 * (n + 1)) for n in range(1, 4)]
 every_case = pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
 
 
+@pytest.fixture(scope="module")
+def shared_proxy(launch_for_module: Launch) -> ProxyProcess:
+    """One of its own: so many refusals take the lines that the next ones would have in the log."""
+    return launch_for_module()
+
+
 # -- what is expected ----------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
@@ -22,11 +23,18 @@ FINE = actions.answer(200, body=b"fine")
 
 @pytest.fixture(scope="module")
 def proxy(launch_for_module: Launch) -> ProxyProcess:
-    return launch_for_module(TARGET_POOL_SIZE=str(KEPT), TARGET_READ_TIMEOUT_SECONDS="1.5")
+    return launch_for_module(TARGET_POOL_SIZE=str(KEPT), TARGET_READ_TIMEOUT_SECONDS="3")
 
 
 def keep_connections(proxy: ProxyProcess, target: Upstream) -> None:
     """Have the proxy keep KEPT connections that rest, none of them from another test."""
+    wait_until("connections are kept", partial(_are_kept, proxy, target))
+    target.wait_for("all are idle", lambda: target.all_idle)
+
+
+def _are_kept(proxy: ProxyProcess, target: Upstream) -> bool:
+    """Have KEPT requests under way at the same time; tell whether none timed out meanwhile."""
+    target.reset()
     target.close_idle()
     gate = target.gate()
     target.respond(actions.raw(gate, FINE))
@@ -35,10 +43,10 @@ def keep_connections(proxy: ProxyProcess, target: Upstream) -> None:
         client.send(message("GET /kept"))
     target.wait_for_requests(KEPT)
     gate.open()
+    responses = [client.receive() for client in clients]
     for client in clients:
-        assert client.receive().body == b"fine"
         client.close()
-    target.wait_for("all are idle", lambda: target.all_idle)
+    return all(response.body == b"fine" for response in responses)
 
 
 @contextmanager

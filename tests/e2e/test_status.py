@@ -24,6 +24,7 @@ from tests.support import actions, outcomes
 from tests.support.authority import Authority
 from tests.support.client_certificates import ClientAuthority
 from tests.support.identity import AUDIENCE, application_settings
+from tests.support.logfmt import parse_line
 from tests.support.outcomes import REMOTE_WRITE
 from tests.support.process import ProxyProcess, free_port, stopped, wait_until
 from tests.support.routes import to, write_routes
@@ -175,6 +176,7 @@ def test_requests_in_flight_are_told(shared: tuple[ProxyProcess, int], target: U
     proxy, port = shared
     gate = target.gate()
     target.respond(actions.raw(actions.head(200, "Content-Length: 2") + b"o", gate, b"k"))
+    settled_status(port)  # of another test's requests
     with proxy.connect() as client:
         client.send(message("GET /x"))
         client.receive_head()
@@ -285,15 +287,17 @@ def test_a_failing_identity_is_explained_with_a_hint(
 ) -> None:
     settings = application_settings(entra, tmp_path) | {"AAD_CLIENT_SECRET": "planted-not-the-one"}
     proxy = launch(METRICS_PORT=str(port), ready=False, **settings)
-    event = proxy.wait_for_event("Failed to refresh token")
+    proxy.wait_for_event("Failed to refresh token")
     status = status_of(port)
     assert status["state"] == "not ready"
     (token,) = status["routes"][0]["tokens"]
     assert (token["valid"], token["expires_at"], token["left"]) == (False, None, None)
     error = token["error"]
     assert error["code"] == "AADSTS7000215"
-    # As the log and `authproxy check` have it.
+    # As the log and `authproxy check` have it, of this attempt.
     explained = f"{error['cause']} ({error['code']}). {error['hint']}."
+    trace = re.escape(error["detail"].partition("Trace ID: ")[2].split()[0])
+    event = parse_line(proxy.wait_for_line(f"Failed to refresh token.*{trace}"))
     assert event["Error"] == f"{explained} ({error['detail']})"
     page = page_of(port)
     for told in (error["cause"], error["hint"], "AADSTS7000215", "Not ready", "none yet"):
@@ -370,8 +374,8 @@ def test_the_end_of_the_certificates_is_told(
         **listening.settings,
         ready=False,
     )
-    wait_until("all are ready", lambda: proxy.log.count('"Token refreshed"') == 2)
-    status = status_of(port)
+    proxy.wait_for_tokens(2)
+    status = settled_status(port)
     assert status["state"] == "ready"
     assert status["certificate"]["state"] == "valid"
     for token in status["routes"][0]["tokens"]:
@@ -450,6 +454,7 @@ def test_every_worker_is_shown_whoever_is_asked(
     proxy = launch(METRICS_PORT=str(port), WORKERS="2")
     proxy.wait_for_tokens(2)
     target.on("/missing", actions.raw(actions.answer("404 Not Found", body=b"not here")))
+    wait_until("both are told of", lambda: len(proxy.workers()) == 2)
     first, last = proxy.workers()
     for other in (first, last):
         with stopped(other):

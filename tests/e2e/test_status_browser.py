@@ -131,8 +131,8 @@ def test_the_page_stands_in_every_shape_without_a_script(
     bars = tab.locator(".chart svg rect")
     assert bars.count() >= 3
     assert bars.first.bounding_box()["height"] > 1
-    tab.get_by_role("link", name="Reload", exact=True).click()
-    tab.wait_for_load_state("load")
+    with tab.expect_navigation(wait_until="load"):
+        tab.get_by_role("link", name="Reload", exact=True).click()
     assert asked == [page_url, page_url]
     assert said == []
     context.close()

@@ -6,7 +6,8 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support import actions
-from tests.support.process import ProxyProcess
+from tests.support.process import ProxyProcess, wait_until
+from tests.support.tcp import unacknowledged_from
 from tests.support.upstream import Exchange, Handler, Upstream
 from tests.support.wire import Truncated, chunks, message, to_bytes
 
@@ -164,5 +165,6 @@ def test_an_unasked_answer_on_an_idle_connection_is_given_to_nobody(
     assert proxy.get("/first").body == b"honest"
     timeout = actions.answer("408 Request Timeout", "Connection: close", body=b"too slow")
     target.send_on_idle(timeout, then_close=then_close)
+    wait_until("it has arrived", lambda: not unacknowledged_from(target.port))
     response = proxy.get("/second")
     assert (response.status, response.body) == (200, b"honest")

@@ -21,7 +21,7 @@ from tests.support import actions
 from tests.support.authority import Authority
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.process import ProxyProcess, free_port, wait_until
-from tests.support.scrape import scrape, settled
+from tests.support.scrape import settled
 from tests.support.tls_client import Certificates, TLSClient
 from tests.support.upstream import Exchange, Handler, Upstream
 from tests.support.wire import DEADLINE, Client, Response, message
@@ -54,8 +54,22 @@ def metrics_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def shared(launch_for_module: Launch, metrics_port: int) -> ProxyProcess:
+def module_proxy(launch_for_module: Launch, metrics_port: int) -> ProxyProcess:
     return launch_for_module(THREADS="2", MAX_TUNNELS="4", METRICS_PORT=str(metrics_port))
+
+
+@pytest.fixture
+def shared(module_proxy: ProxyProcess, metrics_port: int, target: Upstream) -> ProxyProcess:
+    """The proxy of this module, without a tunnel of another test's."""
+    wait_until_no_tunnel(metrics_port)
+    return module_proxy
+
+
+def wait_until_no_tunnel(metrics_port: int) -> None:
+    """Return once none is open, and what there was is counted."""
+    wait_until(
+        "no tunnel open", lambda: not settled(metrics_port).sum("aad_auth_proxy_tunnels_open")
+    )
 
 
 @pytest.fixture
@@ -429,7 +443,7 @@ def test_past_the_limit_further_upgrades_are_refused_and_threads_are_free(
         clients = [open_.enter_context(shared.connect()) for _ in range(4)]
         for client in clients:
             join(client)
-        assert scrape(metrics_port).sum("aad_auth_proxy_tunnels_open") == 4
+        assert settled(metrics_port).sum("aad_auth_proxy_tunnels_open") == 4
         response = shared.ask(ASK)
         assert (response.status, code_of(response)) == (503, "TooManyTunnels")
         assert int(response.one("Retry-After") or 0) > 0
@@ -438,9 +452,7 @@ def test_past_the_limit_further_upgrades_are_refused_and_threads_are_free(
         for number, client in enumerate(clients):
             client.send(b"%d" % number)
             assert read(client, 1) == b"%d" % number
-    wait_until(
-        "no tunnel open", lambda: not scrape(metrics_port).sum("aad_auth_proxy_tunnels_open")
-    )
+    wait_until_no_tunnel(metrics_port)
     with shared.connect() as client:
         join(client)
 
@@ -471,9 +483,7 @@ def test_a_reset_at_any_moment_leaves_nothing_behind(
         client.send(ASK)
         client.receive_head()
         reset(client)
-    wait_until(
-        "no tunnel open", lambda: not scrape(metrics_port).sum("aad_auth_proxy_tunnels_open")
-    )
+    wait_until_no_tunnel(metrics_port)
     before = len(list(descriptors.iterdir()))
     for _ in range(6):  # more than MAX_TUNNELS
         with shared.connect() as client:
@@ -489,9 +499,7 @@ def test_a_reset_at_any_moment_leaves_nothing_behind(
             except (TimeoutError, ConnectionResetError):
                 pass
             reset(client)
-        wait_until(
-            "no tunnel open", lambda: not scrape(metrics_port).sum("aad_auth_proxy_tunnels_open")
-        )
+        wait_until_no_tunnel(metrics_port)
     wait_until("descriptors as before", lambda: len(list(descriptors.iterdir())) <= before)
     target.reset()
     target.on("/tunnel", echo)
@@ -509,13 +517,10 @@ def test_bytes_and_duration_are_counted_at_the_end(
         join(client, message("GET /counted", "Connection: Upgrade", "Upgrade: echo"))
         client.send(b"x" * 1000)
         assert read(client, 1000) == b"x" * 1000
-        page = scrape(metrics_port)
+        page = settled(metrics_port)  # nothing is in flight: it takes no thread
         assert page.sum("aad_auth_proxy_requests_total", **labels) == 0
         assert page.sum("aad_auth_proxy_tunnels_open") == 1
-        assert page.sum("aad_auth_proxy_requests_in_flight") == 0  # it takes no thread
-    wait_until(
-        "no tunnel open", lambda: not scrape(metrics_port).sum("aad_auth_proxy_tunnels_open")
-    )
+    wait_until_no_tunnel(metrics_port)
     page = settled(metrics_port)
     assert page.sum("aad_auth_proxy_requests_total", status_code="101", **labels) == 1
     assert page.sum("aad_auth_proxy_request_bytes_total", **labels) == 1000
@@ -582,7 +587,7 @@ def test_a_drain_begins_no_tunnel_and_ends_those_there_are_behind_the_grace(
     launch: Launch, target: Upstream
 ) -> None:
     target.respond(echo)
-    proxy = launch(SHUTDOWN_GRACE_SECONDS="2")
+    proxy = launch(SHUTDOWN_GRACE_SECONDS="4")
     with proxy.connect() as client, proxy.connect() as other, proxy.connect() as late:
         join(client)
         join(other)

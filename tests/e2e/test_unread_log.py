@@ -19,7 +19,7 @@ from tests.support import actions
 from tests.support.collector import Collector
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
-from tests.support.scrape import scrape
+from tests.support.scrape import scrape, settled
 from tests.support.upstream import Upstream
 from tests.support.wire import DEADLINE, exchange, message
 
@@ -61,7 +61,7 @@ def test_requests_probes_scrapes_and_the_end_wait_for_no_reader(
     with proxy.unread():
         ask_often(proxy, SOME)
         assert proxy.get("/health").status == proxy.get("/ready").status == 200
-        assert scrape(port).sum("aad_auth_proxy_requests_total") == SOME
+        settled(port, requests=SOME)
         proxy.signal(signal.SIGTERM)
         wait_until("it has ended", lambda: not proxy.running)
     assert proxy.wait() == 0
@@ -95,9 +95,11 @@ def test_lost_lines_are_counted_and_told_when_somebody_reads_again(
         ask_often(proxy, MANY)
     lost = parse_line(proxy.wait_for_line(LOST, after=mark))
     assert lost["level"] == "warning"
-    kept = sum(SENT in line for line in proxy.lines[mark:])
     assert int(lost["Count"]) > 0
-    assert kept + int(lost["Count"]) == MANY
+    wait_until(
+        "each is logged or counted",
+        lambda: sum(SENT in line for line in proxy.lines[mark:]) + int(lost["Count"]) == MANY,
+    )
     assert scrape(port).sum("aad_auth_proxy_log_lines_lost_total") == int(lost["Count"])
     assert proxy.get("/afterwards").status == 200
     proxy.wait_for_line(f"{SENT}.*/afterwards", after=mark)
@@ -176,18 +178,26 @@ def test_a_full_disk_changes_no_exit_status(
 def test_a_disk_that_has_room_again_gets_whole_lines(
     base_settings: dict[str, str], target: Upstream, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
+    log, port = tmp_path / "log", free_port()
+
+    def lost() -> float:
+        return scrape(port).sum("aad_auth_proxy_log_lines_lost_total")
+
     with (
         log.open("ab", buffering=0) as stderr,
-        serving(dict(base_settings), tmp_path, stderr) as (proxy, address),
+        serving({**base_settings, "METRICS_PORT": str(port)}, tmp_path, stderr) as (proxy, address),
     ):
+        # The last line of a start.
+        wait_until("the token is logged", lambda: '"Token refreshed"' in log.read_text())
         _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
         limit = log.stat().st_size + 100
         resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (limit, hard))
         for _ in range(3):
             assert exchange(address, message("GET /lost")).status == 200
         wait_until("no more fits", lambda: log.stat().st_size == limit)
+        wait_until("three are lost", lambda: lost() == 3)
         assert exchange(address, message("GET /lost")).status == 200
+        wait_until("the fourth is lost", lambda: lost() == 4)
         resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
         assert exchange(address, message("GET /kept")).status == 200
         proxy.terminate()

@@ -22,6 +22,7 @@ from tests.support.identity import identity_settings
 from tests.support.logfmt import parse_line
 from tests.support.process import SOURCE, ProxyProcess, wait_until
 from tests.support.stand_ins.entra import StandInEntra
+from tests.support.tcp import connections_of
 from tests.support.upstream import Gate, Upstream
 from tests.support.wire import DEADLINE, WireError, message
 
@@ -36,6 +37,7 @@ def two_workers(launch: Launch, **settings: str) -> ProxyProcess:
     """Start a proxy of two workers and wait until each has its token."""
     proxy = launch(**PATIENT, **settings)
     proxy.wait_for_tokens(2)
+    wait_until("both are told of", lambda: len(proxy.workers()) == 2)
     return proxy
 
 
@@ -122,6 +124,10 @@ def test_a_replaced_worker_takes_no_request_before_it_has_a_token(
         wait_until("a lot is answered meanwhile", lambda: answered.total() > before + 20)
         entra.recover()
         proxy.wait_for_tokens(3)
+        # Else one that begins now would find nobody who takes connections, and take them itself.
+        wait_until("it is told of", lambda: len(proxy.workers()) == 3)
+        third = proxy.workers()[2]
+        wait_until("it takes connections", lambda: bool(connections_of(third, proxy.port)))
         entra.hang()
         os.kill(second, signal.SIGKILL)  # From now on nobody else has a token.
         before = answered.total()
@@ -139,6 +145,7 @@ def test_workers_that_all_begin_answer_at_once(launch: Launch, entra: StandInEnt
     # Where the last one that took connections dies, the one that begins takes over.
     entra.recover()
     proxy.wait_for_tokens(2)
+    wait_until("both are told of", lambda: len(proxy.workers()) == 2)
     entra.hang()
     first, second = proxy.workers()
     os.kill(first, signal.SIGKILL)

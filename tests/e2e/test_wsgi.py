@@ -37,6 +37,9 @@ def ready():
         pause.wait(0.02)
     return "never ready"
 def names():
+    for thread in threading.enumerate():
+        if thread.name == "fetch":  # it has the token, and is about to end
+            thread.join()
     return sorted(thread.name for thread in threading.enumerate() if thread.name != "MainThread")
 """
 

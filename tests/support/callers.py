@@ -15,6 +15,7 @@ from jwt.algorithms import ECAlgorithm
 
 from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from authproxy.demo.stand_ins.signing import SigningKey
+from tests.support.client_certificates import replace_file
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 AUDIENCE = "authproxy"
@@ -51,7 +52,8 @@ def key_set(*keys: SigningKey | EllipticKey) -> dict[str, Any]:
 
 
 def write_keys(path: Path, *keys: SigningKey | EllipticKey) -> Path:
-    path.write_text(json.dumps(key_set(*keys)))
+    """Replace a file of keys, in one step: the proxy may be reading it."""
+    replace_file(path, json.dumps(key_set(*keys)).encode())
     return path
 
 

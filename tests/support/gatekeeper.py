@@ -65,8 +65,7 @@ class Gatekeeper:
         coming = self.coming[sender]
         trouble = coming.popleft() if coming else self.trouble
         if trouble is None:
-            self._pass_on(exchange)
-            self.passed[sender] += 1
+            self._pass_on(exchange, sender)
         else:
             self.met[sender, trouble] += 1  # before: the sender may follow a redirect at once
             TROUBLES[trouble](exchange)
@@ -81,7 +80,7 @@ class Gatekeeper:
         if token not in self.tokens:
             self.tokens.append(token)
 
-    def _pass_on(self, exchange: Exchange) -> None:
+    def _pass_on(self, exchange: Exchange, sender: str) -> None:
         request = exchange.request
         reply = ask(
             self.store.port,
@@ -92,6 +91,7 @@ class Gatekeeper:
             tls=self.store.tls,
         )
         fields = [each for each in reply.headers.items() if each[0].lower() not in _NOT_PASSED_ON]
+        self.passed[sender] += 1  # before: the sender may be looked at as soon as it has it
         exchange.send(actions.answer(reply.status, *fields, body=reply.body))
 
 

@@ -11,7 +11,7 @@ from tests.support.upstream import Connection, Upstream
 from tests.support.wire import WireError, message
 
 #: Settings under which all of it can be had; the limit is the body's.
-SETTINGS = {"MAX_REQUEST_BODY_BYTES": "1000", "TARGET_READ_TIMEOUT_SECONDS": "1"}
+SETTINGS = {"MAX_REQUEST_BODY_BYTES": "1000", "TARGET_READ_TIMEOUT_SECONDS": "2"}
 
 AGENT = "User-Agent: Prometheus/2.42.0 (test)"
 REMOTE_WRITE = "X-Prometheus-Remote-Write-Version: 0.1.0"

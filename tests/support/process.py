@@ -344,14 +344,22 @@ class ProxyProcess:
                 fcntl.ioctl(stderr, termios.FIONREAD, waiting)
             return self._ended or not any(waiting)
 
-        give_up = time.monotonic() + 1  # under load there is always more
+        began = time.monotonic()
         with self._changed:
             while True:
                 self._changed.wait_for(all_read, timeout=DEADLINE)
                 place = len(self.lines)
                 more = self._changed.wait_for(partial(self._has_more_than, place), timeout=0.1)
-                if not more or time.monotonic() > give_up:
+                # Under load there is always more; and a thread that waits for a processor may have
+                # lines to write.
+                patience = 1 if more else 10
+                if time.monotonic() - began > patience or not (more or self._is_busy()):
                     return place
+
+    def _is_busy(self) -> bool:
+        """Whether a thread of the process, or of what came of it, runs or waits for a processor."""
+        assert self._process is not None
+        return any("R" in states_of(pid) for pid in descendants(self._process.pid))
 
     def _has_more_than(self, lines: int) -> bool:
         return len(self.lines) > lines
@@ -438,8 +446,24 @@ def stopped(pid: int) -> Iterator[None]:
 
 def states_of(pid: int) -> list[str]:
     """Return the state of each thread of a process, as a letter of proc(5)."""
-    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return [stat.rpartition(")")[2].split()[0] for stat in stats]
+    stats = [_read(path) for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats if stat]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and what came of it, as far as it is there."""
+    found = [pid]
+    for each in found:
+        found += map(int, _read(Path(f"/proc/{each}/task/{each}/children")).split())
+    return found
+
+
+def _read(path: Path) -> str:
+    """Return what a file of proc(5) holds; nothing where its process or thread has ended."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def wait_until(what: str, condition: Callable[[], bool], *, deadline: float = DEADLINE) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,20 @@ def unacknowledged_from(port: int) -> bool:
 def unread_from(port: int) -> bool:
     """Whether bytes that came from this port wait to be read."""
     return any(queue.remote == port and queue.unread for queue in _queues())
+
+
+def connections_of(pid: int, port: int) -> list[str]:
+    """Return the sockets of a process that are connections of clients on this port."""
+    inodes = {
+        fields[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[1].endswith(f":{port:04X}") and fields[3] == "01"
+    }
+    links = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            links.append(os.readlink(descriptor))
+    return [link for link in links if link.removeprefix("socket:[").rstrip("]") in inodes]
 
 
 class _Queue(NamedTuple):

@@ -84,9 +84,9 @@ class Load:
         return next(self._numbers)
 
     def wait_for(self, more: int) -> None:
-        """Return once so many more requests have been answered."""
-        due = self.outcomes.total() + more
-        wait_until(f"{more} more requests", lambda: self.outcomes.total() >= due)
+        """Return once so many more requests have gone well."""
+        due = self.outcomes["200 ok"] + more
+        wait_until(f"{more} more requests", lambda: self.outcomes["200 ok"] >= due)
 
 
 @dataclass
