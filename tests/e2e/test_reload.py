@@ -55,9 +55,7 @@ def reload(proxy: ProxyProcess, outcome: str = RELOADED, *, times: int = 1) -> d
 def start(launch: Launch, config: Path, **settings: str) -> ProxyProcess:
     proxy = launch(without=("TARGET_HOST",), AUTHPROXY_CONFIG=str(config), **settings)
     if "WORKERS" in settings:
-        count = int(settings["WORKERS"])
-        proxy.wait_for_tokens(count)
-        wait_until("all are told of", lambda: len(proxy.workers()) == (count if count > 1 else 0))
+        proxy.wait_for_tokens(int(settings["WORKERS"]))
     return proxy
 
 

@@ -44,11 +44,6 @@ def ask(proxy: ProxyProcess, start: str, *fields: str, host: str = "proxy.test")
     return proxy.ask(message(start, *fields, host=host))
 
 
-def wait_until_all_ready(proxy: ProxyProcess) -> None:
-    """Return once each route has its token: /ready tells of the first one."""
-    wait_until("all are ready", lambda: json.loads(proxy.get("/ready").body)["status"] == "ready")
-
-
 def test_each_route_has_its_target_audience_and_header_fields(
     launch: Launch,
     target: Upstream,
@@ -68,7 +63,7 @@ def test_each_route_has_its_target_audience_and_header_fields(
     ]
     config = write_routes(tmp_path / "authproxy.yaml", routes)
     proxy = launch(without=("TARGET_HOST", "AUDIENCE"), AUTHPROXY_CONFIG=str(config))
-    wait_until_all_ready(proxy)
+    proxy.wait_for_every_route()
     assert ask(proxy, "POST /ingest/a%2Fb//c;x?y=%20&z").status == 200
     assert ask(proxy, "GET /query/api/v1/query?query=up").status == 200
     first = target.only()
@@ -224,7 +219,7 @@ def test_routes_with_the_same_identity_and_audience_share_their_tokens(
         AUTHPROXY_CONFIG=str(config),
         **entra.managed_identity_environment(),
     )
-    wait_until_all_ready(proxy)
+    proxy.wait_for_every_route()
     assert sorted(str(token.claims["aud"]) for token in entra.issued) == [INGESTION, QUERY]
 
 

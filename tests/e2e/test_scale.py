@@ -93,7 +93,6 @@ def with_two_workers(launch: Launch, **settings: str) -> ProxyProcess:
     """Start a proxy with two workers that both have their token and take connections."""
     proxy = launch(WORKERS="2", **settings)
     proxy.wait_for_tokens(2)
-    wait_until("both are told of", lambda: len(proxy.workers()) == 2)
 
     def both_take_connections() -> bool:
         with ExitStack() as stack:
