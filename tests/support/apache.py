@@ -20,6 +20,7 @@ from authproxy.settings import Settings
 from tests.support import debian_python
 from tests.support.debian_python import with_authproxy
 from tests.support.process import ProxyProcess, clean_environment, free_port, wait_until
+from tests.support.programs import completed
 from tests.support.source import ROOT
 
 APACHE = Path("/usr/sbin/apache2")
@@ -238,13 +239,7 @@ class ApacheProcess(ProxyProcess):
         self.port = free_port()
         self._install()
         try:
-            return subprocess.run(
-                [*self._command(), "-t"],
-                env=self._environment(),
-                capture_output=True,
-                text=True,
-                timeout=20,
-            )
+            return completed([*self._command(), "-t"], self._environment())
         finally:
             self._remove()
 

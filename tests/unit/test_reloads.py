@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 from authproxy.app import ReloadRefused, Services, create_app
 from authproxy.errors import SettingsError
 from authproxy.settings import Settings, load_settings
-from tests.support.process import free_port, wait_until
+from tests.support.process import wait_until
 from tests.support.stand_ins.entra import StandInEntra
 
 RELOADS = 25
@@ -26,7 +26,7 @@ def settings(target: str, **changes: str) -> Settings:
         "TARGET_HOST": f"{target}.example.com",
         "AUDIENCE": "https://monitor.azure.com",
         "IDENTITY_TYPE": "systemassigned",
-        "METRICS_PORT": str(free_port()),
+        "METRICS_PORT": "9090",  # where nothing is opened
     }
     return load_settings({}, {**given, **changes}, serving=False).settings
 

@@ -13,7 +13,7 @@ from tests.support.apache import ApacheProcess
 from tests.support.expect import assert_own_error
 from tests.support.process import wait_until
 from tests.support.upstream import Upstream
-from tests.support.wire import message
+from tests.support.wire import DEADLINE, message
 
 pytestmark = pytest.mark.real("apache2")
 
@@ -54,7 +54,7 @@ def over_tls(apache: ApacheProcess, context: ssl.SSLContext, target: str) -> byt
     """Ask for `target` over TLS; return the whole answer as bytes."""
     answer = b""
     with (
-        socket.create_connection(("127.0.0.1", apache.port), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", apache.port), timeout=DEADLINE) as plain,
         context.wrap_socket(plain, server_hostname=NAME) as sock,
     ):
         sock.sendall(message(f"GET {target}", "Connection: close", host=NAME))
