@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from authproxy import __version__
 from authproxy.cli.commands import cli
-from authproxy.demo.stand_ins.directory import METRICS_QUERY, ManagedIdentity
+from authproxy.demo.stand_ins.directory import METRICS_QUERY
 from authproxy.demo.stand_ins.remote_write import decode
 from tests.support.actions import answer
 from tests.support.authority import Authority
@@ -28,6 +28,7 @@ from tests.support.planted import left
 from tests.support.quoting import QUOTED, basic
 from tests.support.stand_ins.applications import Application, ServiceAccountIssuer
 from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.machine import ManagedIdentity
 from tests.support.stand_ins.store import StandInStore
 from tests.support.tls_client import Certificates
 from tests.support.upstream import Exchange, Handler, Upstream

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from authproxy.demo.stand_ins.directory import MACHINE, TOKEN_EXCHANGE, ManagedIdentity
 from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
-from authproxy.demo.stand_ins.machine import IMDS_PATH
 from tests.conftest import Launch
 from tests.support import actions
 from tests.support.authority import Authority
@@ -32,6 +30,7 @@ from tests.support.stand_ins.applications import (
     ServiceAccountIssuer,
 )
 from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.machine import IMDS_PATH, MACHINE, TOKEN_EXCHANGE, ManagedIdentity
 from tests.support.status import status_of
 from tests.support.upstream import Upstream
 

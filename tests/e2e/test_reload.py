@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.directory import ManagedIdentity
 from tests.conftest import Launch
 from tests.support.authority import Authority
 from tests.support.callers import Cluster
@@ -26,6 +25,7 @@ from tests.support.process import ProxyProcess, free_port, wait_until
 from tests.support.routes import to, write_routes
 from tests.support.scrape import settled
 from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.machine import ManagedIdentity
 from tests.support.upstream import Exchange, Upstream
 from tests.support.wire import message
 

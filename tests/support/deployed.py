@@ -17,7 +17,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
-from authproxy.demo.stand_ins.directory import ManagedIdentity
 from authproxy.demo.stand_ins.loopback import Request
 from authproxy.demo.stand_ins.loopback import Response as StoreResponse
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
@@ -32,6 +31,7 @@ from tests.support.stand_ins.applications import (
     ServiceAccountIssuer,
 )
 from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.machine import ManagedIdentity
 from tests.support.stand_ins.store import StandInStore
 from tests.support.wire import Response, message
 

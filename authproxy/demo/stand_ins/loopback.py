@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from authproxy.demo.stand_ins.acceptor import LOOPBACK, Acceptor
@@ -69,12 +68,6 @@ class Request:
         if self.headers.get_content_type() != "application/x-www-form-urlencoded":
             return {}
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
-
-    @cached_property
-    def claims(self) -> Any:
-        """The JSON in the `claims` parameter of a token request, or None."""
-        text = self.form.get("claims") or self.query.get("claims")
-        return None if text is None else json.loads(text)
 
 
 @dataclass(frozen=True)

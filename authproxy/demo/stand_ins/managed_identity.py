@@ -1,30 +1,24 @@
-"""A stand-in for the managed identity endpoints of App Service and of virtual machines (IMDS).
+"""A stand-in for App Service's managed identity endpoint, for an app with one identity.
 
-It speaks to the real azure-identity and says no where the real one would, in
-the same words. Tokens are JWTs that `signing_key.verify` accepts.
+It speaks to the real azure-identity. Tokens are JWTs that `signing_key.verify` accepts.
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from authproxy.demo.stand_ins.directory import (
-    MACHINE,
-    METRICS_INGESTION,
-    METRICS_QUERY,
-    TENANT,
-    TOKEN_EXCHANGE,
-    ManagedIdentity,
-)
+from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY, TENANT, new_id
 from authproxy.demo.stand_ins.loopback import Request, Response
-from authproxy.demo.stand_ins.machine import APP_SERVICE_PATH, Machine
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.stand_in import StandIn
+
+APP_SERVICE_PATH = "/msi/token"
 
 
 @dataclass(frozen=True)
@@ -36,11 +30,10 @@ class IssuedToken:
 
 
 class ManagedIdentityEndpoint(StandIn):
-    """The endpoint of one machine, on a loopback port chosen by the system unless given.
+    """The endpoint of one app, on a loopback port chosen by the system unless given.
 
-    `system_assigned`, `user_assigned` (by client id) and `resources` say who gets tokens, and
-    for what; `lifetime` is that of tokens from now on, in seconds. `issued` has every token
-    handed out.
+    `resources` says what it gives tokens for; `lifetime` is that of tokens from now on, in
+    seconds. `issued` has every token handed out.
     """
 
     def __init__(
@@ -53,14 +46,13 @@ class ManagedIdentityEndpoint(StandIn):
         super().__init__()
         self.tenant = TENANT
         self.lifetime: float = 3600
-        self.system_assigned: ManagedIdentity | None = ManagedIdentity(resource_id=MACHINE)
-        self.user_assigned: dict[str, ManagedIdentity] = {}
-        self.resources = {METRICS_INGESTION, METRICS_QUERY, TOKEN_EXCHANGE}
+        self.resources = {METRICS_INGESTION, METRICS_QUERY}
         self.issued: list[IssuedToken] = []
         self.signing_key = signing_key or SigningKey()
+        self._client_id, self._object_id = new_id(), new_id()
         self._identity_header = secrets.token_hex(16)
         self._clock = clock
-        self._identity = self.listen(self._managed_identity_response, port=identity_port)
+        self._identity = self.listen(self._respond, port=identity_port)
 
     @property
     def identity_endpoint(self) -> str:
@@ -115,25 +107,33 @@ class ManagedIdentityEndpoint(StandIn):
         self.issued.append(token)
         return token
 
-    def machine_environment(self) -> dict[str, str]:
-        """Return the variable by which azure-identity finds the endpoint of a virtual machine."""
-        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self._identity.url}
+    def _respond(self, request: Request) -> Response:
+        """Respond to a request of api-version 2019-08-01."""
+        given = request.headers.get("X-IDENTITY-HEADER", "")
+        if not hmac.compare_digest(given.encode(), self._identity_header.encode()):
+            return app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
+        resource = request.query.get("resource", "")
+        if request.path != APP_SERVICE_PATH or resource.rstrip("/") not in self.resources:
+            return app_service_error(404, "Not found.")
+        token = self.issue(resource, self._client_id, self._object_id)
+        return granted(resource, self._client_id, token)
 
-    def _managed_identity_response(self, request: Request) -> Response:
-        def issue(resource: str, identity: ManagedIdentity) -> tuple[str, dict[str, Any]]:
-            token = self.issue(
-                resource,
-                identity.client_id,
-                identity.object_id,
-                xms_mirid=identity.resource_id,
-            )
-            return token.value, token.claims
 
-        machine = Machine(
-            self.system_assigned,
-            self.user_assigned,
-            self._identity_header,
-            frozenset(self.resources),
-            issue,
-        )
-        return machine.respond(request)
+def granted(resource: str, client_id: str, token: IssuedToken, **more: str) -> Response:
+    """Return the response with a token for a resource."""
+    content = {
+        "access_token": token.value,
+        "expires_on": str(token.claims["exp"]),
+        "resource": resource,
+        "token_type": "Bearer",
+        "client_id": client_id,
+        **more,
+    }
+    return Response.of_json(200, content)
+
+
+def app_service_error(status: int, message: str) -> Response:
+    """Return a refusal in the form of App Service."""
+    return Response.of_json(
+        status, {"statusCode": status, "message": message, "correlationId": new_id()}
+    )

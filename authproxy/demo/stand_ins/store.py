@@ -6,6 +6,7 @@ audience on every request, Prometheus's own interfaces behind.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,6 @@ import jwt
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.demo.stand_ins.loopback import Request, Response
-from authproxy.demo.stand_ins.promql import BadQuery, Constant, format_value, parse
 from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, Sample, decode
 from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.demo.stand_ins.stand_in import StandIn
@@ -25,6 +25,9 @@ from authproxy.demo.stand_ins.stand_in import StandIn
 WRITE_PATH = "/api/v1/write"
 QUERY_PATH = "/api/v1/query"
 BUILD_INFO_PATH = "/api/v1/status/buildinfo"
+
+#: All that a query may be here: the name of a metric, or a constant such as vector(1).
+_QUERY = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)|vector\((?P<constant>[0-9]+)\)")
 
 #: What Azure Monitor says where a role is missing.
 NO_ACCESS = {
@@ -78,7 +81,7 @@ class MetricsStore(StandIn):
             return self._query(request)
         if request.path.endswith(BUILD_INFO_PATH):
             return _success({"version": "2.50.0", "application": "authproxy demo"})
-        return _failure(404, "not_found", f"there is nothing at {request.path}")
+        return Response(404, f"there is nothing at {request.path}\n".encode())
 
     def _check_token(self, authorization: str) -> Response | None:
         """Return the refusal that a request with this Authorization deserves, if any."""
@@ -115,32 +118,41 @@ class MetricsStore(StandIn):
 
     def _query(self, request: Request) -> Response:
         parameters = {**request.query, **request.form}
+        query = _QUERY.fullmatch(parameters.get("query", ""))
+        if query is None:
+            return _failure("only a metric's name and vector(1) are understood here")
         try:
-            query = parse(parameters.get("query", ""))
             at = float(parameters.get("time") or self._clock())
         except ValueError as error:
-            kind = "query" if isinstance(error, BadQuery) else "parameter"
-            return _failure(400, "bad_data", f"invalid {kind}: {error}")
-        if isinstance(query, Constant):
-            value = [at, format_value(query.value)]
-            if query.scalar:
-                return _success({"resultType": "scalar", "result": value})
-            return _success({"resultType": "vector", "result": [{"metric": {}, "value": value}]})
+            return _failure(f"invalid parameter: {error}")
+        if query["constant"]:
+            return _vector({"metric": {}, "value": [at, query["constant"]]})
         with self._came:
-            latest = query.latest(self.samples, at)
-        result = [
-            {"metric": dict(sample.labels), "value": [at, format_value(sample.value)]}
-            for sample in latest
-        ]
-        return _success({"resultType": "vector", "result": result})
+            latest = {
+                sample.labels: sample
+                for sample in sorted(self.samples, key=lambda each: each.timestamp)
+                if sample.name == query["name"] and sample.timestamp <= at * 1000
+            }
+        return _vector(
+            *(
+                # As Prometheus prints whole numbers.
+                {"metric": dict(labels), "value": [at, str(sample.value).removesuffix(".0")]}
+                for labels, sample in latest.items()
+            )
+        )
+
+
+def _vector(*series: dict[str, Any]) -> Response:
+    return _success({"resultType": "vector", "result": series})
 
 
 def _success(data: dict[str, Any]) -> Response:
     return Response.of_json(200, {"status": "success", "data": data})
 
 
-def _failure(status: int, kind: str, message: str) -> Response:
-    return Response.of_json(status, {"status": "error", "errorType": kind, "error": message})
+def _failure(message: str) -> Response:
+    content = {"status": "error", "errorType": "bad_data", "error": message}
+    return Response.of_json(400, content)
 
 
 def unauthorized(message: str, error: str | None = None, more: str = "") -> Response:

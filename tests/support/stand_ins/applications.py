@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from authproxy.demo.stand_ins.directory import TOKEN_EXCHANGE, new_id
+from authproxy.demo.stand_ins.directory import new_id
 from authproxy.demo.stand_ins.signing import SigningKey
+from tests.support.stand_ins.machine import TOKEN_EXCHANGE
 
 
 class ServiceAccountIssuer:

@@ -6,18 +6,19 @@ It says no where the real one would, in the same words.
 from __future__ import annotations
 
 import hmac
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
-from authproxy.demo.stand_ins.directory import ManagedIdentity
 from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
 from tests.support.stand_ins import refusals
 from tests.support.stand_ins.applications import Application, FederatedCredential, TokenIssuer
 from tests.support.stand_ins.assertions import check_assertion
 from tests.support.stand_ins.faults import FaultyStandIn
+from tests.support.stand_ins.machine import MACHINE, TOKEN_EXCHANGE, Machine, ManagedIdentity
 
 _V2_PATH = re.compile(
     r"/(?P<tenant>[^/]+)"
@@ -50,6 +51,9 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
     ) -> None:
         """`endpoint` is what ManagedIdentityEndpoint takes."""
         super().__init__(**endpoint)
+        self.system_assigned: ManagedIdentity | None = ManagedIdentity(resource_id=MACHINE)
+        self.user_assigned: dict[str, ManagedIdentity] = {}
+        self.resources |= {TOKEN_EXCHANGE}
         self.refresh_in: float | None = None
         self.applications: dict[str, Application] = {}
         self.authority = authority or EphemeralAuthority()
@@ -89,6 +93,22 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
             "AAD_CLIENT_ID": application.client_id,
             "REQUESTS_CA_BUNDLE": str(self.authority.write_bundle(ca_file)),
         }
+
+    def machine_environment(self) -> dict[str, str]:
+        """Return the variable by which azure-identity finds the endpoint of a virtual machine."""
+        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self._identity.url}
+
+    def _respond(self, request: Request) -> Response:
+        machine = Machine(
+            self.system_assigned,
+            self.user_assigned,
+            self._identity_header,
+            frozenset(self.resources),
+            lambda resource, identity: self.issue(
+                resource, identity.client_id, identity.object_id, xms_mirid=identity.resource_id
+            ),
+        )
+        return machine.respond(request)
 
     def _answer_v2(self, request: Request) -> Response:
         path = _V2_PATH.fullmatch(request.path)
@@ -138,7 +158,7 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
             client_id,
             application.object_id,
             appidacr="1" if "client_secret" in form else "2",
-            **_asked_for(request.claims),
+            **_asked_for(asked_claims(request)),
         )
         lifetime = int(token.claims["exp"] - self._clock())
         content = {
@@ -162,6 +182,11 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
             check_assertion(application, form["client_assertion"], audiences, self._clock())
         else:
             raise refusals.no_credential()
+
+
+def asked_claims(request: Request) -> Any:
+    """Return the JSON in the `claims` parameter of a token request, or None."""
+    return json.loads(request.form.get("claims", "null"))
 
 
 def _asked_for(claims: Any) -> dict[str, Any]:

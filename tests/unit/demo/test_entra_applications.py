@@ -29,7 +29,7 @@ from tests.support.stand_ins.applications import (
     FederatedCredential,
     ServiceAccountIssuer,
 )
-from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.entra import StandInEntra, asked_claims
 
 RESOURCE = "https://monitor.azure.com"
 SCOPE = f"{RESOURCE}/.default"
@@ -382,7 +382,7 @@ def test_the_claims_of_a_challenge_arrive_decoded(entra: StandInEntra, client: C
     demanded = {"access_token": {"nbf": {"essential": True, "value": "1700000000"}}}
     client.secret(application.client_id).get_token(SCOPE, claims=json.dumps(demanded))
     request = entra.requests[-1]
-    assert request.claims["access_token"]["nbf"] == demanded["access_token"]["nbf"]
+    assert asked_claims(request)["access_token"]["nbf"] == demanded["access_token"]["nbf"]
 
 
 def test_refresh_in_is_told_where_it_is_set(entra: StandInEntra, http: requests.Session) -> None:

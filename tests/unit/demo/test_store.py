@@ -182,7 +182,7 @@ def test_a_query_answers_in_the_form_of_prometheus(
     authorized: requests.Session, store: StandInStore
 ) -> None:
     write(authorized, store)
-    assert query(authorized, store, query='up{job="a"}', time="1700000001").json() == {
+    assert query(authorized, store, query="up", time="1700000001").json() == {
         "status": "success",
         "data": {
             "resultType": "vector",
@@ -202,8 +202,17 @@ def test_without_a_time_it_is_now(authorized: requests.Session, store: StandInSt
     value = query(authorized, store, query="vector(1)").json()["data"]["result"][0]["value"]
     assert before <= value[0] <= time.time()
     assert value[1] == "1"
-    scalar = query(authorized, store, query="2").json()["data"]
-    assert (scalar["resultType"], scalar["result"][1]) == ("scalar", "2")
+
+
+def test_the_latest_sample_of_each_series_up_to_the_time_counts(
+    authorized: requests.Session, store: StandInStore
+) -> None:
+    values = [("up", 1, 1000, "a"), ("up", 2, 2000, "b"), ("up", 3.5, 3000, "a")]
+    sent = [Sample.of(name, value, at, job=job) for name, value, at, job in values]
+    write(authorized, store, body=encode([sent[2], sent[0], sent[1], Sample.of("down", 4, 1000)]))
+    for at, found in (("2", {"1", "2"}), ("3", {"3.5", "2"}), ("0.5", set())):
+        result = query(authorized, store, query="up", time=at).json()["data"]["result"]
+        assert {series["value"][1] for series in result} == found
 
 
 @pytest.mark.parametrize("parameters", [{}, {"query": "sum(up)"}, {"query": "up", "time": "noon"}])

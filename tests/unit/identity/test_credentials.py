@@ -40,7 +40,7 @@ from tests.support.stand_ins.applications import (
     FederatedCredential,
     ServiceAccountIssuer,
 )
-from tests.support.stand_ins.entra import StandInEntra
+from tests.support.stand_ins.entra import StandInEntra, asked_claims
 from tests.support.stand_ins.faults import FaultyStandIn
 
 AUDIENCE = "https://monitor.azure.com"
@@ -306,9 +306,9 @@ def test_the_claims_of_a_challenge_and_our_capability_to_answer_it_reach_entra(
 ) -> None:
     fetch = with_secret(entra) if kind == "secret" else fetcher("workloadidentity", **workload)
     fetch(None)
-    assert entra.requests[-1].claims["access_token"]["xms_cc"] == {"values": ["CP1"]}
+    assert asked_claims(entra.requests[-1])["access_token"]["xms_cc"] == {"values": ["CP1"]}
     fetch(CLAIMS)
-    asked = entra.requests[-1].claims["access_token"]
+    asked = asked_claims(entra.requests[-1])["access_token"]
     assert asked["nbf"] == {"essential": True, "value": "1800000000"}
     assert asked["xms_cc"] == {"values": ["CP1"]}
 

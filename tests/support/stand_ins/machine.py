@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from authproxy.demo.stand_ins.directory import ManagedIdentity, new_id
+from authproxy.demo.stand_ins.directory import new_id
 from authproxy.demo.stand_ins.loopback import Request, Response
+from authproxy.demo.stand_ins.managed_identity import (
+    APP_SERVICE_PATH,
+    IssuedToken,
+    app_service_error,
+    granted,
+)
 
-APP_SERVICE_PATH = "/msi/token"
+#: What a token is for that proves an application.
+TOKEN_EXCHANGE = "api://AzureADTokenExchange"
+
+_GROUP = "/subscriptions/00000000-0000-4000-8000-00000000bbbb/resourceGroups/group/providers"
+MACHINE = f"{_GROUP}/Microsoft.Compute/virtualMachines/machine"
+
 #: Below the host that AZURE_POD_IDENTITY_AUTHORITY_HOST names.
 IMDS_PATH = "/metadata/identity/oauth2/token"
 
@@ -25,6 +35,20 @@ _SELECTORS = {
 
 
 @dataclass(frozen=True)
+class ManagedIdentity:
+    """An identity that Azure assigns to a machine, a user-assigned one unless told otherwise."""
+
+    client_id: str = field(default_factory=new_id)
+    object_id: str = field(default_factory=new_id)
+    #: For a system-assigned one, the machine's.
+    resource_id: str = field(
+        default_factory=lambda: (
+            f"{_GROUP}/Microsoft.ManagedIdentity/userAssignedIdentities/{new_id()}"
+        )
+    )
+
+
+@dataclass(frozen=True)
 class Machine:
     """The identities of a machine, when it is asked."""
 
@@ -33,8 +57,8 @@ class Machine:
     #: What its App Service endpoint is sent by those that may ask.
     header: str
     resources: frozenset[str]
-    #: Makes a token for a resource and an identity, and returns it with its claims.
-    issue: Callable[[str, ManagedIdentity], tuple[str, Mapping[str, Any]]]
+    #: Makes a token for a resource and an identity.
+    issue: Callable[[str, ManagedIdentity], IssuedToken]
 
     def respond(self, request: Request) -> Response:
         """Return the response of the endpoint."""
@@ -43,7 +67,7 @@ class Machine:
             return self._app_service(request)
         if path == IMDS_PATH and request.method == "GET":
             return self._imds(request)
-        return _app_service_error(404, "Not found.")
+        return app_service_error(404, "Not found.")
 
     def _chosen(self, request: Request) -> ManagedIdentity | None:
         """Return the identity that a request is for, if the machine has it."""
@@ -59,24 +83,24 @@ class Machine:
         """Api-version 2019-08-01."""
         given = request.headers.get("X-IDENTITY-HEADER", "")
         if not hmac.compare_digest(given.encode(), self.header.encode()):
-            return _app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
+            return app_service_error(401, "The X-IDENTITY-HEADER is missing or wrong.")
         if request.query.get("api-version") != "2019-08-01":
-            return _app_service_error(400, "The api-version is not supported.")
+            return app_service_error(400, "The api-version is not supported.")
         identity = self._chosen(request)
         if identity is None and _SELECTORS.keys() & request.query.keys():
-            return _app_service_error(
+            return app_service_error(
                 400,
                 "No User Assigned or Delegated Managed Identity found for specified "
                 "ClientId/ResourceId/PrincipalId.",
             )
         if identity is None:
-            return _app_service_error(400, "Unable to load requested managed identity.")
+            return app_service_error(400, "Unable to load requested managed identity.")
         resource = request.query.get("resource", "")
         if resource.rstrip("/") not in self.resources:
-            return _app_service_error(
+            return app_service_error(
                 500, "An unexpected error occured while fetching the AAD Token."
             )
-        return self._granted(resource, identity)
+        return granted(resource, identity.client_id, self.issue(resource, identity))
 
     def _imds(self, request: Request) -> Response:
         """Api-version 2018-02-01. A request need not name the only user-assigned identity."""
@@ -97,28 +121,9 @@ class Machine:
             return _imds_error(
                 f"AADSTS500011: The resource principal named {resource} was not found"
             )
-        return self._granted(resource, identity, expires_in=True)
-
-    def _granted(
-        self, resource: str, identity: ManagedIdentity, *, expires_in: bool = False
-    ) -> Response:
-        token, claims = self.issue(resource, identity)
-        content = {
-            "access_token": token,
-            "expires_on": str(claims["exp"]),
-            "resource": resource,
-            "token_type": "Bearer",
-            "client_id": identity.client_id,
-        }
-        if expires_in:
-            content["expires_in"] = str(claims["exp"] - claims["iat"])
-        return Response.of_json(200, content)
-
-
-def _app_service_error(status: int, message: str) -> Response:
-    return Response.of_json(
-        status, {"statusCode": status, "message": message, "correlationId": new_id()}
-    )
+        token = self.issue(resource, identity)
+        lifetime = str(token.claims["exp"] - token.claims["iat"])
+        return granted(resource, identity.client_id, token, expires_in=lifetime)
 
 
 def _imds_error(description: str) -> Response:
