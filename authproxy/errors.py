@@ -221,6 +221,13 @@ class CodingNotImplemented(RequestError, status=501, code="NotImplemented"):
 class RequestBodyNotKept(RequestError, status=503):
     """Neither memory nor the temporary directory can take the body."""
 
+    def __init__(self, problem: OSError) -> None:
+        super().__init__(
+            "the temporary directory cannot take the request's body "
+            f"({problem.strerror or problem}); see to TMPDIR",
+            retry_after=5,
+        )
+
 
 class AuthenticationTokenNotFound(RequestError, status=503):
     """There is no valid token to send."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
-from authproxy.errors import BadRequest, RequestBodyTooLarge
+from authproxy.errors import BadRequest, RequestBodyNotKept, RequestBodyTooLarge
 from authproxy.http1.inbound_request import InboundRequest
-from authproxy.http1.memory_body import not_kept
 from authproxy.upstream.request import RequestBody
 
 #: Bodies up to this size stay in memory, longer ones go to a temporary file.
@@ -69,7 +68,7 @@ def _copy(stream: BinaryIO, spool: BinaryIO, length: int | None, limit: int) -> 
         try:
             spool.write(piece)
         except OSError as error:
-            raise not_kept(error) from error
+            raise RequestBodyNotKept(error) from error
     if length is not None and received < length:
         raise BadRequest("the request's body ended too early")
     return received

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from waitress.adjustments import Adjustments
 
-from authproxy.http1.memory_body import BodyMemory
 from authproxy.server.balance import Share
 from authproxy.server.budget import Budget, Pool
 from authproxy.server.client_socket import ClientSocket
@@ -29,6 +28,7 @@ from authproxy.server.limits import (
     connection_limit,
 )
 from authproxy.server.listener import DEFER_SECONDS, Listener
+from authproxy.server.memory_body import BodyMemory
 from authproxy.server.outbox import OutboxStore
 from authproxy.server.poller import Poller
 from authproxy.server.progress import Stage

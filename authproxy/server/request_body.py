@@ -8,15 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 
-from authproxy.errors import RequestBodyTooLarge
+from authproxy.errors import RequestBodyNotKept, RequestBodyTooLarge
 from authproxy.http1.chunks import ChunkDecoder
-from authproxy.http1.memory_body import (
-    BodyMemory,
-    MemoryBody,
-    not_kept,
-)
 from authproxy.server.budget import Account, Budget
 from authproxy.server.client_socket import ClientSocket
+from authproxy.server.memory_body import BodyMemory, MemoryBody
 from authproxy.server.refusals import Refusal, malformed
 
 #: Read at a time of what is looked at first; what goes straight to where it stays is read whole.
@@ -156,7 +152,7 @@ class RequestBody:
             try:
                 self._file().append(data)
             except OSError as error:
-                self.refusal = not_kept(error)
+                self.refusal = RequestBodyNotKept(error)
         self._received += len(data)
 
     def _file(self) -> _BodyFile:

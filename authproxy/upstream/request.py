@@ -10,7 +10,7 @@ from requests import PreparedRequest
 
 from authproxy.cancellation import Cancellation
 from authproxy.http1.headers import Field
-from authproxy.http1.memory_body import MemoryBody
+from authproxy.server.memory_body import MemoryBody
 
 #: Bytes of a request body that go out at a time.
 WRITE_BYTES = 256 * 1024

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from authproxy.http1.memory_body import LARGEST_BYTES
+from authproxy.server.memory_body import LARGEST_BYTES
 from tests.conftest import Launch
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Upstream

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from waitress.adjustments import Adjustments
 
-from authproxy.http1.memory_body import BodyMemory
 from authproxy.server.budget import Budget
 from authproxy.server.head_buffer import HeadBuffer
+from authproxy.server.memory_body import BodyMemory
 from authproxy.server.refusals import Refusal
 from authproxy.server.request_body import BodyStore, RequestBody
 from authproxy.server.request_head import Request

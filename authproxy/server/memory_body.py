@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import io
 import mmap
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from authproxy.errors import RequestBodyNotKept
+from authproxy.server.budget import Pool, no_callback
 
 #: Bodies up to this size are kept in memory, and so much of it by all of them.
 LARGEST_BYTES = 1024 * 1024
@@ -26,18 +25,6 @@ _SMALL_BYTES = 64 * 1024
 #: So much memory is kept between requests: fresh memory has to be cleared and mapped,
 #: which takes longer than to fill it.
 _SPARE_BYTES = 4 * 1024 * 1024
-
-#: After how long a sender may try again where no file could take its body.
-NO_ROOM_RETRY_SECONDS = 5
-
-
-def not_kept(problem: OSError) -> RequestBodyNotKept:
-    """Return the error for a body that neither memory nor a temporary file can take."""
-    return RequestBodyNotKept(
-        f"the temporary directory cannot take the request's body ({problem.strerror or problem}); "
-        "see to TMPDIR",
-        retry_after=NO_ROOM_RETRY_SECONDS,
-    )
 
 
 class _Room:
@@ -55,22 +42,16 @@ def _fresh_memory() -> mmap.mmap:
     return memory
 
 
-class BodyMemory:
+class BodyMemory(Pool):
     """The memory for bodies, with a bound."""
 
     def __init__(self, limit: int = ALL_BYTES) -> None:
-        self._left = limit
-        self._lock = threading.Lock()
+        super().__init__(limit)
         self._spare: list[_Room] = []
         self._spare_bytes = 0
 
-    @property
-    def left(self) -> int:
-        """Bytes that bodies may still take."""
-        return self._left
-
     def body(
-        self, length: int | None, on_close: Callable[[], None] | None = None
+        self, length: int | None, on_close: Callable[[], None] = no_callback
     ) -> MemoryBody | None:
         """Return a body to be received; None where it is too long, or there is no room for it.
 
@@ -86,7 +67,7 @@ class BodyMemory:
             room.touched = size
         else:
             room = self._kept_room() or _Room(_fresh_memory())
-        return MemoryBody(room, size, self, on_close or _no_op)
+        return MemoryBody(room, size, self, on_close)
 
     def _kept_room(self) -> _Room | None:
         with self._lock:
@@ -96,18 +77,6 @@ class BodyMemory:
             self._spare_bytes -= room.touched
             self._left -= room.touched
             return room
-
-    def take(self, size: int) -> bool:
-        """Take so much of the bound, if there is that much."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-            return True
-
-    def give_back(self, size: int) -> None:
-        with self._lock:
-            self._left += size
 
     def keep(self, room: _Room) -> None:
         """Take the room of a body that is gone."""
@@ -198,7 +167,7 @@ class MemoryBody(io.RawIOBase):
 
     def forget(self) -> None:
         """Close it, but say nothing of that: its content goes on elsewhere."""
-        self._on_close = _no_op
+        self._on_close = no_callback
         self.close()
 
     def close(self) -> None:
@@ -209,7 +178,3 @@ class MemoryBody(io.RawIOBase):
             self._room = _Room(bytearray())
             self._received = 0
             self._on_close()
-
-
-def _no_op() -> None:
-    """Takes the place of a callback that is over."""

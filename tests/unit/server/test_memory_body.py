@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authproxy.http1.memory_body import ALL_BYTES, LARGEST_BYTES, BodyMemory, MemoryBody
+from authproxy.server.memory_body import ALL_BYTES, LARGEST_BYTES, BodyMemory, MemoryBody
 
 
 def received(memory: BodyMemory, content: bytes) -> MemoryBody:
