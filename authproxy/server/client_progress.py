@@ -1,4 +1,9 @@
-"""Whether a client makes progress: when a byte last moved, how fast, and when it has timed out."""
+"""Whether a client makes progress: when a byte last moved, how fast, and when it has timed out.
+
+Or has left. One that has ended its side while its request is served waits for the response, or is
+gone: both are a FIN on the wire. Which it is shows only when something is sent: the kernel of a
+client that has left responds with a reset.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,19 @@ import time
 
 from authproxy.server.client_socket import ClientSocket
 from authproxy.server.exchange import Exchange
-from authproxy.server.half_closed import HalfClosed
 from authproxy.server.limits import Timeouts
 from authproxy.server.lingering import Lingering
-from authproxy.server.outbox import Outbox
+from authproxy.server.outbox import Disconnected, Outbox
 from authproxy.server.progress import Pace, Stage, is_overdue
 from authproxy.server.request_reader import RequestReader
 from authproxy.server.serving import Serving
 
 log = logging.getLogger(__name__)
+
+#: Seconds to the first probe of a client that has ended its side, which most responses precede;
+#: each next one comes when this many times the time has passed.
+_FIRST_PROBE_SECONDS = 1.0
+_LATER_PROBES = 4
 
 
 class ReadingPace(Pace):
@@ -61,8 +70,9 @@ class ClientProgress:
         self._timeouts = timeouts
         self._noted_at = self.made_at = time.monotonic()
         self._reading: ReadingPace | None = None
-        #: Set once it has ended its side: nothing more is to be read.
-        self.half_closed: HalfClosed | None = None
+        #: Whether it has ended its side: nothing more is to be read.
+        self.half_closed = False
+        self._half_closed_at = self._next_probe = 0.0
         #: Set once its last response is sent.
         self.lingering: Lingering | None = None
 
@@ -113,14 +123,28 @@ class ClientProgress:
 
     def has_ended(self) -> None:
         """It has ended its side of the connection."""
-        self.half_closed = HalfClosed(self._socket, time.monotonic())
+        self.half_closed, self._half_closed_at = True, time.monotonic()
+        self._next_probe = self._half_closed_at + _FIRST_PROBE_SECONDS
 
     def has_left(self, served: Exchange, now: float) -> bool:
-        """Tell whether a client that has ended its side is there no more."""
-        patience = self._timeouts.half_closed
-        return self.half_closed is not None and self.half_closed.has_left(
-            served, self._outbox.taken_at, now, patience
-        )
+        """Tell whether a client that has ended its side has left; called about once a second.
+
+        Before the response has begun, an interim response is the probe. Where none may be sent,
+        the client counts as gone when it has taken no byte for a while.
+        """
+        since = self._half_closed_at
+        if self._socket.has_hung_up():
+            return True
+        if not served.may_probe:
+            return now - max(since, self._outbox.taken_at) > self._timeouts.half_closed
+        if now < self._next_probe:
+            return False
+        self._next_probe = since + _LATER_PROBES * (now - since)
+        try:
+            served.probe()
+        except Disconnected:
+            return True
+        return False
 
     def has_timed_out(self, client: str, now: float) -> bool:
         """Tell whether it has, and log it; called about once a second. `client` is its address."""

@@ -9,7 +9,6 @@ from functools import partial
 from authproxy.server.client_progress import ClientProgress
 from authproxy.server.client_socket import ClientSocket, HandshakeFailed
 from authproxy.server.exchange import Address, Site
-from authproxy.server.head_checks import HeadChecks
 from authproxy.server.lingering import Lingering
 from authproxy.server.outbox import Disconnected, Outbox
 from authproxy.server.poller import READ, WRITE
@@ -43,13 +42,14 @@ class Connection:
         self._socket = sock
         self._client = client[0]
         self._shared = shared
-        self._checks = HeadChecks(shared.hooks, sock, self._client)
         self._reader = RequestReader(sock, shared.intake, self._notify)
         self._outbox = Outbox(sock, shared.outboxes, self._notify)
         self._serving = Serving(site, client, self._outbox, shared.dispatcher)
         self._reception = Reception(
+            sock,
+            self._client,
+            shared.hooks,
             self._reader,
-            self._checks,
             self._outbox,
             self._serving,
             whole=self._hand_over,
@@ -111,7 +111,7 @@ class Connection:
             return self.progress.lingering.wanted
         if self._outbox.pending or self._outbox.awaited:
             return WRITE
-        if self.progress.half_closed is not None:
+        if self.progress.half_closed:
             return 0
         if self._serving.exchange is not None:
             return READ if self._reader.buffered < HEAD_READ_BYTES else 0
@@ -242,7 +242,7 @@ class Connection:
     def _refuse(self, refusal: Refusal, reported: bool = False) -> None:
         """Send a refusal and close; `reported`: the hook has reported it already."""
         request = self._serving.take_request()
-        response = self._checks.refuse(refusal, request, reported=reported)
+        response = self._reception.refusal(refusal, request, reported=reported)
         if request is not None:
             request.close()
         self._reader.close()

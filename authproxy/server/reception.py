@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
+from authproxy.server.client_socket import ClientSocket
 from authproxy.server.exchange import CONTINUE
-from authproxy.server.head_checks import HeadChecks
+from authproxy.server.hooks import Hooks
 from authproxy.server.outbox import Outbox
-from authproxy.server.refusals import Refusal
+from authproxy.server.refusals import (
+    CERTIFICATE_MISSING,
+    Refusal,
+    RefusedRequest,
+    refusal_response,
+)
 from authproxy.server.request_head import Request
 from authproxy.server.request_reader import RequestReader
 from authproxy.server.serving import Serving
@@ -18,8 +25,10 @@ class Reception:
 
     def __init__(
         self,
+        sock: ClientSocket,
+        client: str,
+        hooks: Hooks,
         reader: RequestReader,
-        checks: HeadChecks,
         outbox: Outbox,
         serving: Serving,
         *,
@@ -27,13 +36,15 @@ class Reception:
         refused: Callable[[Refusal, bool], None],
         queue: Callable[[], None],
     ) -> None:
-        """`whole` is called with a request that can be served, body included.
+        """`client` is its address; `whole` is called with a request that can be served.
 
         `refused` is called with the reason, and whether it is reported already. `queue` is to
         have `receive` called when it is the connection's turn.
         """
+        self._socket = sock
+        self._client = client
+        self._hooks = hooks
         self._reader = reader
-        self._checks = checks
         self._outbox = outbox
         self._serving = serving
         self._whole = whole
@@ -61,17 +72,53 @@ class Reception:
                 self._refused(request, False)
                 return
             serving.request = request
-            if problem := self._checks.problem(request):
+            if problem := self._problem(request):
                 self._refused(problem, False)
             elif not request.has_body:
                 self._whole(request)
             elif behind and self._reader.has_whole_body(request):
                 # A refusal would close the connection: it is the application's to refuse.
                 self._begin_body(request)
-            elif problem := self._checks.admit(request):
+            elif problem := self._admit(request):
                 self._refused(problem, True)
             else:
                 self._begin_body(request)
+
+    def _problem(self, request: Request) -> Refusal | None:
+        """Return why the request is refused by its head, whatever it is for, if so."""
+        if request.refusal is not None:
+            return request.refusal
+        if not (self._socket.is_identified or self._is_probe(request)):
+            return CERTIFICATE_MISSING
+        if request.dropped:
+            self._hooks.on_dropped(request.dropped, self._client)
+        return None
+
+    def _is_probe(self, request: Request) -> bool:
+        is_probe = self._hooks.is_probe
+        return is_probe is not None and is_probe(request.command, request.request_uri)
+
+    def _admit(self, request: Request) -> Refusal | None:
+        """Have the application decide before the body is received; the hook reports a refusal."""
+        admit = self._hooks.admit_head
+        if admit is not None:
+            outcome = admit(request.as_environ(self._client))
+            if isinstance(outcome, Refusal):
+                return outcome
+            request.admitted = outcome
+        return None
+
+    def refusal(self, refusal: Refusal, request: Request | None, *, reported: bool) -> bytes:
+        """Return the response, after which the connection ends; and report it, unless it is."""
+        headers: Mapping[str, str] = {} if request is None else request.headers
+        method = "" if request is None else request.command
+        if not reported:
+            target = "" if request is None else request.request_uri
+            self._hooks.on_refused(RefusedRequest(refusal, method, target, headers, self._client))
+        version = "1.1" if request is None or request.version != "1.0" else "1.0"
+        return refusal_response(
+            refusal, headers, time.time(), version=version, has_body=method != "HEAD"
+        )
 
     def _begin_body(self, request: Request) -> None:
         self._reader.begin_body(request)
