@@ -13,7 +13,6 @@ from authproxy.proxy.access_log import AccessLog
 from authproxy.proxy.blueprint import proxy_blueprint
 from authproxy.proxy.flask_app import ProxyApp
 from authproxy.proxy.forwarding import Forwarder
-from authproxy.proxy.head_filter import HeadFilter
 from authproxy.proxy.lifecycle import Lifecycle
 from authproxy.proxy.probes import PATHS, probes_blueprint
 from authproxy.proxy.route_set import Resources, RouteSet
@@ -53,7 +52,6 @@ class Services:
         self._report_in_force()
         self.access_log = AccessLog(self.telemetry, settings.access_log)
         self.forwarder = Forwarder(self, self.lifecycle, self.access_log)
-        self.head_filter = HeadFilter(self, self.access_log)
         self._drained_by: float | None = None
 
     def start(self) -> None:
@@ -89,10 +87,6 @@ class Services:
     def _report_in_force(self) -> None:
         self.routes.in_force()
         self.telemetry.sole_target_host = self.routes.sole_target_host
-
-    @property
-    def draining(self) -> bool:
-        return self.lifecycle.draining
 
     def begin_drain(self) -> None:
         """Have /ready say that the process is about to end; requests still pass."""

@@ -174,7 +174,7 @@ def serve_process(
         _limits(services.settings),
         timeouts=Timeouts(body=services.settings.request_body_timeout_seconds),
         hooks=Hooks(
-            admit_head=services.head_filter,
+            admit_head=services.forwarder.admit_head,
             on_refused=on_refused,
             on_dropped=DroppedFields().dropped,
             is_probe=is_probe,

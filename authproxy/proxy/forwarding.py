@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from authproxy.errors import (
     MethodNotAllowed,
@@ -13,6 +14,7 @@ from authproxy.errors import (
     TargetRefusedIdentity,
 )
 from authproxy.http1.headers import REFUSED_METHODS, forwardable, returnable
+from authproxy.http1.inbound_request import HEAD_CHECK_KEY, InboundRequest
 from authproxy.http1.urls import path_of
 from authproxy.http1.writes import is_write
 from authproxy.proxy.access_log import AccessLog, AccessLogEntry
@@ -25,7 +27,6 @@ from authproxy.upstream.request import OutboundRequest
 if TYPE_CHECKING:
     from flask import Response
 
-    from authproxy.http1.inbound_request import InboundRequest
     from authproxy.proxy.lifecycle import Lifecycle
     from authproxy.proxy.route_set import Routing, ServedRoute
 
@@ -43,6 +44,24 @@ class Forwarder:
         self._routing = routing
         self._lifecycle = lifecycle
         self._access_log = access_log
+
+    def admit_head(self, head: Mapping[str, Any]) -> Mapping[str, object] | RequestError:
+        """Return what the application gets in its environment, or why the request is refused.
+
+        The server's `AdmitHead` hook, for requests with a body to come: a client that is not
+        admitted must not fill memory and disk with bodies either. Only the small
+        `AdmissionResult` is kept while the body comes, not the fields.
+        """
+        routes = self._routing.routes
+        if not routes.restricted:
+            return {}
+        request = InboundRequest.read(head)
+        try:
+            _, result = routes.admit(request)
+        except RequestError as error:
+            self._access_log.entry(request).failed(error)
+            return error
+        return {HEAD_CHECK_KEY: result}
 
     def forward(self, request: InboundRequest) -> Response:
         """Return the upstream response, its body still streaming; the log has what becomes of it.
@@ -64,7 +83,7 @@ class Forwarder:
             raise ShuttingDown("the proxy is shutting down", retry_after=1)
 
         # The route, and who may take it. Our own server has asked for admission already if
-        # a body was to come (head_filter.py).
+        # a body was to come.
         route, admitted = self._routing.routes.admit(request)
         entry.caller = admitted.caller
         entry.routed(route.label, route.url.authority, route.redact, route.why_refused)
