@@ -240,14 +240,7 @@ def show_settings(as_json: bool, **options: str | None) -> None:
     "--store-port", type=_PORT, metavar="PORT", help="Port of the stand-in for a metrics store."
 )
 @click.option("--status-port", type=_PORT, metavar="PORT", help="Port of the status page.")
-def demo(
-    once: bool,
-    verbose: bool,
-    proxy_port: int,
-    entra_port: int | None,
-    store_port: int | None,
-    status_port: int | None,
-) -> None:
+def demo(once: bool, verbose: bool, **ports: int | None) -> None:
     """Try the proxy between stand-ins for Entra ID and a metrics store, without a cloud.
 
     It follows a sample that the store refuses at first, since a role is missing.
@@ -267,11 +260,8 @@ def demo(
     style = Style.of(sys.stdout, os.environ)
     status = run_demo(
         once=once,
-        entra_port=entra_port,
-        store_port=store_port,
-        proxy_port=proxy_port,
-        status_port=status_port,
         verbose=verbose,
+        ports={name: port or 0 for name, port in ports.items()},
         narration=Narration(
             partial(click.echo, color=style.colour), colour=style.colour, marks=style.marks
         ),

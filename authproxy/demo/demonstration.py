@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,23 +37,14 @@ _WRITE = f"POST {WRITE_PATH}"
 class Demonstration:
     """Stand-ins for Entra and a store, and the real proxy, for as long as it is entered."""
 
-    def __init__(
-        self,
-        told: Narration,
-        *,
-        entra_port: int,
-        store_port: int,
-        proxy_port: int,
-        status_port: int,
-        verbose: bool,
-    ) -> None:
-        """Ports that are 0 are chosen by the system. `verbose` shows the proxy's log."""
-        self._entra = ManagedIdentityEndpoint(identity_port=entra_port)
+    def __init__(self, told: Narration, ports: Mapping[str, int], *, verbose: bool) -> None:
+        """`ports` are as `run_demo` has them; `verbose` shows the proxy's log."""
+        self._entra = ManagedIdentityEndpoint(identity_port=ports["entra_port"])
         self._authority = EphemeralAuthority()
         self._store = MetricsStore(
-            self._entra.signing_key, port=store_port, authority=self._authority
+            self._entra.signing_key, port=ports["store_port"], authority=self._authority
         )
-        self._ports = {"port": proxy_port, "status_port": status_port}
+        self._ports = ports
         self._told = told
         self._verbose = verbose
         self._stack = ExitStack()
@@ -76,7 +68,13 @@ class Demonstration:
                 "AUDIENCE": METRICS_INGESTION,
             }
             log = None if self._verbose else self._folder / "proxy.log"
-            self._proxy = DemoProxy(stack, settings, **self._ports, log=log)
+            self._proxy = DemoProxy(
+                stack,
+                settings,
+                port=self._ports["proxy_port"],
+                status_port=self._ports["status_port"],
+                log=log,
+            )
             self._told.line(
                 "Starting authproxy between stand-ins for Entra ID and a metrics store."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from authproxy.demo.demonstration import Demonstration
@@ -15,47 +15,26 @@ from authproxy.demo.stand_ins.loopback import PortInUse
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def run_demo(
-    *,
-    once: bool,
-    entra_port: int | None,
-    store_port: int | None,
-    proxy_port: int,
-    status_port: int | None,
-    verbose: bool,
-    narration: Narration,
-) -> int:
+def run_demo(*, once: bool, verbose: bool, ports: Mapping[str, int], narration: Narration) -> int:
     """Show the real proxy between a stand-in Entra and a stand-in metrics store.
 
-    Stays until Ctrl-C unless `once`. Ports that are None, and a `proxy_port`
-    of 0, are chosen by the system. `verbose` shows the proxy's log. Returns
-    the exit status: 1 if anything failed, having said what.
+    Stays until Ctrl-C unless `once`. `ports` has `entra_port`, `store_port`, `proxy_port` and
+    `status_port`; those that are 0 are chosen by the system. `verbose` shows the proxy's log.
+    Returns the exit status: 1 if anything failed, having said what.
     """
     echo = narration.line
-    options = {
-        entra_port: "--entra-port",
-        store_port: "--store-port",
-        proxy_port: "--proxy-port",
-        status_port: "--status-port",
-    }
     try:
         with (
             _ended_by_signals(),
-            Demonstration(
-                narration,
-                entra_port=entra_port or 0,
-                store_port=store_port or 0,
-                proxy_port=proxy_port,
-                status_port=status_port or 0,
-                verbose=verbose,
-            ) as demonstration,
+            Demonstration(narration, ports, verbose=verbose) as demonstration,
         ):
             demonstration.show()
             if not once:
                 demonstration.invite()
                 demonstration.stay()
     except PortInUse as error:
-        option = options.get(error.port, "--proxy-port")
+        option = next((name for name, port in ports.items() if port == error.port), "proxy_port")
+        option = f"--{option.replace('_', '-')}"
         echo(f"Port {error.port} is in use already. Choose another with {option}.")
         return 1
     except DemonstrationFailed as error:
