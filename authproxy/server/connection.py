@@ -11,7 +11,7 @@ from authproxy.server.client_socket import ClientSocket, HandshakeFailed
 from authproxy.server.exchange import Address, Site
 from authproxy.server.lingering import Lingering
 from authproxy.server.outbox import Disconnected, Outbox
-from authproxy.server.poller import READ, WRITE
+from authproxy.server.poller import READ, WRITE, Watched
 from authproxy.server.progress import Stage
 from authproxy.server.reception import Reception
 from authproxy.server.refusals import Refusal
@@ -24,7 +24,7 @@ from authproxy.server.tunnel import Tunnel
 log = logging.getLogger(__name__)
 
 
-class Connection:
+class Connection(Watched):
     """Reads requests in the main loop's thread; responses are written by others.
 
     It has one request at a time. What a client sends behind it waits, most of it in the
@@ -35,8 +35,6 @@ class Connection:
 
     Methods are for the main loop's thread except where they say otherwise.
     """
-
-    interest = 0
 
     def __init__(self, sock: ClientSocket, client: Address, site: Site, shared: Shared) -> None:
         self._socket = sock

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from authproxy.server.balance import Share
 from authproxy.server.exchange import Address
-from authproxy.server.poller import READ
+from authproxy.server.poller import READ, Watched
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,8 @@ _PAUSE_SECONDS = 1.0
 _ACCEPTED_AT_ONCE = 16
 
 
-class Listener:
+class Listener(Watched):
     """Accepts connections from one socket, as long as there is room for them."""
-
-    interest = 0
 
     def __init__(
         self,
@@ -71,9 +69,6 @@ class Listener:
             return True
         return time.monotonic() < self._paused_until
 
-    def on_notify(self) -> None:
-        """No other thread changes it."""
-
     def fail(self) -> None:
         """Try again later."""
         self._paused_until = time.monotonic() + _PAUSE_SECONDS
@@ -86,9 +81,6 @@ class Listener:
         at_once = 1 if self._share is not None else _ACCEPTED_AT_ONCE
         while at_once and self._has_room() and self._accept():
             at_once -= 1
-
-    def can_read(self) -> bool:
-        return False
 
     def drain(self) -> None:
         """From now on accept whatever comes."""

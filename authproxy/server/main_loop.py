@@ -135,7 +135,7 @@ class Server:
             clear_untrusted_proxy_headers=False,
             url_scheme="https" if tls else "http",
         )
-        bodies = BodyStore.of(limits.body_bytes, BodyMemory(), buffered)
+        bodies = BodyStore(limits.body_bytes, BodyMemory(), buffered)
         self._shared = Shared(
             timeouts=timeouts,
             hooks=hooks,
@@ -153,7 +153,7 @@ class Server:
                 self._accepted,
                 self._connections.has_room,
                 share=share,
-                all_taken=self._dispatcher.all_taken,
+                all_taken=lambda: self._dispatcher.threads.all_taken,
             )
             for sock in sockets
         ]
@@ -173,7 +173,7 @@ class Server:
     @property
     def queued(self) -> int:
         """Requests that wait for a thread."""
-        return self._dispatcher.queued
+        return self._dispatcher.threads.queued
 
     @property
     def connections(self) -> list[Connection]:
@@ -207,7 +207,7 @@ class Server:
             # Threads may all be held by a silent target: a few more for the queue.
             self._hooks.refuse()
             self._tunnels.end_all()
-            self._dispatcher.add_threads(_REFUSING_THREADS)
+            self._dispatcher.threads.add(_REFUSING_THREADS)
             drained = self._loop(self._drained, _REFUSING_SECONDS)
         if not drained:
             self._cut_all()

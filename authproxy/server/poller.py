@@ -9,36 +9,41 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-class Watched(Protocol):
+class Watched(ABC):
     """A socket or another descriptor, and its handlers, which the poller's thread calls."""
 
     #: The events that are registered with the kernel; the poller sets it.
-    interest: int
+    interest = 0
 
+    @abstractmethod
     def fileno(self) -> int: ...
 
+    @abstractmethod
     def wants(self) -> int:
         """Return the events to wait for; none once it is closed."""
 
     def can_read(self) -> bool:
         """Tell whether it wants to read what is no longer in the kernel, which so has no event."""
+        return False
 
+    @abstractmethod
     def on_events(self, events: int) -> None:
         """Handle events."""
 
-    def on_notify(self) -> None:
+    def on_notify(self) -> None:  # noqa: B027  # most are never changed by other threads
         """Handle a call of `Poller.notify`."""
 
+    @abstractmethod
     def fail(self) -> None:
         """Close: a handler has raised an unexpected error."""
 

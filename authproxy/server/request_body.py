@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 
 from authproxy.errors import RequestBodyNotKept, RequestBodyTooLarge
@@ -28,12 +28,7 @@ class BodyStore:
     limit: int
     memory: BodyMemory
     budget: Budget
-    scratch: memoryview
-
-    @classmethod
-    def of(cls, limit: int, memory: BodyMemory, budget: Budget) -> BodyStore:
-        """Return a store for bodies of at most `limit` bytes."""
-        return cls(limit, memory, budget, memoryview(bytearray(_LOOKED_AT_BYTES)))
+    scratch: memoryview = field(default_factory=lambda: memoryview(bytearray(_LOOKED_AT_BYTES)))
 
 
 class RequestBody:

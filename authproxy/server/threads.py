@@ -112,35 +112,22 @@ class Dispatcher:
         self._limits = limits
         self._overload = overload
         self._is_probe = is_probe
-        self._threads = Threads(limits.threads)
+        self.threads = Threads(limits.threads)
         self._spare = None if is_probe is None else Threads(1, may_wait=False)
-
-    @property
-    def queued(self) -> int:
-        """The requests that wait for a thread."""
-        return self._threads.queued
-
-    def all_taken(self) -> bool:
-        """Tell whether a further request would wait."""
-        return self._threads.all_taken
 
     def threads_for(self, method: str, target: str) -> Threads | Refusal:
         """Return the threads that serve such a request; a refusal where too many wait."""
         if self._is_probe and self._spare and self._is_probe(method, target):
             return self._spare
-        if not self._threads.all_taken or self._threads.queued < self._limits.queue:
-            return self._threads
+        if not self.threads.all_taken or self.threads.queued < self._limits.queue:
+            return self.threads
         queue, threads = self._limits.queue, self._limits.threads
         problem = f"{queue} requests wait for one of {threads} threads"
         self._overload.warn(problem)
         return Overloaded(problem, _RETRY_SECONDS)
 
-    def add_threads(self, count: int) -> None:
-        """Start `count` more for requests."""
-        self._threads.add(count)
-
     def end(self, seconds: float) -> None:
         """End the threads after what is queued; waits `seconds` at most for each kind."""
-        self._threads.end(seconds)
+        self.threads.end(seconds)
         if self._spare is not None:
             self._spare.end(seconds)

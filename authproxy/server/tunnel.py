@@ -14,7 +14,7 @@ from typing import Protocol
 
 from authproxy.server.client_socket import ClientSocket
 from authproxy.server.lingering import Lingering
-from authproxy.server.poller import READ, WRITE, Poller
+from authproxy.server.poller import READ, WRITE, Poller, Watched
 from authproxy.server.tls_socket import TLSSocket
 from authproxy.tls_stream import TLSStream
 from authproxy.tunnel import Switched, TunnelEnd
@@ -36,10 +36,9 @@ class GivesBack(Protocol):
     def __call__(self, *, cut: bool) -> None: ...
 
 
-class Side:
+class Side(Watched):
     """One of the two connections, as the poller watches it."""
 
-    interest = 0
     other: Side
 
     def __init__(self, tunnel: Tunnel, name: str, sock: ClientSocket, waiting: bytes = b"") -> None:
@@ -95,9 +94,6 @@ class Side:
             self.read()
             self.other.write()
         self._tunnel.after(self)
-
-    def on_notify(self) -> None:
-        """Nothing is changed by other threads."""
 
     def fail(self) -> None:
         """End the tunnel, after an unexpected error, which is logged."""

@@ -25,7 +25,7 @@ class Parsed:
 
     def __post_init__(self) -> None:
         budget = Budget(2 * self.body_limit, self.body_limit)
-        self._bodies = BodyStore.of(self.body_limit, BodyMemory(), budget)
+        self._bodies = BodyStore(self.body_limit, BodyMemory(), budget)
         self._input = HeadBuffer(self.header_limit)
         self._request: Request | None = None
 

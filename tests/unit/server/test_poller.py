@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from authproxy.server.poller import READ, WRITE, Poller
+from authproxy.server.poller import READ, WRITE, Poller, Watched
 
 
-class Peer:
+class Peer(Watched):
     """A connection that waits for what a test tells it to, and notes what happens."""
-
-    interest = 0
 
     def __init__(self, sock: socket.socket, poller: Poller) -> None:
         self.wanted = READ
