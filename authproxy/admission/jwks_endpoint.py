@@ -24,7 +24,7 @@ from authproxy.files.regular_file import MAX_BUNDLE_BYTES, UnreadableFile, requi
 from authproxy.files.secret import read_secret
 from authproxy.identity.bounded_fetch import BoundedAdapter, Budget
 from authproxy.identity.lifetimes import backoff
-from authproxy.identity.refresher import Attempt, Refresher
+from authproxy.identity.refresher import Attempt, Refreshed, Refresher
 from authproxy.redaction import Redactor
 from authproxy.tls import client_context, default_context, forward_proxy
 
@@ -111,7 +111,7 @@ class Endpoint:
         return default_context(self._ca_file)
 
 
-class EndpointKeys:
+class EndpointKeys(Refreshed):
     """The keys of an endpoint; a `jwks.KeySource`.
 
     The current keys are one attribute: readers take no lock. The lock guards
@@ -126,16 +126,14 @@ class EndpointKeys:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
+        super().__init__(refresher)
         self._fetch = fetch
-        self._refresher = refresher
         self._clock: Clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._lock = threading.Lock()
-        self._stopped = False
         self._keys: Keys | None = None
         self._failures = 0
         self._due = self._clock.monotonic()
-        self._attempt: Attempt[Keys] | None = None
         #: When the latest fetch began, and the latest that brought keys.
         self._began: float | None = None
         self._keys_of = float("-inf")
@@ -169,16 +167,6 @@ class EndpointKeys:
                 return None
             return max(1.0, self._next_fetch() - now)
 
-    def start(self) -> None:
-        """Have them kept fresh from now on; harmless when repeated."""
-        if not self._stopped:
-            self._refresher.add(self)
-
-    def stop(self) -> None:
-        """Have them kept fresh no longer, without waiting for a fetch that is under way."""
-        self._stopped = True
-        self._refresher.remove(self)
-
     # For the refresher.
 
     def seconds_until_due(self) -> float:
@@ -190,8 +178,7 @@ class EndpointKeys:
         """Begin the fetch that is due; None where none is, or one is under way."""
         with self._lock:
             now = self._clock.monotonic()
-            under_way = self._attempt is not None and self._attempt.of_this_process
-            if self._stopped or under_way or self._next_fetch() > now:
+            if self._stopped or self._under_way or self._next_fetch() > now:
                 return None
             self._began, self._wanted = now, False
             self._attempt = Attempt(self._fetch, self._conclude)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthProxyError
@@ -79,12 +80,34 @@ class Attempt(Generic[Got]):
         self._conclude(outcome)
 
 
-class Refreshed(Protocol):
+class Refreshed(ABC):
     """A source that a refresher keeps fresh; any thread may call."""
 
+    def __init__(self, refresher: Refresher) -> None:
+        self._refresher = refresher
+        self._stopped = False
+        self._attempt: Attempt[Any] | None = None
+
+    def start(self) -> None:
+        """Have it kept fresh from now on; harmless when repeated."""
+        if not self._stopped:
+            self._refresher.add(self)
+
+    def stop(self) -> None:
+        """Have it kept fresh no longer, without waiting for an attempt that is under way."""
+        self._stopped = True
+        self._refresher.remove(self)
+
+    @property
+    def _under_way(self) -> bool:
+        """Whether an attempt is, in this process."""
+        return self._attempt is not None and self._attempt.of_this_process
+
+    @abstractmethod
     def seconds_until_due(self) -> float:
         """Return the time until the next attempt; zero when it is due."""
 
+    @abstractmethod
     def begin(self) -> Attempt[Any] | None:
         """Begin the attempt that is due; None where there is none, or one is under way."""
 

@@ -13,7 +13,7 @@ from authproxy.clock import Clock, SystemClock
 from authproxy.errors import AuthenticationTokenNotFound, AuthProxyError, CredentialError
 from authproxy.files.expiry import Expiry
 from authproxy.identity.lifetimes import BACKOFF_FIRST, FetchedToken, Token, backoff
-from authproxy.identity.refresher import Attempt, Refresher
+from authproxy.identity.refresher import Attempt, Refreshed, Refresher
 from authproxy.identity.renewals import Renewal, Renewals
 from authproxy.identity.token_state import LastError, TokenState
 from authproxy.telemetry.events import NO_TOKEN_TELEMETRY, Refresh, TokenTelemetry
@@ -21,7 +21,7 @@ from authproxy.telemetry.events import NO_TOKEN_TELEMETRY, Refresh, TokenTelemet
 log = logging.getLogger(__name__)
 
 
-class TokenSource:
+class TokenSource(Refreshed):
     """The token of one identity for one audience, kept fresh by a refresher.
 
     The current token is one attribute that holds an immutable object: readers
@@ -41,8 +41,8 @@ class TokenSource:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
+        super().__init__(refresher)
         self._fetch = fetch
-        self._refresher = refresher
         self._percentage = percentage
         self._audience = audience
         self._certificate_expiry = certificate_expiry
@@ -51,7 +51,6 @@ class TokenSource:
         # SystemRandom keeps no state: forked workers must not share one jitter.
         self._random = random or SystemRandom()
         self._changed = threading.Condition()
-        self._stopped = False
         self._current: Token | None = None
         self._last_error: LastError | None = None
         self._tried_at: float | None = None
@@ -63,8 +62,7 @@ class TokenSource:
         self._renewals = Renewals()
         #: The renewal that waits for an attempt.
         self._wanted: Renewal | None = None
-        #: The attempt that is under way, and how many have ended.
-        self._attempt: Attempt[FetchedToken] | None = None
+        #: How many attempts have ended.
         self._ended = 0
 
     # For requests and probes.
@@ -139,16 +137,9 @@ class TokenSource:
 
     # For the configurations that use it.
 
-    def start(self) -> None:
-        """Have the refresher keep it fresh from now on; harmless when repeated."""
-        if not self._stopped:
-            self._refresher.add(self)
-
     def stop(self) -> None:
-        """End refreshes, without waiting for an attempt that is under way."""
-        self._refresher.remove(self)
+        super().stop()
         with self._changed:
-            self._stopped = True
             self._changed.notify_all()
         self._telemetry.ended()
 
@@ -194,10 +185,6 @@ class TokenSource:
             self._changed.notify_all()
 
     # Below, the lock is held.
-
-    @property
-    def _under_way(self) -> bool:
-        return self._attempt is not None and self._attempt.of_this_process
 
     def _checked(self, outcome: FetchedToken | AuthProxyError) -> Token | AuthProxyError:
         if isinstance(outcome, AuthProxyError):

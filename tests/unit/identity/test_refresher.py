@@ -16,6 +16,7 @@ from authproxy.identity.refresher import (
     MAX_HANGING,
     MAX_PROMPT,
     Attempt,
+    Refreshed,
     Refresher,
 )
 from tests.support.clock import FakeClock
@@ -25,7 +26,7 @@ from tests.support.process import wait_until
 PATIENCE = 30.0
 
 
-class Job:
+class Job(Refreshed):
     """Something that is due once, and again when told so; its fetch is a function."""
 
     def __init__(self, fetch: Callable[[], object]) -> None:
