@@ -80,13 +80,12 @@ def serving(
     from authproxy.admin.debug import DebugPages
     from authproxy.admin.metrics_page import Pages, metrics_page
     from authproxy.admin.shared_metrics import SharedMetrics
-    from authproxy.admin.shared_status import SharedStatus
+    from authproxy.admin.shared_status import status_source
     from authproxy.admin.status_page import StatusPages
 
     if siblings is not None:
         collector = SharedMetrics(collector, siblings)
-    status = SharedStatus(services, port.opened, siblings, certificate_expiry)
-    status_pages = StatusPages(status.gather)
+    status_pages = StatusPages(status_source(services, port.opened, siblings, certificate_expiry))
     debug = DebugPages(services.settings.debug_token_file, siblings)
     reading = ("GET", "HEAD")
     pages = {

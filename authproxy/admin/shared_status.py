@@ -19,46 +19,41 @@ log = logging.getLogger(__name__)
 _SUBJECT = "status"
 
 
-class SharedStatus:
-    """The status of this worker, and of its siblings if it has any."""
+def status_source(
+    services: Services,
+    opened: float,
+    siblings: ParentLink | None,
+    certificate_expiry: Callable[[], Expiry | None],
+) -> Callable[[], Data]:
+    """Return what gathers the present status of this worker, and of its siblings if it has any.
 
-    def __init__(
-        self,
-        services: Services,
-        opened: float,
-        siblings: ParentLink | None = None,
-        certificate_expiry: Callable[[], Expiry | None] = lambda: None,
-    ) -> None:
-        """`opened` is when the service began (monotonic), in the parent if there is one.
+    `opened` is when the service began (monotonic), in the parent if there is one;
+    `certificate_expiry` is of the certificate that clients are shown, if any.
+    """
+    began = time.monotonic()
 
-        `certificate_expiry` is of the certificate that clients are shown, if any.
-        """
-        self._services = services
-        self._opened = opened
-        self._began = time.monotonic()
-        self._siblings = siblings
-        self._certificate_expiry = certificate_expiry
-        if siblings is not None:
-            siblings.report_on(_SUBJECT, lambda: json.dumps(self._own()).encode())
+    def own() -> Data:
+        return of_worker(services, began, certificate_expiry())
 
-    def _own(self) -> Data:
-        return of_worker(self._services, self._began, self._certificate_expiry())
-
-    def gather(self) -> Data:
-        """Return the present status."""
-        workers, silent, refused = self._reports()
-        now = time.time()
-        return together(workers, silent, now - (time.monotonic() - self._opened), refused, now)
-
-    def _reports(self) -> tuple[list[Data], list[int | None], Data | None]:
+    def reports() -> tuple[list[Data], list[int | None], Data | None]:
         """Return the reports, the pids without one, and the last reload that was refused."""
-        if self._siblings is None:
-            return [self._own()], [], None
+        if siblings is None:
+            return [own()], [], None
         try:
-            gathered = self._siblings.gather(_SUBJECT)
+            gathered = siblings.gather(_SUBJECT)
         except AuthProxyError as error:
             log.debug("Only this worker's status: %s", error)
-            return [self._own()], [None], None
-        reported = [worker["report"] for worker in gathered["workers"] if worker["report"]]
-        silent = [worker["pid"] for worker in gathered["workers"] if not worker["report"]]
+            return [own()], [None], None
+        workers = gathered["workers"]
+        reported = [worker["report"] for worker in workers if worker["report"]]
+        silent = [worker["pid"] for worker in workers if not worker["report"]]
         return reported, silent, gathered["notes"]["refused_reload"]
+
+    def gather() -> Data:
+        workers, silent, refused = reports()
+        now = time.time()
+        return together(workers, silent, now - (time.monotonic() - opened), refused, now)
+
+    if siblings is not None:
+        siblings.report_on(_SUBJECT, lambda: json.dumps(own()).encode())
+    return gather
