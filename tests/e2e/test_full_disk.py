@@ -37,7 +37,9 @@ def test_a_long_body_is_answered_with_503_until_there_is_room(
     proxy = launch()
     limit_files(proxy, 100_000)
     for _ in range(2):
-        answer = proxy.ask(long_request)
+        with proxy.connect() as client:
+            client.offer(long_request)
+            answer = client.receive()
         assert (answer.status, answer.one("Retry-After")) == (503, "5")
         assert json.loads(answer.body)["code"] == "RequestBodyNotKept"
     assert target.requests == []

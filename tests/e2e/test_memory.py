@@ -10,7 +10,7 @@ from tests.conftest import Launch
 from tests.support import actions
 from tests.support.process import ProxyProcess
 from tests.support.upstream import Exchange, Upstream
-from tests.support.wire import chunks, message
+from tests.support.wire import DEADLINE, chunks, message
 
 PIECE = bytes(range(256)) * 4096
 PIECES = 286  # Of a mebibyte each: 300 million bytes.
@@ -117,7 +117,7 @@ def test_an_answer_that_nobody_reads_is_not_taken_in(roomy: ProxyProcess, target
     with roomy.connect() as client:
         client.send(message("GET /unread"))
         client.receive_head()
-        assert blocked.wait(30)
+        assert blocked.wait(DEADLINE)
         assert sent[0] < SIZE // 2
         assert roomy.get("/other").status == 200
         growth.check()
