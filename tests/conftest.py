@@ -212,6 +212,12 @@ def signing_key() -> SigningKey:
     return SigningKey()
 
 
+@pytest.fixture(scope="session")
+def other_key() -> SigningKey:
+    """Another, which no endpoint publishes."""
+    return SigningKey()
+
+
 @pytest.fixture
 def entra(signing_key: SigningKey) -> Iterator[StandInEntra]:
     """An identity endpoint of one test's own, to be troubled at will."""

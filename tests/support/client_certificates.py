@@ -32,13 +32,13 @@ class ClientCertificate:
         )
         key = load_pem_private_key(issued.private_key_pem.bytes(), None)
         assert isinstance(key, RSAPrivateKey)
-        self._key = key
+        self.key = key
         self.chain = [x509.load_pem_x509_certificate(pem.bytes()) for pem in issued.cert_chain_pems]
         self.certificate = self.chain[0]
 
     def pem(self, password: bytes | None = None) -> bytes:
         encryption = BestAvailableEncryption(password) if password else NoEncryption()
-        key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
         return key + self.certificates_pem()
 
     def certificates_pem(self) -> bytes:
@@ -48,7 +48,7 @@ class ClientCertificate:
         encryption = BestAvailableEncryption(password) if password else NoEncryption()
         return pkcs12.serialize_key_and_certificates(
             b"client",
-            self._key,
+            self.key,
             self.certificate,
             self.chain[1:],
             encryption,

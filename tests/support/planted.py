@@ -72,16 +72,21 @@ def _decodings(data: bytes) -> Iterator[bytes]:
             yield base64.b64decode(run)
 
 
-def parts_left(secret: str, text: str, length: int) -> set[str]:
-    """Return the parts of this length that can be read in a text, in whatever form and letters."""
-    folded = secret.lower()
-    parts = {folded[at : at + length] for at in range(len(folded) - length + 1)}
-    readable = (each.decode("latin-1").lower() for each in _decodings(text.encode()))
-    return {
-        each[at : at + length] for each in readable for at in range(len(each) - length + 1)
-    } & parts
+#: As short a part of a token tells nobody anything.
+_PART = 12
+
+
+def _parts(text: str) -> set[str]:
+    folded = text.lower()
+    return {folded[at : at + _PART] for at in range(len(folded) - _PART + 1)}
 
 
 def left(token: str, shown: str) -> set[str]:
-    """Return what can still be read of a token, between masks where there are any."""
-    return {part for run in shown.split("***") for part in parts_left(token, run, 12)}
+    """Return what can still be read of a token, between masks where there are any.
+
+    In whatever form and letters: each character takes one of `shown` at least in all of them.
+    """
+    runs = (run for run in shown.split("***") if len(run) >= _PART)
+    readings = {each for run in runs for each in _decodings(run.encode())}
+    readable = set[str]().union(*(_parts(each.decode("latin-1")) for each in readings))
+    return readable and readable & _parts(token)

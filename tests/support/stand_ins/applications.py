@@ -19,9 +19,14 @@ class ServiceAccountIssuer:
     What the workload identity webhook mounts at AZURE_FEDERATED_TOKEN_FILE.
     """
 
-    def __init__(self, issuer: str = "https://cluster.example.com/") -> None:
+    def __init__(
+        self,
+        issuer: str = "https://cluster.example.com/",
+        *,
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self.issuer = issuer
-        self._signing_key = SigningKey()
+        self._signing_key = signing_key or SigningKey()
 
     @property
     def public_key(self) -> rsa.RSAPublicKey:

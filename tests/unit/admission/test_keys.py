@@ -298,16 +298,17 @@ def test_an_unknown_key_is_looked_for_once_in_a_while_and_then_settled(source: S
     assert source.after(UNKNOWN_KEY_SECONDS) == 0
 
 
-def test_a_new_key_is_known_after_the_fetch_and_forgotten_as_unknown(source: Source) -> None:
+def test_a_new_key_is_known_after_the_fetch_and_forgotten_as_unknown(
+    source: Source, other_key: SigningKey
+) -> None:
     source.after(0)
-    new = SigningKey()
-    assert source.keys.look_for(new.key_id)
-    source.published = [KEY, new]
+    assert source.keys.look_for(other_key.key_id)
+    source.published = [KEY, other_key]
     source.after(UNKNOWN_KEY_SECONDS)
-    assert set(source.keys.current() or ()) == {KEY.key_id, new.key_id}
+    assert set(source.keys.current() or ()) == {KEY.key_id, other_key.key_id}
     source.published = [KEY]
     source.after(2 * REFRESH_SECONDS)
-    assert source.keys.look_for(new.key_id) is not None
+    assert source.keys.look_for(other_key.key_id) is not None
 
 
 def test_an_unknown_key_is_not_settled_while_nothing_can_be_fetched(source: Source) -> None:

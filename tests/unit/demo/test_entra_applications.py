@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from authproxy.demo.stand_ins.signing import SigningKey
 from tests.support.stand_ins.applications import (
     Application,
     FederatedCredential,
@@ -109,6 +110,11 @@ def other_key_pair(company: trustme.CA) -> KeyPair:
     return KeyPair(company)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> ServiceAccountIssuer:
+    return ServiceAccountIssuer()
+
+
 def ask(entra: StandInEntra, http: requests.Session, **form: str) -> requests.Response:
     """Send a token request with this form; `tenant` goes into the path."""
     tenant = form.pop("tenant", entra.tenant)
@@ -181,9 +187,8 @@ def test_a_certificate_of_another_issuer_is_refused(
 
 
 def test_a_service_account_token_buys_a_token(
-    entra: StandInEntra, client: Client, tmp_path: Path
+    entra: StandInEntra, client: Client, cluster: ServiceAccountIssuer, tmp_path: Path
 ) -> None:
-    cluster = ServiceAccountIssuer()
     application = entra.register(Application(federated=(FederatedCredential(cluster, SUBJECT),)))
     token_file = tmp_path / "token"
     token_file.write_text(cluster.token(SUBJECT, now=time.time()))
@@ -200,9 +205,13 @@ def test_a_service_account_token_buys_a_token(
     ],
 )
 def test_a_service_account_token_that_does_not_fit_is_refused(
-    entra: StandInEntra, client: Client, tmp_path: Path, claims: dict[str, Any], code: int
+    entra: StandInEntra,
+    client: Client,
+    cluster: ServiceAccountIssuer,
+    tmp_path: Path,
+    claims: dict[str, Any],
+    code: int,
 ) -> None:
-    cluster = ServiceAccountIssuer()
     application = entra.register(Application(federated=(FederatedCredential(cluster, SUBJECT),)))
     token_file = tmp_path / "token"
     token_file.write_text(cluster.token(**{"subject": SUBJECT, "now": time.time(), **claims}))
@@ -211,13 +220,16 @@ def test_a_service_account_token_that_does_not_fit_is_refused(
 
 
 def test_a_service_account_token_of_an_impostor_is_refused(
-    entra: StandInEntra, client: Client, tmp_path: Path
+    entra: StandInEntra,
+    client: Client,
+    cluster: ServiceAccountIssuer,
+    other_key: SigningKey,
+    tmp_path: Path,
 ) -> None:
-    application = entra.register(
-        Application(federated=(FederatedCredential(ServiceAccountIssuer(), SUBJECT),))
-    )
+    application = entra.register(Application(federated=(FederatedCredential(cluster, SUBJECT),)))
     token_file = tmp_path / "token"
-    token_file.write_text(ServiceAccountIssuer().token(SUBJECT, now=time.time()))
+    impostor = ServiceAccountIssuer(signing_key=other_key)
+    token_file.write_text(impostor.token(SUBJECT, now=time.time()))
     with pytest.raises(ClientAuthenticationError, match="AADSTS50027:"):
         client.workload(application.client_id, token_file).get_token(SCOPE)
 

@@ -81,7 +81,12 @@ def test_nothing_is_open_without_a_token(
     ],
 )
 def test_a_wrong_token_is_refused_with_the_reason(
-    entra: StandInEntra, store: StandInStore, http: requests.Session, fault: str, message: str
+    entra: StandInEntra,
+    store: StandInStore,
+    http: requests.Session,
+    other_key: SigningKey,
+    fault: str,
+    message: str,
 ) -> None:
     valid = entra.issue(METRICS_INGESTION, "client", "object")
     head, claims, signature = valid.value.split(".")
@@ -91,7 +96,7 @@ def test_a_wrong_token_is_refused_with_the_reason(
         "audience": f"Bearer {entra.issue('https://other.example.com', 'c', 'o').value}",
         "expired": f"Bearer {entra.issue(METRICS_INGESTION, 'c', 'o', lifetime=-1).value}",
         "early": f"Bearer {entra.issue(METRICS_INGESTION, 'c', 'o', nbf=9999999999).value}",
-        "impostor": f"Bearer {SigningKey().sign(valid.claims)}",
+        "impostor": f"Bearer {other_key.sign(valid.claims)}",
         "changed": f"Bearer {head}.{other.decode().rstrip('=')}.{signature}",
         "unsigned": f"Bearer {unsigned}.{claims}.",
         "basic": "Basic dXNlcjpwYXNz",

@@ -11,12 +11,12 @@ import pytest
 import trustme
 from azure.identity import CertificateCredential
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
     pkcs12,
 )
 
@@ -38,8 +38,16 @@ def other() -> ClientCertificate:
     return client_authority().issue("other.example.com")
 
 
+def pem_of(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def thumbprint(issued: ClientCertificate) -> str:
+    return issued.certificate.fingerprint(SHA1()).hex().upper()
+
+
 def certificate_blocks(issued: ClientCertificate) -> list[bytes]:
-    return [one.public_bytes(Encoding.PEM) for one in issued.chain]
+    return [pem_of(one) for one in issued.chain]
 
 
 def key_block(issued: ClientCertificate) -> bytes:
@@ -47,9 +55,8 @@ def key_block(issued: ClientCertificate) -> bytes:
 
 
 def legacy_key_block(issued: ClientCertificate, password: bytes | None) -> bytes:
-    key = load_pem_private_key(key_block(issued), None)
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
+    return issued.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
 
 
 def load(tmp_path: Path, data: bytes, password: str | None = None, name: str = "client.bin"):
@@ -61,7 +68,7 @@ def load(tmp_path: Path, data: bytes, password: str | None = None, name: str = "
 def good_files(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]:
     key, secret = key_block(issued), PASSWORD.encode()
     certificates = certificate_blocks(issued)
-    everything = b"".join(certificates)
+    everything = issued.certificates_pem()
     return {
         "PKCS#8 key, then the chain": (issued.pem(), None),
         "encrypted PKCS#8 key": (issued.pem(secret), PASSWORD),
@@ -90,12 +97,26 @@ def good_files(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]
     }
 
 
-GOOD = good_files(client_authority().issue())
+@pytest.fixture(scope="module")
+def good(issued: ClientCertificate) -> dict[str, tuple[bytes, str | None]]:
+    return good_files(issued)
 
 
-@pytest.mark.parametrize("form", GOOD)
-def test_azure_identity_takes_what_is_loaded(tmp_path, form):
-    data, password = GOOD[form]
+def test_the_key_comes_first_then_its_certificate_and_the_chain(tmp_path, issued, good, subtests):
+    for form, (data, password) in good.items():
+        with subtests.test(form):
+            loaded = load(tmp_path, data, password)
+            chain = x509.load_pem_x509_certificates(loaded.data)
+            assert loaded.data == key_block(issued) + b"".join(map(pem_of, chain))
+            assert chain[0] == issued.certificate
+            assert set(chain) == set(issued.chain[:1] if form == "no chain" else issued.chain)
+            assert len(chain) == len(set(chain))
+            assert loaded.thumbprint == thumbprint(issued)
+
+
+@pytest.mark.parametrize("form", ["encrypted PKCS#12", "leaf last", "no chain"])
+def test_azure_identity_takes_what_is_loaded(tmp_path, good, form):
+    data, password = good[form]
     loaded = load(tmp_path, data, password)
     credential = CertificateCredential(
         "tenant",
@@ -107,15 +128,6 @@ def test_azure_identity_takes_what_is_loaded(tmp_path, form):
     assert isinstance(sent, dict)
     assert sent["thumbprint"].upper() == loaded.thumbprint
     assert "PRIVATE KEY" not in sent["public_certificate"]
-
-
-@pytest.mark.parametrize("form", [form for form in GOOD if form != "no chain"])
-def test_the_keys_certificate_comes_first_and_the_chain_after_it(tmp_path, issued, form):
-    data, password = GOOD[form]
-    loaded = x509.load_pem_x509_certificates(load(tmp_path, data, password).data)
-    assert loaded[0] == issued.certificate
-    assert set(loaded) == set(issued.chain)
-    assert len(loaded) == len(issued.chain)
 
 
 def test_the_format_is_told_by_content_and_not_by_name(tmp_path, issued):
@@ -197,21 +209,18 @@ def bad_files(
     }
 
 
-BAD = bad_files(client_authority().issue(), client_authority().issue("other.example.com"))
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, case):
-    data, password, sentence = BAD[case]
-    with pytest.raises(Unusable) as caught:
-        load(tmp_path, data, password)
-    assert sentence in caught.value.problem
-    assert caught.value.hint.endswith(".")
-    password = "_PASSWORD" if "password" in case else "_PATH"
-    assert caught.value.setting == f"AAD_CLIENT_CERTIFICATE{password}"
-    assert "wrong" not in str(caught.value)
-    # Nothing of the file or the password hides in what a traceback would show.
-    assert caught.value.__cause__ is None
+def test_an_unusable_file_is_refused_with_its_own_sentence(tmp_path, issued, other, subtests):
+    for case, (data, password, sentence) in bad_files(issued, other).items():
+        with subtests.test(case):
+            with pytest.raises(Unusable) as caught:
+                load(tmp_path, data, password)
+            assert sentence in caught.value.problem
+            assert caught.value.hint.endswith(".")
+            at_fault = "_PASSWORD" if "password" in case else "_PATH"
+            assert caught.value.setting == f"AAD_CLIENT_CERTIFICATE{at_fault}"
+            assert "wrong" not in str(caught.value)
+            # Nothing of the file or the password hides in what a traceback would show.
+            assert caught.value.__cause__ is None
 
 
 CERTIFICATES = {
@@ -222,15 +231,16 @@ CERTIFICATES = {
 }
 
 
-@pytest.mark.parametrize("form", CERTIFICATES)
-@pytest.mark.parametrize("password", [None, PASSWORD])
+@pytest.mark.parametrize(
+    ("form", "password"), [*((form, None) for form in CERTIFICATES), ("PEM", PASSWORD)]
+)
 def test_a_key_may_be_in_a_file_of_its_own(tmp_path, issued, form, password):
     certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     certificate.write_bytes(CERTIFICATES[form](issued))
     secret = password.encode() if password else None
     key.write_bytes(legacy_key_block(issued, secret))
     loaded = load_certificate(certificate, password, key)
-    assert loaded.thumbprint == load(tmp_path, issued.pem()).thumbprint
+    assert loaded.thumbprint == thumbprint(issued)
     assert loaded.data.startswith(key_block(issued))
 
 
@@ -250,15 +260,15 @@ def bad_pairs(issued: ClientCertificate, other: ClientCertificate) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("case", bad_pairs(client_authority().issue(), client_authority().issue()))
-def test_an_unusable_pair_is_refused_with_the_setting_at_fault(tmp_path, issued, other, case):
-    certificate, key, setting, sentence = bad_pairs(issued, other)[case]
-    (tmp_path / "tls.crt").write_bytes(certificate)
-    (tmp_path / "tls.key").write_bytes(key)
-    with pytest.raises(Unusable) as caught:
-        load_certificate(tmp_path / "tls.crt", None, tmp_path / "tls.key")
-    assert caught.value.setting == f"AAD_CLIENT_CERTIFICATE_{setting.decode()}"
-    assert sentence.decode() in caught.value.problem
+def test_an_unusable_pair_is_refused_with_the_setting_at_fault(tmp_path, issued, other, subtests):
+    for case, (certificate, key, setting, sentence) in bad_pairs(issued, other).items():
+        (tmp_path / "tls.crt").write_bytes(certificate)
+        (tmp_path / "tls.key").write_bytes(key)
+        with subtests.test(case):
+            with pytest.raises(Unusable) as caught:
+                load_certificate(tmp_path / "tls.crt", None, tmp_path / "tls.key")
+            assert caught.value.setting == f"AAD_CLIENT_CERTIFICATE_{setting.decode()}"
+            assert sentence.decode() in caught.value.problem
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -142,14 +142,14 @@ def read(environ: dict[str, str]) -> str:
     return InboundRequest.read({"REQUEST_METHOD": "GET", **environ}).target
 
 
-@pytest.mark.parametrize("byte", [*range(0x21), 0x23, 0x7F])
+@pytest.mark.parametrize("name", ["REQUEST_URI", "RAW_URI"])
 @pytest.mark.parametrize(
     "form", ["/a%sb", "/?%s", "http://h%s", "http://h/%s", "http://h/?a%s", "*%s"]
 )
 def test_a_blank_a_control_character_or_a_fragment_is_in_no_request_target(
-    byte: int, form: str
+    form: str, name: str
 ) -> None:
-    for name in ("REQUEST_URI", "RAW_URI"):
+    for byte in (*range(0x21), 0x23, 0x7F):
         with pytest.raises(BadRequest, match="`#`"):
             read({name: form % chr(byte)})
 

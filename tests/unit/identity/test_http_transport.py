@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,11 +53,17 @@ def test_a_response_without_words_is_still_a_sentence() -> None:
     assert str(EndpointResponse(503, "login.example.com")) == "HTTP 503 from login.example.com"
 
 
-def test_the_last_response_is_remembered() -> None:
+@pytest.fixture(scope="module")
+def context() -> ssl.SSLContext:
+    """To load the system's authorities takes longer than most tests."""
+    return client_context()
+
+
+def test_the_last_response_is_remembered(context: ssl.SSLContext) -> None:
     service = FaultyStandIn()
     listener = service.listen(lambda request: Response.of_json(200, {}))
     service.fail_with(429, {"message": "too\nmany"}, {"Retry-After": "17"}, times=1)
-    with service, IdentitySession(client_context()) as session:
+    with service, IdentitySession(context) as session:
         session.get(listener.url)
         assert session.response == EndpointResponse(
             429, "127.0.0.1", "too many", retry_after="17", managed=True
@@ -64,10 +72,10 @@ def test_the_last_response_is_remembered() -> None:
         assert session.response == EndpointResponse(200, "127.0.0.1", managed=True)
 
 
-def test_the_clock_of_who_answers_is_compared_with_ours() -> None:
+def test_the_clock_of_who_answers_is_compared_with_ours(context: ssl.SSLContext) -> None:
     service = FaultyStandIn()
     listener = service.listen(lambda request: Response.of_json(200, {}))
-    with service, IdentitySession(client_context()) as session:
+    with service, IdentitySession(context) as session:
         assert session.clock_offset is None
         session.get(listener.url)
         assert session.clock_offset is not None
@@ -103,11 +111,13 @@ def test_a_date_is_so_far_ahead(date: str | None, ahead: float | None) -> None:
         ("", ""),
     ],
 )
-def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: str) -> None:
+def test_what_a_refusal_says_is_found_in_every_form_of_body(
+    body: object, text: str, context: ssl.SSLContext
+) -> None:
     service = FaultyStandIn()
     listener = service.listen(lambda request: Response(200))
     service.fail_with(400, body)
-    with service, IdentitySession(client_context()) as session:
+    with service, IdentitySession(context) as session:
         session.get(listener.url)
         assert session.response is not None
         assert session.response.text == text
@@ -115,9 +125,9 @@ def test_what_a_refusal_says_is_found_in_every_form_of_body(body: object, text: 
 
 
 @pytest.mark.parametrize("body", ['{"access_token": "kept"}', "access_token=kept", "kept"])
-def test_nothing_is_remembered_of_what_may_be_a_token(body: str) -> None:
+def test_nothing_is_remembered_of_what_may_be_a_token(body: str, context: ssl.SSLContext) -> None:
     service = FaultyStandIn()
     listener = service.listen(lambda request: Response(200, body.encode()))
-    with service, IdentitySession(client_context()) as session:
+    with service, IdentitySession(context) as session:
         session.get(listener.url)
         assert "kept" not in repr(session.response)

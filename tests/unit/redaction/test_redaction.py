@@ -111,18 +111,15 @@ def assert_nothing_around_is_masked(shown: str) -> None:
 
 
 @pytest.mark.parametrize("form", QUOTED)
-@pytest.mark.parametrize(
-    "part",
-    [TOKEN, *TOKEN.split("."), TOKEN[-40:], TOKEN[300:400]],
-    ids=["whole", "header", "payload", "signature", "end", "middle"],
-)
-def test_a_token_is_masked_in_every_form_and_part(form: str, part: str) -> None:
-    quoted = f"[[ {QUOTED[form](part)} ]]"
-    shown = Redactor()(quoted, [TOKEN])
-    assert left(TOKEN, quoted)
-    assert not left(TOKEN, shown)
-    assert_nothing_around_is_masked(shown)
-    assert form == "hex as in xxd" or len(shown) < 40
+def test_a_token_is_masked_in_every_form_and_part(form: str) -> None:
+    redact = Redactor()
+    for part in (TOKEN, *TOKEN.split("."), TOKEN[-40:], TOKEN[300:400]):
+        quoted = f"[[ {QUOTED[form](part)} ]]"
+        shown = redact(quoted, [TOKEN])
+        assert left(TOKEN, quoted)
+        assert not left(TOKEN, shown)
+        assert_nothing_around_is_masked(shown)
+        assert form == "hex as in xxd" or len(shown) < 40
 
 
 @given(
@@ -198,15 +195,14 @@ def test_several_tokens_and_secrets_are_masked_together() -> None:
     assert not left(SECRET, shown)
 
 
+SEEDS_IN_REVERSE = "".join(TOKEN[at : at + 6] for at in range(len(TOKEN) - 6, -1, -6))
+
 HOSTILE: dict[str, Callable[[int], str]] = {
     "ordinary": lambda size: "the quick brown fox " * (size // 20),
     "token": lambda size: (TOKEN * (size // len(TOKEN) + 1))[:size],
     "base64": lambda size: (basic(TOKEN) * (size // len(TOKEN)))[:size],
     "its first letters": lambda size: TOKEN[:7] * (size // 7),
-    "seeds in reverse": lambda size: (
-        "".join(TOKEN[at : at + 6] for at in range(len(TOKEN) - 6, -1, -6))[:size]
-        * (size // len(TOKEN) + 1)
-    ),
+    "seeds in reverse": lambda size: (SEEDS_IN_REVERSE * (size // len(TOKEN) + 1))[:size],
     "percent": lambda size: "%" * size,
     "escaped percents": lambda size: "%25" * (size // 3),
     "nested percents": lambda size: "%2525252525" * (size // 11),
@@ -221,7 +217,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_twice_the_text_takes_twice_the_steps(kind: str) -> None:
-    small, large = (steps(HOSTILE[kind](size)) for size in (4_000, 8_000))
+    small, large = (steps(HOSTILE[kind](size)) for size in (2_000, 4_000))
     assert large <= 2.5 * small
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from authproxy.demo.stand_ins.signing import SigningKey
 from authproxy.errors import Fault, SettingsError
 from authproxy.settings import Settings, load_settings
 from tests.support.callers import write_keys
@@ -389,8 +388,8 @@ def test_keys_come_over_tls_or_from_this_machine(url, problem):
     assert "pass" not in str(fault)
 
 
-def test_keys_from_two_places_are_a_fault(tmp_path):
-    path = write_keys(tmp_path / "keys.json", SigningKey())
+def test_keys_from_two_places_are_a_fault(tmp_path, signing_key):
+    path = write_keys(tmp_path / "keys.json", signing_key)
     fault = only_fault({**KEYS, "INBOUND_JWKS_FILE": str(path)})
     assert "besides INBOUND_JWKS_URL" in fault.problem
     in_file = {**KEYS, "INBOUND_JWKS_URL": "", "INBOUND_JWKS_FILE": str(path)}
