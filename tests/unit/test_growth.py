@@ -289,6 +289,6 @@ def test_what_grows_with_the_square_is_found() -> None:
     found = growth(
         decoded_again_and_again,
         lambda size: before + part * (size // len(part)) + behind,
-        tries=3,
+        tries=2,
     )
     assert found > MOST

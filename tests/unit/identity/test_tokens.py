@@ -146,8 +146,8 @@ def test_an_outage_beyond_expiry_is_told_and_tried_on_and_survived(
         source.current()
     assert 1 <= (caught.value.retry_after or 0) <= 60
     before = issuer.calls
-    pass_time(source, clock, 24 * HOUR)
-    assert 24 * 60 <= issuer.calls - before <= 24 * HOUR / 10
+    pass_time(source, clock, 6 * HOUR)
+    assert 6 * 60 <= issuer.calls - before <= 6 * HOUR / 10
     issuer.recover()
     pass_time(source, clock, 61)
     assert source.ready
@@ -584,9 +584,9 @@ def test_readers_always_see_a_whole_and_never_an_older_token(
             seen.append(int(running.current().value.removeprefix("token-")))
         return seen
 
-    with ThreadPoolExecutor(4) as pool:
-        readers = [pool.submit(read) for _ in range(4)]
-        for _ in range(20):
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for _ in range(10):
             clock.advance(31)
             assert running.renew(running.current(), None, PATIENCE) is not None
         done.set()

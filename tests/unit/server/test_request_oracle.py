@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import h11
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.parsed import Parsed
 
 #: Names without an underscore, which would be dropped, and of no field that has a meaning here.
@@ -94,7 +95,7 @@ _BYTES = st.tuples(
 ).map(b"".join)
 
 
-@settings(max_examples=300)
+@examples(3)
 @given(_BYTES.map(lambda rest: b"POST /0 HTTP/1.1\r\nHost: a\r\n" + rest))
 def test_what_we_take_for_requests_h11_takes_for_the_same(raw: bytes) -> None:
     """To be stricter is no fault; that we are not too strict the test above shows."""
