@@ -37,12 +37,11 @@ from authproxy.telemetry.metrics_registry import MetricsRegistry
 from authproxy.telemetry.recent_requests import RecentRequests
 from authproxy.telemetry.resource import resource
 from authproxy.telemetry.series import EndedRequest
-from authproxy.telemetry.token_refreshes import Identity
+from authproxy.telemetry.token_refreshes import Identity, TokenSide
 from authproxy.telemetry.tracing import (
     MAX_ATTRIBUTE_LENGTH,
     ClientSide,
     ServerSpan,
-    TokenSide,
     current_server_span,
     in_span,
 )
@@ -196,7 +195,7 @@ class SDKTelemetry(Telemetry):
             settings.aad_tenant_id or "",
             settings.identity_type,
         )
-        return TokenSide(self._instruments, identity, self._tracers)
+        return TokenSide(self._instruments.tokens, identity, self._tracers)
 
     def instrument(self, app: Flask, *, untraced: Iterable[str]) -> None:
         if self._tracers is None:

@@ -1,25 +1,23 @@
-"""Spans: ProxyRequest, the exchange with the target, refreshAADToken."""
+"""Spans of requests: ProxyRequest, and the exchange with the target."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from authproxy import __version__
-from authproxy.clock import rfc3339
 from authproxy.http1.headers import INBOUND_CREDENTIALS, Field, canonical
 from authproxy.http1.urls import TargetURL
 from authproxy.redaction import MASK, masked
-from authproxy.telemetry.events import Attempt, Refresh, TargetTelemetry, TokenTelemetry
+from authproxy.telemetry.events import Attempt, TargetTelemetry
 from authproxy.telemetry.instruments import Instruments
 from authproxy.telemetry.metric_labels import known_method
 from authproxy.telemetry.series import EndedExchange
-from authproxy.telemetry.token_refreshes import Identity, RefreshSeries
 
 #: What a span's attribute is cut to, in characters, unless OTEL_* variables say otherwise.
 MAX_ATTRIBUTE_LENGTH = 1024
@@ -213,53 +211,3 @@ class ClientSide(TargetTelemetry):
             attributes["http.request.resend_count"] = number - 1
         name = "HTTP" if known == "_OTHER" else known
         return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
-
-
-class _ObservedRefresh(Refresh):
-    def __init__(self, series: RefreshSeries, span: Span | None) -> None:
-        self._series = series
-        self._span = span
-
-    def succeeded(self, expires_at: float, next_refresh: float) -> None:
-        self._series.refreshed(is_success=True, expires_at=expires_at)
-        if self._span is not None:
-            self._span.set_attribute("token.expiry_timestamp", rfc3339(expires_at))
-            self._outcome(self._span, next_refresh, is_success=True)
-
-    def failed(self, reason: str, next_refresh: float) -> None:
-        self._series.refreshed(is_success=False)
-        if self._span is not None:
-            self._outcome(self._span, next_refresh, is_success=False)
-            self._span.set_status(StatusCode.ERROR, reason)
-
-    def _outcome(self, span: Span, next_refresh: float, *, is_success: bool) -> None:
-        span.set_attribute("is_success", is_success)
-        span.set_attribute("tokenrefresh.next_refresh_timestamp", rfc3339(next_refresh))
-
-
-class TokenSide(TokenTelemetry):
-    """Counts one source's attempts to get a token; with a tracer, they are traced."""
-
-    def __init__(
-        self, instruments: Instruments, identity: Identity, provider: TracerProvider | None
-    ) -> None:
-        self._instruments = instruments
-        self._series = RefreshSeries(identity)
-        self._identity = identity
-        self._tracer = provider.get_tracer("authproxy", __version__) if provider else None
-
-    @contextmanager
-    def refresh(self) -> Iterator[Refresh]:
-        if self._tracer is None:
-            yield _ObservedRefresh(self._series, None)
-            return
-        with self._tracer.start_as_current_span(
-            "refreshAADToken", attributes=self._identity.labels()
-        ) as span:
-            yield _ObservedRefresh(self._series, span)
-
-    def in_force(self) -> None:
-        self._instruments.tokens.add(self._series)
-
-    def ended(self) -> None:
-        self._series.ended()

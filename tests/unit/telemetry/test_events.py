@@ -16,8 +16,8 @@ from authproxy.telemetry.events import (
     TokenTelemetry,
 )
 from authproxy.telemetry.sdk import ObservedRequest, SDKTelemetry
-from authproxy.telemetry.token_refreshes import Identity
-from authproxy.telemetry.tracing import ClientSide, ObservedAttempt, TokenSide
+from authproxy.telemetry.token_refreshes import Identity, TokenSide
+from authproxy.telemetry.tracing import ClientSide, ObservedAttempt
 from tests.unit.telemetry.conftest import Measured
 
 
@@ -43,7 +43,7 @@ def test_no_event_is_lost_where_telemetry_is_on(reported: type, counting: type) 
 
 def test_no_event_of_a_refresh_is_lost(measured: Measured) -> None:
     identity = Identity("https://a.test/.default", "", "", "systemassigned")
-    with TokenSide(measured.instruments, identity, None).refresh() as refresh:
+    with TokenSide(measured.instruments.tokens, identity, None).refresh() as refresh:
         assert events(Refresh) == events(type(refresh)) == {"succeeded", "failed"}
 
 

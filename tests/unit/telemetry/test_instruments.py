@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from authproxy.telemetry.recent_requests import RecentRequests
 from authproxy.telemetry.series import EndedExchange, EndedRequest
-from authproxy.telemetry.token_refreshes import Identity, RefreshSeries
+from authproxy.telemetry.token_refreshes import Identity, TokenSide
 from tests.unit.telemetry.conftest import Labels, Measured
 
 FINE = EndedRequest(
@@ -207,6 +206,10 @@ ONE = {
 }
 
 
+def source(measured: Measured, identity: Identity = IDENTITY) -> TokenSide:
+    return TokenSide(measured.instruments.tokens, identity, None)
+
+
 def refreshes(measured: Measured) -> tuple[float, float]:
     """Return how many have succeeded, and failed, of the one identity."""
     values = measured.values(REFRESHES)
@@ -215,7 +218,7 @@ def refreshes(measured: Measured) -> tuple[float, float]:
 
 
 def test_refreshes_are_zero_from_when_a_source_is_in_force(measured: Measured) -> None:
-    series = RefreshSeries(IDENTITY)
+    series = source(measured)
     measured.instruments.tokens.add(series)
     assert refreshes(measured) == (0, 0)
     series.refreshed(is_success=False)
@@ -225,7 +228,10 @@ def test_refreshes_are_zero_from_when_a_source_is_in_force(measured: Measured) -
 
 
 def test_a_source_goes_on_with_the_counts_of_one_that_has_ended(measured: Measured) -> None:
-    former, later = RefreshSeries(IDENTITY), RefreshSeries(IDENTITY)
+    former, later = (
+        source(measured),
+        source(measured),
+    )
     former.refreshed(is_success=True, expires_at=100)
     measured.instruments.tokens.add(former)
     former.ended()
@@ -236,15 +242,17 @@ def test_a_source_goes_on_with_the_counts_of_one_that_has_ended(measured: Measur
 
 def test_sources_of_the_same_identity_are_summed(measured: Measured) -> None:
     for expires_at in (100, 200):
-        series = RefreshSeries(IDENTITY)
+        series = source(measured)
         series.refreshed(is_success=True, expires_at=expires_at)
         measured.instruments.tokens.add(series)
     assert refreshes(measured) == (2, 0)
 
 
 def test_the_expiry_of_an_audience_is_the_earliest_of_its_tokens(measured: Measured) -> None:
-    first, second = (RefreshSeries(replace(IDENTITY, client_id=name)) for name in "ab")
-    other = RefreshSeries(replace(IDENTITY, audience="https://b.test/.default"))
+    first, second = (source(measured, IDENTITY._replace(client_id=name)) for name in "ab")
+    other = TokenSide(
+        measured.instruments.tokens, IDENTITY._replace(audience="https://b.test/.default"), None
+    )
     for series, expires_at in ((first, 200.0), (second, 100.0), (other, 300.0)):
         measured.instruments.tokens.add(series)
         series.refreshed(is_success=True, expires_at=expires_at)

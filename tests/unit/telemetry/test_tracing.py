@@ -10,12 +10,11 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 
 from authproxy.http1.headers import Field
 from authproxy.http1.urls import TargetURL
-from authproxy.telemetry.token_refreshes import Identity
+from authproxy.telemetry.token_refreshes import Identity, TokenSide
 from authproxy.telemetry.tracing import (
     ClientSide,
     ServerSpan,
     ServerTracerProvider,
-    TokenSide,
     current_server_span,
 )
 from tests.unit.telemetry.conftest import Measured, Traced
@@ -225,14 +224,14 @@ def outcomes(measured: Measured) -> dict[bool, float]:
 
 
 def test_a_refresh_says_until_when_the_token_is_valid(measured: Measured, traced: Traced) -> None:
-    tokens = TokenSide(measured.instruments, IDENTITY, traced.provider)
+    tokens = TokenSide(measured.instruments.tokens, IDENTITY, traced.provider)
     tokens.in_force()
     with tokens.refresh() as refresh:
         refresh.succeeded(expires_at=3600, next_refresh=1800)
     span = traced.only()
     assert (span.name, span.status.status_code) == ("refreshAADToken", StatusCode.UNSET)
     assert attributes(span) == {
-        **IDENTITY.labels(),
+        **IDENTITY._asdict(),
         "is_success": True,
         "token.expiry_timestamp": "1970-01-01T01:00:00Z",
         "tokenrefresh.next_refresh_timestamp": "1970-01-01T00:30:00Z",
@@ -244,7 +243,7 @@ def test_a_refresh_says_until_when_the_token_is_valid(measured: Measured, traced
 
 
 def test_a_refresh_that_fails_says_why(measured: Measured, traced: Traced) -> None:
-    tokens = TokenSide(measured.instruments, IDENTITY, traced.provider)
+    tokens = TokenSide(measured.instruments.tokens, IDENTITY, traced.provider)
     tokens.in_force()
     with tokens.refresh() as refresh:
         refresh.failed("AADSTS700016: no such application", next_refresh=60)
@@ -252,7 +251,7 @@ def test_a_refresh_that_fails_says_why(measured: Measured, traced: Traced) -> No
     assert span.status.status_code is StatusCode.ERROR
     assert span.status.description == "AADSTS700016: no such application"
     assert attributes(span) == {
-        **IDENTITY.labels(),
+        **IDENTITY._asdict(),
         "is_success": False,
         "tokenrefresh.next_refresh_timestamp": "1970-01-01T00:01:00Z",
     }
@@ -260,7 +259,7 @@ def test_a_refresh_that_fails_says_why(measured: Measured, traced: Traced) -> No
 
 
 def test_without_tracing_refreshes_are_counted_all_the_same(measured: Measured) -> None:
-    tokens = TokenSide(measured.instruments, IDENTITY, None)
+    tokens = TokenSide(measured.instruments.tokens, IDENTITY, None)
     tokens.in_force()
     with tokens.refresh() as refresh:
         refresh.succeeded(expires_at=3600, next_refresh=1800)
