@@ -29,6 +29,7 @@ from tests.support.callers import (
 from tests.support.expect import assert_own_error
 from tests.support.logfmt import parse_line
 from tests.support.process import ProxyProcess, wait_until
+from tests.support.signing import jwks_of
 from tests.support.upstream import Upstream
 from tests.support.wire import Response, message
 
@@ -201,7 +202,7 @@ def forged(cluster: Cluster) -> dict[str, str]:
     header = {"alg": "RS256", "typ": "JWT", **kid}
     to_sign = f"{segment({**header, 'alg': 'HS256'})}.{body}"
     by_hmac = segment(hmac.digest(pem, to_sign.encode(), "sha256"))
-    jwk = stranger.jwks()["keys"][0]
+    jwk = jwks_of(stranger)["keys"][0]
     own_key = jwt.encode(claims(), stranger._key, algorithm="RS256", headers={**kid, "jwk": jwk})
     elsewhere = {**kid, "jku": "https://evil.example.com/jwks", "x5u": "https://evil.example.com"}
     return {

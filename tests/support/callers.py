@@ -16,6 +16,7 @@ from jwt.algorithms import ECAlgorithm
 from authproxy.demo.stand_ins.loopback import LoopbackServer, Request, Response
 from authproxy.demo.stand_ins.signing import SigningKey
 from tests.support.client_certificates import replace_file
+from tests.support.signing import jwks_of
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 AUDIENCE = "authproxy"
@@ -48,7 +49,8 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 def key_set(*keys: SigningKey | EllipticKey) -> dict[str, Any]:
     """Return the JSON Web Key Set of some keys."""
-    return {"keys": [entry for key in keys for entry in key.jwks()["keys"]]}
+    sets = (key.jwks() if isinstance(key, EllipticKey) else jwks_of(key) for key in keys)
+    return {"keys": [entry for each in sets for entry in each["keys"]]}
 
 
 def write_keys(path: Path, *keys: SigningKey | EllipticKey) -> Path:

@@ -50,6 +50,7 @@ from authproxy.telemetry.metric_labels import BoundedLabels
 from tests.support.growth import MOST, growth
 from tests.support.inbound import inbound
 from tests.support.parsed import Parsed
+from tests.support.signing import jwks_of
 
 Rule = Callable[[str], object]
 
@@ -78,7 +79,7 @@ class _Keys:
     """Keys that are there, for tokens that are not signed with them."""
 
     def __init__(self) -> None:
-        self._keys = parse_jwks(json.dumps(KEY.jwks()).encode())
+        self._keys = parse_jwks(json.dumps(jwks_of(KEY)).encode())
 
     def current(self) -> Mapping[str, PyJWK]:
         return self._keys

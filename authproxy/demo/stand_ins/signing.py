@@ -9,7 +9,6 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import RSAAlgorithm
 
 ALGORITHM = "RS256"
 
@@ -19,17 +18,9 @@ class SigningKey:
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        der = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.public_key = self._key.public_key()
+        der = self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.key_id = hashlib.sha256(der).hexdigest()[:27]
-
-    @property
-    def public_key(self) -> rsa.RSAPublicKey:
-        return self._key.public_key()
-
-    def jwks(self) -> dict[str, Any]:
-        """Return the JSON Web Key Set (RFC 7517) with the public key."""
-        key = RSAAlgorithm.to_jwk(self.public_key, as_dict=True)
-        return {"keys": [{**key, "kid": self.key_id, "use": "sig", "alg": ALGORITHM}]}
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """Return a JWT with these claims."""
@@ -42,23 +33,15 @@ class SigningKey:
 
         Raises jwt.InvalidTokenError for any other.
         """
-        return verify_signature(token, self.public_key, ALGORITHM)
-
-
-def verify_signature(token: str, key: rsa.RSAPublicKey, *algorithms: str) -> dict[str, Any]:
-    """Return the claims of a token signed with `key`, leaving their judgement to the caller.
-
-    Raises jwt.InvalidTokenError.
-    """
-    claims: dict[str, Any] = jwt.decode(
-        token,
-        key,
-        algorithms=list(algorithms),
-        options={
-            "verify_aud": False,
-            "verify_exp": False,
-            "verify_nbf": False,
-            "verify_iat": False,
-        },
-    )
-    return claims
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self.public_key,
+            algorithms=[ALGORITHM],
+            options={
+                "verify_aud": False,
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+            },
+        )
+        return claims

@@ -14,6 +14,7 @@ from typing import Any
 from authproxy.demo.stand_ins.certificates import EphemeralAuthority
 from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
+from tests.support.signing import jwks_of
 from tests.support.stand_ins import refusals
 from tests.support.stand_ins.applications import Application, FederatedCredential, TokenIssuer
 from tests.support.stand_ins.assertions import check_assertion
@@ -120,7 +121,7 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
             if path["what"].startswith("v2.0/"):
                 return Response.of_json(200, self._discovery())
             if path["what"].startswith("discovery/"):
-                return Response.of_json(200, self.signing_key.jwks())
+                return Response.of_json(200, jwks_of(self.signing_key))
             return self._answer_token(request)
         except refusals.Refusal as refusal:
             return refusal.answer(self._clock(), request.headers.get("client-request-id"))

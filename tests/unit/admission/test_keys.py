@@ -47,10 +47,11 @@ from tests.support.clock import FakeClock
 from tests.support.examples import examples
 from tests.support.planted import left
 from tests.support.quoting import basic
+from tests.support.signing import jwks_of
 from tests.support.upstream import Handler, Upstream
 
 KEY, ELLIPTIC = SigningKey(), EllipticKey()
-RSA_ENTRY = KEY.jwks()["keys"][0]
+RSA_ENTRY = jwks_of(KEY)["keys"][0]
 
 # -- what a key set may hold -------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from authproxy.demo.stand_ins.signing import SigningKey
+from tests.support.signing import jwks_of
 from tests.support.stand_ins.applications import (
     Application,
     FederatedCredential,
@@ -409,5 +410,5 @@ def test_discovery_leads_to_the_endpoints(entra: StandInEntra, http: requests.Se
     base = f"{entra.authority_host}/{entra.tenant}"
     content = http.get(f"{base}/v2.0/.well-known/openid-configuration", timeout=20).json()
     assert content["token_endpoint"] == f"{base}/oauth2/v2.0/token"
-    assert http.get(content["jwks_uri"], timeout=20).json() == entra.signing_key.jwks()
+    assert http.get(content["jwks_uri"], timeout=20).json() == jwks_of(entra.signing_key)
     assert http.get(f"{base}/elsewhere", timeout=20).status_code == 404
