@@ -33,6 +33,7 @@ from tests.support.prometheus import (
     Store,
     ask,
     missing,
+    numbers,
 )
 from tests.support.routes import to, write_routes
 from tests.support.stand_ins.entra import StandInEntra
@@ -185,21 +186,12 @@ def restarted(stack: Stack) -> ProxyProcess:
     return ProxyProcess({**stack.proxy.settings, "LISTENING_PORT": str(stack.proxy.port)})
 
 
-def numbers(samples: Samples) -> Samples:
-    """Return all but NaN, of which VictoriaMetrics keeps none."""
-    kept = {
-        labels: {at: value for at, value in values.items() if value != "NaN"}
-        for labels, values in samples.items()
-    }
-    return {labels: values for labels, values in kept.items() if values}
-
-
 def judge(stack: Stack, reference: Store, routes: list[Route], since: int) -> None:
     """Compare what has arrived with what was scraped, by sender."""
     stores: dict[str, Store] = {"victoria": stack.victoria, "prometheus": stack.prometheus}
     for route in routes:
         absent = route.missing_from(stores[WRITERS[route.name]])
-        stack.missing[route.name] = numbers(absent)
+        stack.missing[route.name] = numbers(absent)  # VictoriaMetrics keeps no NaN
         stack.lost[route.name] = route.lost
     until = int(time.time() * 1000)
     wait_for_later_samples(reference, until)

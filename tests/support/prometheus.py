@@ -84,6 +84,15 @@ def samples_of(result: Iterable[Mapping[str, Any]], since: int, until: int) -> S
     return found
 
 
+def numbers(samples: Samples) -> Samples:
+    """Return all samples but those that are NaN."""
+    kept = {
+        labels: {at: value for at, value in values.items() if value != "NaN"}
+        for labels, values in samples.items()
+    }
+    return {labels: values for labels, values in kept.items() if values}
+
+
 @dataclass
 class Reply:
     """An HTTP answer, its body decoded."""

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from tests.support import newer_debian
 from tests.support.gatekeeper import SENDER
-from tests.support.prometheus import Reply, Samples, ask, samples_of
+from tests.support.prometheus import Reply, Samples, ask, numbers, samples_of
 from tests.support.server_process import ServerProcess
 
 
@@ -62,12 +62,16 @@ class VictoriaMetrics(_Victoria):
         )
 
     def samples(self, selector: str, since: int, until: int) -> Samples:
-        """Return the stored samples with `since` < timestamp <= `until`, in milliseconds."""
+        """Return the stored samples with `since` < timestamp <= `until`, in milliseconds.
+
+        Without staleness markers, which a scrape that came too late leaves, and which Prometheus
+        does not show: they are the only NaN that it keeps.
+        """
         self.ask("GET", "/internal/force_flush")  # else they are found a second later
         seconds = (until - since) // 1000 + 1
         query = urlencode({"query": f"{selector}[{seconds}s]", "time": until / 1000})
         found = self.ask("GET", f"/api/v1/query?{query}").data()["result"]
-        return samples_of(found, since, until)
+        return numbers(samples_of(found, since, until))
 
 
 @dataclass(frozen=True)
