@@ -40,7 +40,10 @@ from tests.support.stand_ins.entra import StandInEntra
 from tests.support.upstream import Recorded, Upstream
 from tests.support.victoria_metrics import To, VictoriaMetrics, VMAgent
 
-pytestmark = [pytest.mark.real("prometheus 3", "vmagent"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real("prometheus 3", "vmagent"), pytest.mark.timeout(900)]
+
+#: Seconds for what takes some, and a minute where everything else runs too.
+PATIENCE = 100.0
 
 #: What the requests of each sender meet, one each. After a 401 and on a connection that was reset
 #: the proxy may send the same request again, which then meets the next one.
@@ -164,13 +167,13 @@ def make_trouble(stack: Stack) -> None:
             for name, count in more_than.items()
         )
 
-    wait_until("all send", lambda: all_have_passed(dict.fromkeys(WRITERS, 0)), deadline=30)
+    wait_until("all send", lambda: all_have_passed(dict.fromkeys(WRITERS, 0)), deadline=PATIENCE)
     for name, store in WRITERS.items():
         stack.gatekeepers[store].coming[name].extend(TROUBLES)
     coming = [stack.gatekeepers[store].coming[name] for name, store in WRITERS.items()]
-    wait_until("all troubles are met", lambda: not any(coming), deadline=90)
+    wait_until("all troubles are met", lambda: not any(coming), deadline=2 * PATIENCE)
     passed = {name: stack.gatekeepers[store].passed[name] for name, store in WRITERS.items()}
-    wait_until("all send on", lambda: all_have_passed(passed), deadline=30)
+    wait_until("all send on", lambda: all_have_passed(passed), deadline=PATIENCE)
 
 
 def restarted(stack: Stack) -> ProxyProcess:
@@ -208,7 +211,7 @@ def wait_for_later_samples(store: Store, until: int) -> None:
     def has_later_ones() -> bool:
         return bool(store.samples(f"up{VMAGENT}", until, int(time.time() * 1000)))
 
-    wait_until("vmagent's later samples", has_later_ones, deadline=40)
+    wait_until("vmagent's later samples", has_later_ones, deadline=PATIENCE)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -25,7 +25,7 @@ from tests.support.server_process import ServerProcess
 from tests.support.wire import DEADLINE
 
 #: Prometheus looks for its targets five seconds after its start for the first time.
-FIRST_SCRAPE_DEADLINE = 30.0
+FIRST_SCRAPE_DEADLINE = 100.0
 
 #: Series with their labels, and each series' values by timestamp in milliseconds.
 Samples = dict[frozenset[tuple[str, str]], dict[int, str]]
