@@ -62,14 +62,13 @@ def of_worker(services: Services, began: float, listening: Expiry | None) -> Dat
     `listening` is of the certificate that clients are shown, if any.
     """
     now, lifecycle = time.time(), services.lifecycle
-    reload = lifecycle.last_reload
     return {
         "pid": os.getpid(),
         "started_at": now - (time.monotonic() - began),
         "ready": services.routes.ready,
         "draining": lifecycle.draining,
         "threads": services.settings.threads,
-        "reload": reload and {"done_at": reload.at, "error": reload.error},
+        "reload": lifecycle.last_reload,
         "certificate": _of_certificate(listening, now),
         "routes": [_of_route(served, now) for served in services.routes.routes],
         **services.telemetry.recent(),

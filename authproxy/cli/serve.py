@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from authproxy.cli.health import health_of
 from authproxy.cli.reloading import ReloadRequests, Reread, reload_on_request, settings_again
 from authproxy.errors import Unusable
 from authproxy.proxy.dropped_fields import DroppedFields
+from authproxy.proxy.lifecycle import Lifecycle
 from authproxy.proxy.probes import is_probe
 from authproxy.proxy.refusal_log import RefusalLog
 from authproxy.server.balance import ConnectionCounts, Share, keep_to_one_core
@@ -87,7 +87,8 @@ def serve(settings: Settings, reread: Reread) -> int:
                 serve_process(app, sockets, stop, manager, metrics=metrics, certificate=certificate)
             return 0
         in_force = [settings]
-        refused: list[dict[str, object]] = []
+        #: The parent alone knows of a reload that it refused.
+        refused = Lifecycle()
         counts = ConnectionCounts(settings.workers)
 
         def serve_worker(number: int, stop: StopRequest, parent: ParentLink) -> None:
@@ -102,13 +103,10 @@ def serve(settings: Settings, reread: Reread) -> int:
 
         def reload() -> bool:
             """Have workers that are forked from now on start with the present settings."""
-            loaded = settings_again(reread, reload_refused)
+            loaded = settings_again(reread, refused.reloaded)
             if loaded is not None:
                 in_force[:] = [loaded.settings.within(settings)]
             return loaded is not None
-
-        def reload_refused(error: str) -> None:
-            refused[:] = [{"done_at": time.time(), "error": error}]
 
         parent = Parent(
             settings.workers,
@@ -120,8 +118,7 @@ def serve(settings: Settings, reread: Reread) -> int:
             reload=reload,
             ended=counts.withdraw,
             folds={sums.SUBJECT: sums.fold},
-            # The parent alone knows of a reload that it refused.
-            notes=lambda: {"refused_reload": refused[0] if refused else None},
+            notes=lambda: {"refused_reload": refused.last_reload},
         )
         return parent.run()
 

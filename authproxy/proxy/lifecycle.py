@@ -6,14 +6,6 @@ import time
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class Reload:
-    """A reload of the settings, in seconds since the epoch; `error` says why it was refused."""
-
-    at: float
-    error: str | None
-
-
 @dataclass
 class Lifecycle:
     """Two one-way switches, set by the server and read by requests, and the last reload.
@@ -24,8 +16,9 @@ class Lifecycle:
 
     draining: bool = False
     refusing: bool = False
-    last_reload: Reload | None = None
+    #: As /status has it, `done_at` in seconds since the epoch; `error` says why it was refused.
+    last_reload: dict[str, float | str | None] | None = None
 
     def reloaded(self, error: str | None = None) -> None:
         """Note a reload of the settings just now, and why they were refused, if so."""
-        self.last_reload = Reload(time.time(), error)
+        self.last_reload = {"done_at": time.time(), "error": error}
