@@ -11,7 +11,7 @@ import re
 import pytest
 
 from authproxy import errors
-from authproxy.identity.endpoint_errors import RULES
+from authproxy.identity.endpoint_errors import rules
 from authproxy.identity.entra_errors import _AADSTS
 from tests.docs.log_messages import GRAVE, QUIET, Message, messages
 from tests.support.source import MODULES, ROOT
@@ -21,7 +21,7 @@ LOG = PAGE.partition("\n## In the log\n")[2].partition("\n## ")[0]
 CODES = PAGE.partition("\n### Codes of the proxy's own\n")[2].partition("\n## ")[0]
 TOKENS = PAGE.partition("\n## No token\n")[2].partition("\n## ")[0]
 #: The proxy's own words for what Entra gives no code for.
-_WORDS = sorted({explanation.code for _, explanation in RULES})
+_WORDS = sorted({explanation.code for _, explanation in rules("", None)})
 #: What the first cells of the tables about the log quote; `...` stands for what is filled in.
 ENTRIES = {
     quoted
