@@ -74,8 +74,8 @@ def rules(text: str, response: EndpointResponse | None) -> list[Rule]:
             says("multiple user assigned identities exist"),
             "IdentityAmbiguous",
             "This machine has several managed identities",
-            "Choose one: IDENTITY_TYPE=userassigned and its client ID in AAD_CLIENT_ID, or that client "
-            "ID in AAD_FEDERATED_IDENTITY",
+            "Choose one: IDENTITY_TYPE=userassigned and its client ID in AAD_CLIENT_ID, or that "
+            "client ID in AAD_FEDERATED_IDENTITY",
         ),
         rule(
             says(
@@ -86,8 +86,8 @@ def rules(text: str, response: EndpointResponse | None) -> list[Rule]:
             "IdentityNotFound",
             "This machine has no such managed identity",
             "Assign it to the VM, scale set or app, and check the id that names it (AAD_CLIENT_ID, "
-            "AAD_RESOURCE_ID, AAD_OBJECT_ID, AAD_FEDERATED_IDENTITY); one that is system assigned has "
-            "to be switched on",
+            "AAD_RESOURCE_ID, AAD_OBJECT_ID, AAD_FEDERATED_IDENTITY); one that is system assigned "
+            "has to be switched on",
         ),
         rule(
             says(r"permission denied.*azcmagent"),
@@ -137,10 +137,10 @@ def rules(text: str, response: EndpointResponse | None) -> list[Rule]:
             foreign and managed,
             "IdentityIntercepted",
             f"What responds is no managed identity endpoint: {quoted}",
-            "If IDENTITY_ENDPOINT or MSI_ENDPOINT is set here, it names something else: leave it to "
-            "the platform. If not, have what intercepts on the way (a transparent proxy, service mesh "
-            "or Docker Desktop) leave the endpoint alone: NO_PROXY=169.254.169.254, or its list of "
-            "excluded addresses. authproxy itself asks it through no proxy",
+            "If IDENTITY_ENDPOINT or MSI_ENDPOINT is set here, it names something else: leave it "
+            "to the platform. If not, have what intercepts on the way (a transparent proxy, "
+            "service mesh or Docker Desktop) leave the endpoint alone: NO_PROXY=169.254.169.254, "
+            "or its list of excluded addresses. authproxy itself asks it through no proxy",
         ),
         rule(
             foreign and not managed,
