@@ -289,20 +289,6 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(made_by(cli, {}, _PROGRAM, _COMPLETION_VARIABLE).source())
 
 
-def _open_standard_descriptors() -> None:
-    """Open those of the descriptors 0 to 2 that the caller closed.
-
-    Else the next socket gets such a number, and with it whatever is printed.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # The system gives the lowest number that is free.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-
-
 def main() -> None:
-    """Run the command line; the entry point `authproxy`."""
-    _open_standard_descriptors()
+    """Run the command line."""
     cli(prog_name=_PROGRAM, complete_var=_COMPLETION_VARIABLE)

@@ -69,11 +69,6 @@ class Connection(Watched):
     # What it is doing.
 
     @property
-    def stage(self) -> Stage:
-        """What is awaited of it."""
-        return self.progress.stage
-
-    @property
     def holds_room(self) -> bool:
         """Whether it holds room in a budget: for a body, a large head, or a waiting response."""
         return self._outbox.pending > 0 or self._reader.holds_room
@@ -151,10 +146,6 @@ class Connection(Watched):
                 self._go_on()
         except OSError:
             self.close()
-
-    def fail(self) -> None:
-        """Close, after an unexpected error."""
-        self.close()
 
     def _go_on(self) -> None:
         """Read the next request, or close, once the client has read everything."""
@@ -280,7 +271,7 @@ class Connection(Watched):
 
     def give_way(self) -> None:
         """Close, so that others have room; a truncated response is seen as such."""
-        if self.stage.waits_for_client:
+        if self.progress.stage.waits_for_client:
             self.cut()
         else:
             self.close()
@@ -298,7 +289,7 @@ class Connection(Watched):
         if tunnel := self._serving.running_tunnel:
             self._shared.tunnels.end(tunnel)  # its thread has the socket, and gives it back
             return
-        in_order = self.stage is Stage.IDLE
+        in_order = self.progress.stage is Stage.IDLE
         self.closed = True
         self._shared.poller.remove(self)
         self._outbox.close()
@@ -306,3 +297,5 @@ class Connection(Watched):
             self._reader.close()
         self._socket.close(in_order=in_order)
         self._shared.forget(self)
+
+    fail = close

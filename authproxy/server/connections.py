@@ -112,10 +112,10 @@ class Connections:
         now = time.monotonic()
         if self.has_room() or now < self._all_busy_until:
             return
-        lingering = (each for each in self if each.stage is Stage.LINGERING)
+        lingering = (each for each in self if each.progress.stage is Stage.LINGERING)
         giving_way = chain(self._idle(now), lingering, self._slow(now))
         closed = list(islice(giving_way, self._share()))
-        idle_closed = sum(connection.stage is Stage.IDLE for connection in closed)
+        idle_closed = sum(connection.progress.stage is Stage.IDLE for connection in closed)
         for connection in closed:
             connection.give_way()
         if not closed:
@@ -128,13 +128,16 @@ class Connections:
 
     def _idle(self, now: float) -> Iterator[Connection]:
         before = now - _IDLE_SECONDS
-        idle = [each for each in self if each.stage is Stage.IDLE and each.progress.at < before]
+        idle = [
+            each for each in self if each.progress.stage is Stage.IDLE and each.progress.at < before
+        ]
         idle.sort(key=lambda connection: connection.progress.at)
         return (each for each in idle if not each.has_unread_bytes())
 
     def _slow(self, now: float) -> Iterator[Connection]:
         yield from slowest(
-            ((each, each.progress.pace) for each in self if each.stage.waits_for_client), now
+            ((each, each.progress.pace) for each in self if each.progress.stage.waits_for_client),
+            now,
         )
 
     def _share(self) -> int:

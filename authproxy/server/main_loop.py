@@ -261,13 +261,13 @@ class Server:
             expected = (
                 new and time.monotonic() - connection.progress.made_at < _FIRST_REQUEST_SECONDS
             )
-            idle = connection.stage in (Stage.HANDSHAKE, Stage.IDLE) and not expected
+            idle = connection.progress.stage in (Stage.HANDSHAKE, Stage.IDLE) and not expected
             if idle and not connection.has_unread_bytes():
                 connection.close()
         return not len(self._connections)
 
     def _cut_all(self) -> None:
-        busy = [each for each in self._connections if each.stage is not Stage.LINGERING]
+        busy = [each for each in self._connections if each.progress.stage is not Stage.LINGERING]
         if busy:
             message = "Cut the requests that outlived the shutdown grace."
             log.warning(message, extra={"fields": {"Count": len(busy)}})

@@ -94,7 +94,7 @@ def test_connections_without_a_handshake_do_not_hold_up_a_drain(
     ):
         client.send(HELLO)
         wait_until("it is accepted", lambda: len(server.connections) == 1)
-        assert server.connections[0].stage is Stage.HANDSHAKE
+        assert server.connections[0].progress.stage is Stage.HANDSHAKE
         server.stop()
         assert client.is_closed_by_peer()
 
@@ -109,7 +109,7 @@ def test_bytes_of_a_slow_reader_are_sent_again_as_they_were(certificates: Certif
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.send(message("POST /", body=body))
         connection = server.connections[0]
-        wait_until("it waits for its reader", lambda: connection.stage is Stage.WRITING)
+        wait_until("it waits for its reader", lambda: connection.progress.stage is Stage.WRITING)
         assert client.receive().body == body
         assert client.ask(message("GET /")).body == b"https"
 
