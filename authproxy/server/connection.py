@@ -298,4 +298,4 @@ class Connection(Watched):
         self._socket.close(in_order=in_order)
         self._shared.forget(self)
 
-    fail = close
+    fail = close  # an unexpected error, which is logged, ends it like any other

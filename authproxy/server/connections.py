@@ -112,8 +112,7 @@ class Connections:
         now = time.monotonic()
         if self.has_room() or now < self._all_busy_until:
             return
-        lingering = (each for each in self if each.progress.stage is Stage.LINGERING)
-        giving_way = chain(self._idle(now), lingering, self._slow(now))
+        giving_way = chain(self._idle(now), self._at(Stage.LINGERING), self._slow(now))
         closed = list(islice(giving_way, self._share()))
         idle_closed = sum(connection.progress.stage is Stage.IDLE for connection in closed)
         for connection in closed:
@@ -126,19 +125,18 @@ class Connections:
             SlowClosed=len(closed) - idle_closed,
         )
 
+    def _at(self, stage: Stage) -> Iterator[Connection]:
+        return (each for each in self if each.progress.stage is stage)
+
     def _idle(self, now: float) -> Iterator[Connection]:
         before = now - _IDLE_SECONDS
-        idle = [
-            each for each in self if each.progress.stage is Stage.IDLE and each.progress.at < before
-        ]
+        idle = [each for each in self._at(Stage.IDLE) if each.progress.at < before]
         idle.sort(key=lambda connection: connection.progress.at)
         return (each for each in idle if not each.has_unread_bytes())
 
     def _slow(self, now: float) -> Iterator[Connection]:
-        yield from slowest(
-            ((each, each.progress.pace) for each in self if each.progress.stage.waits_for_client),
-            now,
-        )
+        waiting = (each for each in self if each.progress.stage.waits_for_client)
+        yield from slowest(((each, each.progress.pace) for each in waiting), now)
 
     def _share(self) -> int:
         return 1 + int(self._limit * _CLOSED_SHARE)
