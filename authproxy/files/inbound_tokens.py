@@ -8,7 +8,6 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from authproxy.clock import Clock
 from authproxy.files.watched_file import WatchedFile
 
 #: Shorter ones can be guessed.
@@ -71,7 +70,7 @@ class TokenDigests:
         return hmac.digest(self._key, token.encode("utf-8", "surrogatepass"), "sha256")
 
 
-def watched_tokens(path: str, clock: Clock | None = None) -> WatchedFile[TokenDigests]:
+def watched_tokens(path: str) -> WatchedFile[TokenDigests]:
     """Return the tokens of a file, read anew when it changes."""
     key = secrets.token_bytes(32)
     return WatchedFile(
@@ -80,5 +79,4 @@ def watched_tokens(path: str, clock: Clock | None = None) -> WatchedFile[TokenDi
         lambda data: TokenDigests(parse_tokens(data), key=key),
         both=operator.or_,
         what="inbound tokens",
-        clock=clock,
     )

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from authproxy.clock import Clock
 from authproxy.files.watched_file import WatchedFile
 
 if TYPE_CHECKING:
@@ -87,14 +86,13 @@ class KeySource(Protocol):
 class FileKeys(WatchedFile["Keys"]):
     """The keys of INBOUND_JWKS_FILE, read anew when it changes; a `KeySource`."""
 
-    def __init__(self, path: str, clock: Clock | None = None) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__(
             "INBOUND_JWKS_FILE",
             path,
             parse_jwks,
             both=lambda older, newer: {**older, **newer},
             what="keys of inbound tokens",
-            clock=clock,
         )
 
     def look_for(self, key_id: str) -> float | None:

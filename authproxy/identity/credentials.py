@@ -16,11 +16,12 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from authproxy.clock import Clock, SystemClock
+from authproxy.clock import SystemClock
 from authproxy.errors import CredentialError, Explanation, SettingsError
 from authproxy.files.expiry import Expiry
 from authproxy.files.regular_file import MAX_BYTES, UnreadableFile, require_regular_file
@@ -92,15 +93,8 @@ class TokenFetcher:
     of somebody else that proved the identity at the latest fetch, if one did.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        clock: Clock | None = None,
-        contexts: TLSContextCache | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, *, contexts: TLSContextCache | None = None) -> None:
         self._settings = settings
-        self._clock: Clock = clock or SystemClock()
         self.clock_offset: float | None = None
         self.assertion: str | None = None
         self._contexts = contexts or TLSContextCache()
@@ -110,7 +104,7 @@ class TokenFetcher:
         self._given: deque[str] = deque(maxlen=2)
         self._certificate: RotatingCertificate | None = None
         if settings.aad_client_certificate_path:
-            self._certificate = RotatingCertificate(settings, self._clock)
+            self._certificate = RotatingCertificate(settings, SystemClock())
 
     def __call__(self, claims: str | None = None) -> FetchedToken:
         """Fetch a token; takes as long as the identity endpoint does, within a budget.
@@ -146,7 +140,7 @@ class TokenFetcher:
                 token,
                 info.expires_on,
                 info.refresh_on,
-                self._clock.wall(),
+                time.time(),
                 Provenance.of(token, session.endpoint).compared_with(settings),
             )
         except FetchError:
@@ -162,7 +156,7 @@ class TokenFetcher:
             response = session.response
             retry_after = None
             if response is not None and response.refuses:
-                retry_after = retry_after_seconds(response.retry_after, self._clock.wall())
+                retry_after = retry_after_seconds(response.retry_after, time.time())
             raise self._explained(error, response, retry_after) from error
         finally:
             self.clock_offset, self.assertion = session.clock_offset, session.assertion

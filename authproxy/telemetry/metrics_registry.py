@@ -29,6 +29,9 @@ class MetricsRegistry(Collector):
     resource adds any.
     """
 
+    #: Returns histograms that the SDK does not have.
+    histograms: Callable[[], Iterable[Histogram]] = tuple
+
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
@@ -38,25 +41,13 @@ class MetricsRegistry(Collector):
             disable_target_info=True, scope_info_enabled=False, registry=self._registry
         )
 
-    def show(self, histograms: Callable[[], Iterable[Histogram]]) -> None:
-        """Show histograms that the SDK does not have."""
-        self._registry.register(_Histograms(histograms))
-
     def collect(self) -> Iterable[Metric]:
-        return self._registry.collect()
-
-
-class _Histograms(Collector):
-    """Histograms in the form in which the SDK's exporter has them."""
-
-    def __init__(self, histograms: Callable[[], Iterable[Histogram]]) -> None:
-        self._histograms = histograms
-
-    def collect(self) -> Iterable[Metric]:
-        return map(_family, (each for each in self._histograms() if each.durations))
+        yield from self._registry.collect()
+        yield from (_family(each) for each in self.histograms() if each.durations)
 
 
 def _family(histogram: Histogram) -> HistogramMetricFamily:
+    """Return a histogram in the form in which the SDK's exporter has it."""
     names = sorted({name for labels in histogram.durations for name, _ in labels})
     family = HistogramMetricFamily(
         histogram.name.replace(".", "_"),

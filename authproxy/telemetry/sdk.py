@@ -180,7 +180,7 @@ class SDKTelemetry(Telemetry):
             measured="metrics" in exports,
         )
         if registry is not None and "metrics" not in exports:
-            registry.show(self._instruments.histograms)
+            registry.histograms = self._instruments.histograms
 
     # Events.
 

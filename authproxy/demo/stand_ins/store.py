@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -53,16 +52,13 @@ class MetricsStore(StandIn):
         *,
         port: int = 0,
         authority: EphemeralAuthority | None = None,
-        audiences: tuple[str, ...] = (METRICS_INGESTION, METRICS_QUERY),
-        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        self.audiences = audiences
+        self.audiences: tuple[str, ...] = (METRICS_INGESTION, METRICS_QUERY)
         self.samples: list[Sample] = []
         self.takes_writes = True
         self.authority = authority or EphemeralAuthority()
         self._signing_key = signing_key
-        self._clock = clock
         self._came = threading.Condition()
         self._listener = self.listen(self._respond, port=port, tls=self.authority.server_context())
 
@@ -94,7 +90,7 @@ class MetricsStore(StandIn):
             return unauthorized("The signature of the token is not valid.", "invalid_token")
         if str(claims["aud"]).rstrip("/") not in self.audiences:
             return unauthorized("The audience of the token is not valid.", "invalid_token")
-        if not claims["nbf"] <= self._clock() < claims["exp"]:
+        if not claims["nbf"] <= time.time() < claims["exp"]:
             return unauthorized("The lifetime of the token is over.", "invalid_token")
         return None
 
@@ -122,7 +118,7 @@ class MetricsStore(StandIn):
         if query is None:
             return _failure("only a metric's name and vector(1) are understood here")
         try:
-            at = float(parameters.get("time") or self._clock())
+            at = float(parameters.get("time") or time.time())
         except ValueError as error:
             return _failure(f"invalid parameter: {error}")
         if query["constant"]:

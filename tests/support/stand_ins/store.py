@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 from authproxy.demo.stand_ins.loopback import Response
@@ -49,6 +50,6 @@ class StandInStore(FaultyStandIn, MetricsStore):
         return refused
 
     def _claims_challenge(self) -> Response:
-        demanded = {"access_token": {"nbf": {"essential": True, "value": str(int(self._clock()))}}}
+        demanded = {"access_token": {"nbf": {"essential": True, "value": str(int(time.time()))}}}
         claims = base64.b64encode(json.dumps(demanded).encode()).decode()
         return unauthorized("The token was revoked.", "insufficient_claims", f', claims="{claims}"')

@@ -57,7 +57,7 @@ def page(ends: list[tuple[EndedRequest, float]], *, measured: bool) -> dict[obje
     provider = MeterProvider([registry.reader], shutdown_on_exit=False)
     instruments = Instruments(provider.get_meter("test"), measured=measured)
     if not measured:
-        registry.show(instruments.histograms)
+        registry.histograms = instruments.histograms
     for request, seconds in ends:
         instruments.request_ended(request._replace(began=False), seconds)
         status = request.status if request.error is None else None
