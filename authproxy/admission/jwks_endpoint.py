@@ -162,7 +162,7 @@ class EndpointKeys(Refreshed):
             # responded last may have been an old one.
             if not self._wanted:
                 self._wanted = True
-                self._refresher.wake()
+                self.refresher.wake()
             if self._keys_of > since:
                 return None
             return max(1.0, self._next_fetch() - now)
@@ -178,7 +178,7 @@ class EndpointKeys(Refreshed):
         """Begin the fetch that is due; None where none is, or one is under way."""
         with self._lock:
             now = self._clock.monotonic()
-            if self._stopped or self._under_way or self._next_fetch() > now:
+            if self.stopped or self.under_way or self._next_fetch() > now:
                 return None
             self._began, self._wanted = now, False
             self._attempt = Attempt(self._fetch, self._conclude)

@@ -84,22 +84,22 @@ class Refreshed(ABC):
     """A source that a refresher keeps fresh; any thread may call."""
 
     def __init__(self, refresher: Refresher) -> None:
-        self._refresher = refresher
-        self._stopped = False
+        self.refresher = refresher
+        self.stopped = False
         self._attempt: Attempt[Any] | None = None
 
     def start(self) -> None:
         """Have it kept fresh from now on; harmless when repeated."""
-        if not self._stopped:
-            self._refresher.add(self)
+        if not self.stopped:
+            self.refresher.add(self)
 
     def stop(self) -> None:
         """Have it kept fresh no longer, without waiting for an attempt that is under way."""
-        self._stopped = True
-        self._refresher.remove(self)
+        self.stopped = True
+        self.refresher.remove(self)
 
     @property
-    def _under_way(self) -> bool:
+    def under_way(self) -> bool:
         """Whether an attempt is, in this process."""
         return self._attempt is not None and self._attempt.of_this_process
 

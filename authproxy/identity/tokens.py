@@ -77,9 +77,9 @@ class TokenSource(Refreshed):
         if token is not None and token.seconds_valid(self._clock) > 0:
             return token
         with self._changed:
-            due = not self._under_way and self._seconds_until_due() <= 0
+            due = not self.under_way and self._seconds_until_due() <= 0
         if due:
-            self._refresher.wake()  # after a suspend it may not have noticed
+            self.refresher.wake()  # after a suspend it may not have noticed
         error = self._last_error
         reason = error.summary if error else "the first one is still being fetched"
         raise AuthenticationTokenNotFound(
@@ -106,10 +106,10 @@ class TokenSource(Refreshed):
         """
         with self._changed:
             newer = self._other_than(rejected)
-            if newer is not None or not self._refresher.alive or not self._request_renewal(claims):
+            if newer is not None or not self.refresher.alive or not self._request_renewal(claims):
                 return newer
             ended, give_up = self._ended, self._clock.monotonic() + timeout
-            while self._ended == ended and not self._stopped:
+            while self._ended == ended and not self.stopped:
                 if (remaining := give_up - self._clock.monotonic()) <= 0:
                     break
                 self._clock.wait(self._changed, remaining)
@@ -152,14 +152,14 @@ class TokenSource(Refreshed):
     def seconds_until_due(self) -> float:
         """Return the time until the next attempt; zero when it is due."""
         with self._changed:
-            if self._wanted is not None and not self._stopped:
+            if self._wanted is not None and not self.stopped:
                 return 0.0
             return self._seconds_until_due()
 
     def begin(self) -> Attempt[FetchedToken] | None:
         """Begin the attempt that is due; None where none is, or one is under way."""
         with self._changed:
-            if self._stopped or self._under_way:
+            if self.stopped or self.under_way:
                 return None
             wanted, self._wanted = self._wanted, None
             if wanted is None and self._seconds_until_due() > 0:
@@ -173,7 +173,7 @@ class TokenSource(Refreshed):
         """Apply the outcome of an attempt."""
         with self._changed:
             self._attempt = self._wanted = None
-            if not self._stopped:
+            if not self.stopped:
                 checked = self._checked(outcome)
                 self._apply(checked, because_rejected=because_rejected)
                 next_refresh = self._clock.wall() + self._seconds_until_due()
@@ -232,13 +232,13 @@ class TokenSource(Refreshed):
     def _request_renewal(self, claims: str | None) -> bool:
         """Request a fetch, by the rules of `renew`. Return whether to wait for it."""
         now = self._clock.monotonic()
-        if self._stopped or self._under_way or self._wanted is not None:
-            return not self._stopped
+        if self.stopped or self.under_way or self._wanted is not None:
+            return not self.stopped
         if now >= self._asked_until:
             self._wanted = self._renewals.begin(claims, now)
         if self._wanted is None:
             return False
-        self._refresher.wake()
+        self.refresher.wake()
         return True
 
     def _other_than(self, rejected: Token) -> Token | None:

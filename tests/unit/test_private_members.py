@@ -30,7 +30,8 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 import authproxy
 
-_NOT_PRIVATE = ("_replace", "_abc_impl")
+#: Methods of a named tuple, and what abc makes.
+_NOT_PRIVATE = ("_asdict", "_replace", "_abc_impl")
 _LIBRARIES = ("requests", "urllib3", "http", "ssl", "opentelemetry")
 
 _LOGS = "telemetry/ exports the log; OpenTelemetry has no public name for it yet"
