@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support.wire import DEADLINE
 
 #: Of asm-generic/socket.h; Python has no names for them.
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
@@ -28,6 +32,33 @@ def deafen(sock: socket.socket) -> None:
 def undeafen(sock: socket.socket) -> None:
     """Have it receive again."""
     sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def send_close_notify(sock: ssl.SSLSocket) -> None:
+    """End this side of TLS in order; what has not come yet is left to be read.
+
+    unwrap() reads as soon as it has sent, and fails on data: so none comes meanwhile.
+    """
+    timeout = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        while not _is_sent(sock):
+            select.select([], [sock], [], DEADLINE)
+    finally:
+        sock.settimeout(timeout)
+
+
+def _is_sent(sock: ssl.SSLSocket) -> bool:
+    deafen(sock)
+    try:
+        sock.unwrap()
+    except ssl.SSLWantWriteError:
+        return False
+    except ssl.SSLWantReadError:
+        pass  # the peer's own is still to come
+    finally:
+        undeafen(sock)
+    return True
 
 
 def unacknowledged_to(port: int) -> bool:

@@ -10,6 +10,7 @@ import trustme
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from tests.support.tcp import send_close_notify
 from tests.support.wire import DEADLINE, Address, Client, Stream
 
 
@@ -29,14 +30,7 @@ class TLSClient(Client):
 
     def finish_sending(self) -> None:
         """Send close_notify, and read on. What has come already may be lost."""
-        timeout = self.tls.gettimeout()
-        self.tls.settimeout(0)
-        try:
-            self.tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass  # the proxy's own is still to come
-        finally:
-            self.tls.settimeout(timeout)
+        send_close_notify(self.tls)
 
     def tell_ends_apart(self) -> None:
         """From now on, have an end without close_notify raise SSLEOFError."""

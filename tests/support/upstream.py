@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from authproxy.demo.stand_ins.acceptor import Acceptor, end
+from tests.support.tcp import send_close_notify
 from tests.support.wire import (
     DEADLINE,
     Field,
@@ -273,12 +274,10 @@ class Connection:
 
     def end_sending(self) -> None:
         if isinstance(self.sock, ssl.SSLSocket):
-            self.sock.settimeout(0)
             try:
-                self.sock.unwrap()
+                send_close_notify(self.sock)
             except OSError:
-                pass  # The peer's own close_notify is still to come.
-            self.sock.settimeout(None)
+                pass  # The peer has gone, or had sent something already.
         else:
             self.sock.shutdown(socket.SHUT_WR)
 

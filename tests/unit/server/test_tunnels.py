@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import socket
 import ssl
 import struct
@@ -19,6 +18,7 @@ from authproxy.server.tunnel import Side
 from authproxy.tls_stream import TLSStream
 from authproxy.tunnel import TUNNEL_KEY, Switched, TunnelEnd
 from tests.support.serving import Serving
+from tests.support.tcp import send_close_notify
 from tests.support.tls_client import Certificates, TLSClient
 from tests.support.wire import DEADLINE, Client, message
 
@@ -106,20 +106,10 @@ def all_of(sock: socket.socket) -> bytes:
 
 def end_sending(sock: socket.socket) -> None:
     """End this side in order: close_notify, or FIN. Nothing is on its way to it."""
-    if not isinstance(sock, ssl.SSLSocket):
+    if isinstance(sock, ssl.SSLSocket):
+        send_close_notify(sock)
+    else:
         sock.shutdown(socket.SHUT_WR)
-        return
-    sock.settimeout(0)
-    while True:
-        try:
-            sock.unwrap()
-        except ssl.SSLWantWriteError:
-            select.select([], [sock], [], DEADLINE)
-            continue
-        except ssl.SSLWantReadError:
-            pass  # the peer's own is still to come
-        break
-    sock.settimeout(DEADLINE)
 
 
 @pytest.fixture
