@@ -357,9 +357,9 @@ class ProxyProcess:
                     return place
 
     def _is_busy(self) -> bool:
-        """Whether a thread of the process, or of what came of it, runs or waits for a processor."""
+        """Whether a thread of it or its children runs, or waits for a processor or a disk."""
         assert self._process is not None
-        return any("R" in states_of(pid) for pid in descendants(self._process.pid))
+        return any({"R", "D"} & set(states_of(pid)) for pid in descendants(self._process.pid))
 
     def _has_more_than(self, lines: int) -> bool:
         return len(self.lines) > lines
