@@ -158,8 +158,6 @@ def certificate(issuer: ClientAuthority) -> ClientCertificate:
     ("name", "form", "password"),
     [
         ("client.pem", ClientCertificate.pem, None),
-        ("client.pem", ClientCertificate.pem, b"pass word"),
-        ("client.pfx", ClientCertificate.pfx, None),
         ("client.pfx", ClientCertificate.pfx, b"pass word"),
     ],
 )
