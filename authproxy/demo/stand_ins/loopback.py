@@ -168,21 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _serve
 
     def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            return self._read_chunks()
+        if "Transfer-Encoding" in self.headers:
+            raise ValueError("the body has no length")
         length = int(self.headers.get("Content-Length", 0))
-        return self._read_exactly(length)
-
-    def _read_chunks(self) -> bytes:
-        chunks = []
-        while size := int(self.rfile.readline(100).partition(b";")[0], 16):
-            chunks.append(self._read_exactly(size))
-            self.rfile.readline(100)
-        while self.rfile.readline(1000) not in (b"\r\n", b"\n", b""):
-            pass  # trailer fields
-        return b"".join(chunks)
-
-    def _read_exactly(self, length: int) -> bytes:
         if not 0 <= length <= _LONGEST_BODY:
             raise ValueError("the length of the body makes no sense")
         body = self.rfile.read(length)
