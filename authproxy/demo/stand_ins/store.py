@@ -23,7 +23,6 @@ from authproxy.demo.stand_ins.stand_in import StandIn
 #: How paths end: a real workspace has more in front of that of remote writes.
 WRITE_PATH = "/api/v1/write"
 QUERY_PATH = "/api/v1/query"
-BUILD_INFO_PATH = "/api/v1/status/buildinfo"
 
 #: All that a query may be here: the name of a metric, or a constant such as vector(1).
 _QUERY = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)|vector\((?P<constant>[0-9]+)\)")
@@ -75,8 +74,6 @@ class MetricsStore(StandIn):
             return self._write(request)
         if request.path.endswith(QUERY_PATH):
             return self._query(request)
-        if request.path.endswith(BUILD_INFO_PATH):
-            return _success({"version": "2.50.0", "application": "authproxy demo"})
         return Response(404, f"there is nothing at {request.path}\n".encode())
 
     def _check_token(self, authorization: str) -> Response | None:
@@ -139,10 +136,7 @@ class MetricsStore(StandIn):
 
 
 def _vector(*series: dict[str, Any]) -> Response:
-    return _success({"resultType": "vector", "result": series})
-
-
-def _success(data: dict[str, Any]) -> Response:
+    data = {"resultType": "vector", "result": series}
     return Response.of_json(200, {"status": "success", "data": data})
 
 

@@ -14,7 +14,7 @@ import requests
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from authproxy.demo.stand_ins.signing import SigningKey
-from authproxy.demo.stand_ins.store import BUILD_INFO_PATH, QUERY_PATH, WRITE_PATH
+from authproxy.demo.stand_ins.store import QUERY_PATH, WRITE_PATH
 from tests.support.stand_ins.entra import StandInEntra
 from tests.support.stand_ins.store import StandInStore
 
@@ -58,7 +58,7 @@ def test_a_valid_token_is_let_in(
     assert query(http, store, query="up").status_code == 200
 
 
-@pytest.mark.parametrize("path", [WRITE_PATH, QUERY_PATH, BUILD_INFO_PATH, "/"])
+@pytest.mark.parametrize("path", [WRITE_PATH, QUERY_PATH, "/"])
 def test_nothing_is_open_without_a_token(
     store: StandInStore, http: requests.Session, path: str
 ) -> None:
@@ -231,5 +231,3 @@ def test_a_query_that_is_not_understood_is_bad_data(
 
 def test_other_paths_lead_nowhere(authorized: requests.Session, store: StandInStore) -> None:
     assert authorized.get(store.url + "/other", timeout=20).status_code == 404
-    answer = authorized.get(store.url + BUILD_INFO_PATH, timeout=20)
-    assert answer.json()["status"] == "success"
