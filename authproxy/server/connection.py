@@ -31,9 +31,8 @@ class Connection(Watched):
     kernel, until the response is written and the client has read it: a client that does not
     read its responses gets no further thread.
 
-    It is closed when it makes no progress.
-
-    Methods are for the main loop's thread except where they say otherwise.
+    It is closed when it makes no progress. Methods are for the main loop's thread except where
+    they say otherwise.
     """
 
     def __init__(self, sock: ClientSocket, client: Address, site: Site, shared: Shared) -> None:
