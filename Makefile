@@ -39,11 +39,12 @@ $(VENV)/.installed: requirements/dev.txt setup.cfg setup.py
 demo: install ## See it work: a stand-in Entra and metrics store, the real proxy between
 	$(BIN)/authproxy demo
 
-# Needs nothing but .venv: no program is installed, and none is started.
+# Needs nothing but .venv: no program is installed, and none is started. Whoever is done takes over
+# tests of others, as no file's tests share what takes long to start.
 .PHONY: unit
 unit: install ## Run the tests of rules and single classes, in less than a minute
 	$(BIN)/python -m pytest tests/unit -m "not slow and not process" --hypothesis-profile quick \
-	    -n $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	    -n $(PYTEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: test
 test: install system-deps apache-python browser-deps newer-programs ## Run the tests
