@@ -15,7 +15,7 @@ import requests
 
 from authproxy.demo.narration import Narration
 from authproxy.demo.proxy_process import DemonstrationFailed, DemoProxy
-from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.certificates import EphemeralCertificate
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION
 from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
@@ -40,7 +40,7 @@ class Demonstration:
     def __init__(self, told: Narration, ports: Mapping[str, int], *, verbose: bool) -> None:
         """`ports` are as `run_demo` has them; `verbose` shows the proxy's log."""
         self._entra = ManagedIdentityEndpoint(identity_port=ports["entra_port"])
-        self._authority = EphemeralAuthority()
+        self._authority = EphemeralCertificate()
         self._store = MetricsStore(
             self._entra.signing_key, port=ports["store_port"], authority=self._authority
         )

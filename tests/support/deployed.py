@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.certificates import EphemeralCertificate
 from authproxy.demo.stand_ins.loopback import Request
 from authproxy.demo.stand_ins.loopback import Response as StoreResponse
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
@@ -133,7 +133,7 @@ class Workspace(StandInStore):
         return StoreResponse(200) if response.status == 204 else response
 
 
-class _Names(EphemeralAuthority):
+class _Names(EphemeralCertificate):
     """Has another authority issue the certificate, for `host`."""
 
     def __init__(self, authority: Authority, host: str) -> None:

@@ -23,12 +23,15 @@ _VALID_FOR = timedelta(days=2)
 _BACKDATED = timedelta(hours=1)
 
 
-class EphemeralAuthority:
+class EphemeralCertificate:
     """A certificate for servers on loopback, which it signs itself: clients trust it alone."""
 
     def __init__(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authproxy demo")])
+        number = x509.random_serial_number()
+        # A client that trusts several takes one for another of the same name.
+        common_name = f"authproxy demo {number:x}"
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         names = [x509.DNSName("localhost")]
         addresses = [x509.IPAddress(ip_address(each)) for each in ("127.0.0.1", "::1")]
         now = datetime.now(timezone.utc)
@@ -37,7 +40,7 @@ class EphemeralAuthority:
             .subject_name(name)
             .issuer_name(name)
             .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
+            .serial_number(number)
             .not_valid_before(now - _BACKDATED)
             .not_valid_after(now + _VALID_FOR)
             .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import jwt
 
-from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.certificates import EphemeralCertificate
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.remote_write import NotRemoteWrite, Sample, decode
@@ -50,13 +50,13 @@ class MetricsStore(StandIn):
         signing_key: SigningKey,
         *,
         port: int = 0,
-        authority: EphemeralAuthority | None = None,
+        authority: EphemeralCertificate | None = None,
     ) -> None:
         super().__init__()
         self.audiences: tuple[str, ...] = (METRICS_INGESTION, METRICS_QUERY)
         self.samples: list[Sample] = []
         self.takes_writes = True
-        self.authority = authority or EphemeralAuthority()
+        self.authority = authority or EphemeralCertificate()
         self._signing_key = signing_key
         self._came = threading.Condition()
         self._listener = self.listen(self._respond, port=port, tls=self.authority.server_context())

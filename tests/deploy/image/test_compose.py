@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.certificates import EphemeralCertificate
 from authproxy.demo.stand_ins.directory import METRICS_INGESTION, METRICS_QUERY
 from authproxy.demo.stand_ins.remote_write import HEADERS, Sample, encode
 from tests.deploy.image.conftest import Images
@@ -37,7 +37,7 @@ INGESTION, QUERY = (SERVICES[name]["environment"] for name in ("ingestion", "que
 HOSTS = [urlsplit(INGESTION["INGESTION_URL"]).netloc, urlsplit(QUERY["TARGET_HOST"]).netloc]
 
 
-class WorkspaceAuthority(EphemeralAuthority):
+class WorkspaceAuthority(EphemeralCertificate):
     """Issues the stand-in store a certificate for the names in the compose file."""
 
     def __init__(self, authority: Authority) -> None:

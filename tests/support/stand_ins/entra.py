@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.certificates import EphemeralCertificate
 from authproxy.demo.stand_ins.loopback import Request, Response
 from authproxy.demo.stand_ins.managed_identity import ManagedIdentityEndpoint
 from tests.support.signing import jwks_of
@@ -47,7 +47,7 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
         self,
         *,
         authority_port: int = 0,
-        authority: EphemeralAuthority | None = None,
+        authority: EphemeralCertificate | None = None,
         **endpoint: Any,
     ) -> None:
         """`endpoint` is what ManagedIdentityEndpoint takes."""
@@ -57,7 +57,7 @@ class StandInEntra(FaultyStandIn, ManagedIdentityEndpoint):
         self.resources |= {TOKEN_EXCHANGE}
         self.refresh_in: float | None = None
         self.applications: dict[str, Application] = {}
-        self.authority = authority or EphemeralAuthority()
+        self.authority = authority or EphemeralCertificate()
         self._v2 = self.listen(
             self._answer_v2, port=authority_port, tls=self.authority.server_context()
         )

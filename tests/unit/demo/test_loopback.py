@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from authproxy.demo.stand_ins.certificates import EphemeralAuthority
+from authproxy.demo.stand_ins.certificates import EphemeralCertificate
 from authproxy.demo.stand_ins.loopback import (
     LoopbackServer,
     PortInUse,
@@ -35,12 +35,12 @@ def server() -> Iterator[LoopbackServer]:
 
 
 @pytest.fixture(scope="module")
-def authority() -> EphemeralAuthority:
-    return EphemeralAuthority()
+def authority() -> EphemeralCertificate:
+    return EphemeralCertificate()
 
 
 @pytest.fixture
-def tls_server(authority: EphemeralAuthority) -> Iterator[LoopbackServer]:
+def tls_server(authority: EphemeralCertificate) -> Iterator[LoopbackServer]:
     with ExitStack() as stack:
         server = LoopbackServer(echo, tls=authority.server_context())
         server.start()
@@ -117,7 +117,7 @@ def test_a_start_after_a_stop_takes_the_same_port(server: LoopbackServer) -> Non
 
 
 def test_a_peer_that_is_slow_at_the_handshake_keeps_nobody_waiting(
-    tls_server: LoopbackServer, authority: EphemeralAuthority, tmp_path: Path
+    tls_server: LoopbackServer, authority: EphemeralCertificate, tmp_path: Path
 ) -> None:
     bundle = authority.write_bundle(tmp_path / "ca.pem")
     with connect(tls_server):
@@ -125,7 +125,7 @@ def test_a_peer_that_is_slow_at_the_handshake_keeps_nobody_waiting(
 
 
 def test_plain_http_on_a_tls_port_harms_nothing(
-    tls_server: LoopbackServer, authority: EphemeralAuthority, tmp_path: Path
+    tls_server: LoopbackServer, authority: EphemeralCertificate, tmp_path: Path
 ) -> None:
     bundle = authority.write_bundle(tmp_path / "ca.pem")
     with connect(tls_server) as connection:
@@ -153,7 +153,7 @@ def test_a_failed_start_leaves_nothing_to_stop(server: LoopbackServer) -> None:
     assert requests.get(server.url, timeout=20).status_code == 200
 
 
-def handshake(server: LoopbackServer, authority: EphemeralAuthority, name: str, ca: Path) -> None:
+def handshake(server: LoopbackServer, authority: EphemeralCertificate, name: str, ca: Path) -> None:
     context = ssl.create_default_context(cafile=str(authority.write_bundle(ca)))
     # What Python 3.13 demands of a certificate by default.
     context.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -163,13 +163,13 @@ def handshake(server: LoopbackServer, authority: EphemeralAuthority, name: str, 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])
 def test_the_certificate_holds_for_loopback_under_strict_rules(
-    tls_server: LoopbackServer, authority: EphemeralAuthority, tmp_path: Path, name: str
+    tls_server: LoopbackServer, authority: EphemeralCertificate, tmp_path: Path, name: str
 ) -> None:
     handshake(tls_server, authority, name, tmp_path / "ca.pem")
 
 
 def test_the_certificate_holds_for_no_other_name(
-    tls_server: LoopbackServer, authority: EphemeralAuthority, tmp_path: Path
+    tls_server: LoopbackServer, authority: EphemeralCertificate, tmp_path: Path
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match=r"example\.com"):
         handshake(tls_server, authority, "example.com", tmp_path / "ca.pem")
