@@ -18,6 +18,7 @@ from authproxy.demo.stand_ins.loopback import free_port
 _START_SECONDS = 60
 _STOP_SECONDS = 10
 _REQUEST_SECONDS = 30
+_POLL_SECONDS = 0.02
 
 #: What it needs from our own environment. Not the rest: an AUDIENCE or HTTPS_PROXY
 #: meant for something real must not lead the demonstration astray.
@@ -87,11 +88,23 @@ class DemoProxy:
         raise DemonstrationFailed(f"the proxy was not ready within {_START_SECONDS} seconds")
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait so long for its end, and tell whether it came."""
-        try:
-            self._child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
+        """Wait so long for its end, and tell whether it came.
+
+        Not by `Popen.wait`: where Ctrl-C comes just behind its taking a lock, that stays taken, and
+        the next wait is for ever.
+        """
+        deadline = time.monotonic() + seconds
+        while self._child.returncode is None:
+            try:
+                ended, status = os.waitpid(self._child.pid, os.WNOHANG)
+            except ChildProcessError:  # Ctrl-C came just behind this call
+                ended, status = self._child.pid, 0
+            if ended:
+                self._child.returncode = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= deadline:
+                return False
+            else:
+                time.sleep(_POLL_SECONDS)
         return True
 
     @property
@@ -117,4 +130,4 @@ class DemoProxy:
         except KeyboardInterrupt:
             pass  # Ctrl-C once more is like being too slow
         self._child.kill()  # a second signal ends it at once
-        self._child.wait()
+        self.ends_within(_STOP_SECONDS)
