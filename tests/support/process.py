@@ -230,13 +230,21 @@ class ProxyProcess:
         raise AssertionError(f"the proxy does not listen:\n{self.log}")
 
     def wait_ready(self) -> None:
-        """Return once /ready answers 200."""
+        """Return once /ready answers 200; of several workers, once each has a token to serve with.
+
+        As far as the log tells: not every test's has it.
+        """
         give_up = time.monotonic() + START_DEADLINE
         while (response := self.get("/ready")).status != 200:
             if time.monotonic() > give_up:
                 raise AssertionError(f"not ready: {response.body!r}\n{self.log}")
             with self._changed:
                 self._changed.wait(timeout=0.05)
+        workers = int(self.settings.get("WORKERS", "1"))
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ended or workers == 1 or self._fetched() >= workers, timeout=10
+            )
 
     def wait_for_every_route(self) -> None:
         """Return once every route is ready: /ready answers 200 from the first one on."""
@@ -249,13 +257,14 @@ class ProxyProcess:
 
     def wait_for_tokens(self, count: int) -> None:
         """Return once so many tokens have been fetched; each worker has its own."""
-
-        def fetched() -> int:
-            return sum('"Token refreshed"' in line for line in self.lines)
-
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or fetched() >= count, timeout=DEADLINE)
-        assert fetched() >= count, f"not {count} tokens:\n{self.log}"
+            self._changed.wait_for(
+                lambda: self._ended or self._fetched() >= count, timeout=DEADLINE
+            )
+        assert self._fetched() >= count, f"not {count} tokens:\n{self.log}"
+
+    def _fetched(self) -> int:
+        return sum('"Token refreshed"' in line for line in self.lines)
 
     def stop(self, *, strict: bool = True) -> None:
         """End the process; with `strict`, insist on how it ended."""
