@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.signing import verify_signature
+from authproxy.demo.stand_ins.signing import verify_signature
 from tests.support.stand_ins import refusals
 from tests.support.stand_ins.applications import Application
 
